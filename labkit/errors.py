@@ -1,0 +1,188 @@
+"""Errors of labkit, named for what happened.
+
+Every error carries a stable ``code``, a French ``message`` that is safe to show to a
+student, and a French ``remedy`` that says what to do next::
+
+    LabkitError
+    ├── SettingError              a LABKIT_* variable or an option is not usable
+    ├── EngineError
+    │   ├── EngineNotRunning      no cluster is up
+    │   ├── EngineUnreachable     an engine does not answer
+    │   ├── PlatformNotSupported  the embedded engine cannot run here
+    │   ├── MachineFailed         QEMU stopped or never came up
+    │   └── BuildError
+    │       ├── MirrorNotFound    no package mirror is known
+    │       ├── DownloadFailed    a file cannot be fetched
+    │       ├── BadSignature      a release file is not signed by Debian
+    │       ├── BadChecksum       a file is not what its release says
+    │       └── DiskFull          the cache has no room
+    ├── SwarmError
+    │   ├── NoSwarm               the engine is in no swarm
+    │   ├── NotAManager           the engine asked is a worker
+    │   ├── QuorumLost            the managers have no majority
+    │   ├── NoSuchService
+    │   ├── NoSuchNode
+    │   ├── ImageNotFound         a node can neither find nor pull the image
+    │   ├── PortTaken             another service publishes the port
+    │   ├── ConvergenceTimeout    the cluster did not reach the wanted state in time
+    │   └── DockerFailed          anything else the engine refused
+    └── TrafficError              no published port to send requests to
+
+>>> try:
+...     raise NoSuchService("Le service « web » n’existe pas.", remedy="Lancez « docker service ls ».")
+... except SwarmError as error:
+...     print(error.code)
+no-such-service
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "BadChecksum",
+    "BadSignature",
+    "BuildError",
+    "ConvergenceTimeout",
+    "DiskFull",
+    "DockerFailed",
+    "DownloadFailed",
+    "EngineError",
+    "EngineNotRunning",
+    "EngineUnreachable",
+    "ImageNotFound",
+    "LabkitError",
+    "MachineFailed",
+    "MirrorNotFound",
+    "NoSuchNode",
+    "NoSuchService",
+    "NoSwarm",
+    "NotAManager",
+    "PlatformNotSupported",
+    "PortTaken",
+    "QuorumLost",
+    "SettingError",
+    "SwarmError",
+    "TrafficError",
+]
+
+
+class LabkitError(Exception):
+    """Base of all labkit errors.
+
+    Parameters
+    ----------
+    message
+        What happened, in French, without secrets.
+    remedy
+        What to do next, in French; empty when there is nothing to do.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    @property
+    def code(self) -> str:
+        """A stable, lower-case name of the error, such as ``no-such-service``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
+
+    def __str__(self) -> str:
+        return f"{self.message}\n→ {self.remedy}" if self.remedy else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """Show IPython users the message and the remedy instead of a traceback."""
+        return [f"{type(self).__name__} : {self}"]
+
+
+class SettingError(LabkitError):
+    """A ``LABKIT_*`` variable or an option is not usable."""
+
+
+class EngineError(LabkitError):
+    """Something about where Docker Engines come from."""
+
+
+class EngineNotRunning(EngineError):
+    """No cluster is up."""
+
+
+class EngineUnreachable(EngineError):
+    """An engine does not answer."""
+
+
+class PlatformNotSupported(EngineError):
+    """The embedded engine cannot run on this machine."""
+
+
+class MachineFailed(EngineError):
+    """QEMU stopped or never came up."""
+
+
+class BuildError(EngineError):
+    """The guest could not be built."""
+
+
+class MirrorNotFound(BuildError):
+    """No package mirror is known."""
+
+
+class DownloadFailed(BuildError):
+    """A file cannot be fetched."""
+
+
+class BadSignature(BuildError):
+    """A release file is not signed by Debian."""
+
+
+class BadChecksum(BuildError):
+    """A file is not what its release says."""
+
+
+class DiskFull(BuildError):
+    """The cache has no room left."""
+
+
+class SwarmError(LabkitError):
+    """Something the swarm refused or did not do."""
+
+
+class NoSwarm(SwarmError):
+    """The engine is in no swarm."""
+
+
+class NotAManager(SwarmError):
+    """The engine asked is a worker."""
+
+
+class QuorumLost(SwarmError):
+    """The managers have no majority."""
+
+
+class NoSuchService(SwarmError):
+    """No service has this name."""
+
+
+class NoSuchNode(SwarmError):
+    """No node has this name."""
+
+
+class ImageNotFound(SwarmError):
+    """A node can neither find nor pull the image."""
+
+
+class PortTaken(SwarmError):
+    """Another service already publishes the port."""
+
+
+class ConvergenceTimeout(SwarmError):
+    """The cluster did not reach the wanted state in time."""
+
+
+class DockerFailed(SwarmError):
+    """Anything else that the engine refused."""
+
+
+class TrafficError(LabkitError):
+    """Requests cannot be sent: nothing is published, or the node is unknown."""

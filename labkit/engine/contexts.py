@@ -1,0 +1,79 @@
+"""The ``docker`` CLI's side of a fleet: one context a node, in a configuration of its own.
+
+The user's ``~/.docker`` is neither read nor written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.errors import EngineError
+
+__all__ = ["activate", "environment", "write_contexts"]
+
+
+def write_contexts(fleet: Fleet, config: Path, cli: Path) -> None:
+    """Write one docker context an endpoint under ``config`` and make the first one current.
+
+    Parameters
+    ----------
+    fleet
+        The engines; the names of the endpoints become the names of the contexts.
+    config
+        The directory for ``DOCKER_CONFIG``; made anew, readable by its owner alone.
+    cli
+        The ``docker`` command.
+    """
+    shutil.rmtree(config, ignore_errors=True)
+    config.mkdir(mode=0o700, parents=True)
+    env = {"PATH": os.environ.get("PATH", os.defpath), "DOCKER_CONFIG": str(config)}
+    for endpoint in fleet:
+        _docker(cli, env, "context", "create", endpoint.name, "--docker", _host(endpoint))
+    _docker(cli, env, "context", "use", fleet.endpoints[0].name)
+
+
+def environment(fleet: Fleet, cli: Path, path: str) -> dict[str, str]:
+    """Return the variables that give a shell the CLI and its contexts.
+
+    Parameters
+    ----------
+    fleet
+        The engines; its ``docker_config`` must have been written.
+    cli
+        The ``docker`` command; its directory comes first in ``PATH``.
+    path
+        The present ``PATH``.
+    """
+    here = str(cli.parent)
+    entries = [here, *(p for p in path.split(os.pathsep) if p and p != here)]
+    return {
+        "DOCKER_CONFIG": str(fleet.docker_config),
+        "DOCKER_CLI_HINTS": "false",
+        "PATH": os.pathsep.join(entries),
+    }
+
+
+def activate(variables: Mapping[str, str]) -> None:
+    """Make ``docker …`` in this process and its children speak to the fleet."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+
+
+def _host(endpoint: Endpoint) -> str:
+    parts = [f"host={endpoint.url}"]
+    if endpoint.tls is not None:
+        for key, name in (("ca", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem")):
+            parts.append(f"{key}={endpoint.tls / name}")
+    return ",".join(parts)
+
+
+def _docker(cli: Path, env: Mapping[str, str], *args: str) -> None:
+    done = subprocess.run([cli, *args], env=dict(env), capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise EngineError(f"« docker {args[0]} {args[1]} » a échoué : {done.stderr.strip()}")

@@ -5,9 +5,52 @@ Everything that shows or judges the cluster takes a :class:`ClusterState` and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from html import escape
+from typing import Any, NotRequired, TypedDict
+
+import requests
+from docker import APIClient
+from docker.errors import DockerException
+
+from labkit._docker import explain, read
+from labkit.engine import connect
+from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.errors import (
+    EngineUnreachable,
+    NoSuchNode,
+    NoSuchService,
+    NoSwarm,
+    NotAManager,
+    QuorumLost,
+    SwarmError,
+)
+
+__all__ = [
+    "ClusterState",
+    "EngineState",
+    "Network",
+    "Node",
+    "Port",
+    "RawCluster",
+    "RawEngine",
+    "Service",
+    "Task",
+    "ask",
+    "capture",
+    "from_raw",
+    "tasks_from_raw",
+]
+
+_WANTED = frozenset({"new", "pending", "assigned", "accepted", "ready", "running", "complete"})
+_STARTING = frozenset(
+    {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}
+)
+_FAILED = frozenset({"failed", "rejected", "orphaned"})
+_STACK = "com.docker.stack.namespace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +129,36 @@ class Task:
     since: datetime | None = None  # Status.Timestamp, UTC
     host_ports: tuple[int, ...] = ()  # ports published in mode host
 
+    @property
+    def label(self) -> str:
+        """``service.slot``, as docker names it; ``service.node`` for a global service."""
+        return f"{self.service or '?'}.{self.slot if self.slot else self.node or '?'}"
+
+    @property
+    def current(self) -> bool:
+        """The swarm wants this task now; False for the history and for what is stopping."""
+        return self.desired in _WANTED
+
+    @property
+    def starting(self) -> bool:
+        """Wanted, and on its way to running."""
+        return self.current and self.state in _STARTING
+
+    @property
+    def running(self) -> bool:
+        """Wanted and running."""
+        return self.desired == "running" and self.state == "running"
+
+    @property
+    def stopping(self) -> bool:
+        """No longer wanted, but its container may still be there."""
+        return not self.current and bool(self.node_id) and self.state in _STARTING | {"running"}
+
+    @property
+    def failed(self) -> bool:
+        """It failed, was rejected by its node, or its node is lost."""
+        return self.state in _FAILED
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -116,3 +189,526 @@ class ClusterState:
     services: tuple[Service, ...] = ()
     tasks: tuple[Task, ...] = ()
     networks: tuple[Network, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """A manager answered for the swarm."""
+        return self.swarm == "active"
+
+    @property
+    def managers(self) -> tuple[Node, ...]:
+        """The nodes that are managers, whatever their state."""
+        return tuple(n for n in self.nodes if n.role == "manager")
+
+    @property
+    def workers(self) -> tuple[Node, ...]:
+        """The nodes that are workers, whatever their state."""
+        return tuple(n for n in self.nodes if n.role == "worker")
+
+    @property
+    def leader(self) -> Node | None:
+        """The manager that leads, or None."""
+        return next((n for n in self.nodes if n.leader), None)
+
+    @property
+    def quorum(self) -> int:
+        """Managers that must agree for anything to change: n // 2 + 1; 0 without managers."""
+        n = len(self.managers)
+        return n // 2 + 1 if n else 0
+
+    @property
+    def tolerated(self) -> int:
+        """Managers that may be lost before the quorum is: (n - 1) // 2."""
+        return max(0, (len(self.managers) - 1) // 2)
+
+    def engine(self, name: str) -> EngineState:
+        """Return the engine of that endpoint name.
+
+        Raises
+        ------
+        NoSuchNode
+        """
+        for engine in self.engines:
+            if engine.name == name:
+                return engine
+        raise _no_such_node(name, [e.name for e in self.engines])
+
+    def node(self, name: str) -> Node:
+        """Return the node of that hostname, endpoint name or id.
+
+        Raises
+        ------
+        NoSuchNode
+        """
+        for node in self.nodes:
+            if name in (node.name, node.id):
+                return node
+        by_id = {n.id: n for n in self.nodes}
+        for engine in self.engines:
+            if engine.name == name and engine.node_id in by_id:
+                return by_id[engine.node_id]
+        raise _no_such_node(name, [n.name for n in self.nodes])
+
+    def service(self, name: str) -> Service:
+        """Return the service of that name or id.
+
+        Raises
+        ------
+        NoSuchService
+        """
+        for service in self.services:
+            if name in (service.name, service.id):
+                return service
+        names = ", ".join(s.name for s in self.services)
+        raise NoSuchService(
+            f"Le service « {name} » n’existe pas.",
+            remedy=f"Services du cluster : {names}."
+            if names
+            else "Le cluster n’a aucun service : créez-le avec « docker service create ».",
+        )
+
+    def has_service(self, name: str) -> bool:
+        """Whether a service has that name."""
+        return any(s.name == name for s in self.services)
+
+    def tasks_of(self, service: str, *, current: bool = True) -> tuple[Task, ...]:
+        """Return a service's tasks, by slot then age.
+
+        Parameters
+        ----------
+        service
+            Name or id.
+        current
+            Only the tasks that the swarm wants now; False adds the history and what is
+            stopping, as ``docker service ps`` does.
+
+        Raises
+        ------
+        NoSuchService
+        """
+        wanted = self.service(service).id
+        return tuple(t for t in self.tasks if t.service_id == wanted and (t.current or not current))
+
+    def running(self, service: str) -> tuple[Task, ...]:
+        """Return a service's tasks that are wanted and running.
+
+        Raises
+        ------
+        NoSuchService
+        """
+        return tuple(t for t in self.tasks_of(service) if t.running)
+
+    def tasks_on(self, node: str, *, current: bool = True) -> tuple[Task, ...]:
+        """Return the tasks assigned to a node (hostname, endpoint name or id).
+
+        Raises
+        ------
+        NoSuchNode
+        """
+        wanted = self.node(node).id
+        return tuple(t for t in self.tasks if t.node_id == wanted and (t.current or not current))
+
+    def network(self, name: str) -> Network | None:
+        """Return the network of that name or id, or None."""
+        return next((n for n in self.networks if name in (n.name, n.id)), None)
+
+    def require(self) -> ClusterState:
+        """Return this state if a manager answered.
+
+        Raises
+        ------
+        EngineUnreachable, NoSwarm, QuorumLost, NotAManager
+        """
+        if self.active:
+            return self
+        raise _why_not(self)
+
+    def _repr_html_(self) -> str:
+        return _html(self)
+
+
+# -- asking ---------------------------------------------------------------------------------
+
+
+class RawEngine(TypedDict):
+    """What one engine said: ``GET /info``, or why it said nothing."""
+
+    name: str
+    info: dict[str, Any] | None
+    error: NotRequired[str]
+
+
+class RawCluster(TypedDict):
+    """Every answer that a :class:`ClusterState` is made of; it can be written as JSON.
+
+    ``nodes``, ``services``, ``tasks`` and ``networks`` are the manager's answers as they came,
+    None when no manager answered; ``refusal`` says why.
+    """
+
+    captured_at: str
+    asked: str | None
+    engines: list[RawEngine]
+    nodes: list[dict[str, Any]] | None
+    services: list[dict[str, Any]] | None
+    tasks: list[dict[str, Any]] | None
+    networks: list[dict[str, Any]] | None
+    refusal: NotRequired[str]
+
+
+_NO_ANSWER = (requests.RequestException, DockerException, OSError)
+
+
+def ask(fleet: Fleet, *, timeout: float = 10.0) -> RawCluster:
+    """Ask every engine of a fleet, then the first manager that answers.
+
+    ``/info`` goes to all engines at once, then ``/nodes``, ``/services``, ``/tasks`` and
+    ``/networks`` to one manager. Never raises for an engine that
+    is down.
+
+    Parameters
+    ----------
+    fleet
+        The engines.
+    timeout
+        Seconds that one request may take.
+    """
+    now = datetime.now(UTC)
+    executor = ThreadPoolExecutor(max_workers=len(fleet), thread_name_prefix="labkit-ask")
+    try:
+        engines = list(executor.map(lambda endpoint: _ask_engine(endpoint, timeout), fleet))
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+    raw: RawCluster = {
+        "captured_at": now.isoformat(),
+        "asked": None,
+        "engines": engines,
+        "nodes": None,
+        "services": None,
+        "tasks": None,
+        "networks": None,
+    }
+    for endpoint, engine in zip(fleet, engines, strict=True):
+        swarm = (engine["info"] or {}).get("Swarm") or {}
+        if swarm.get("LocalNodeState") != "active" or not swarm.get("ControlAvailable"):
+            continue
+        if swarm.get("Error"):  # the manager already says that it has no leader
+            raw["refusal"] = swarm["Error"]
+            continue
+        try:
+            answers = read(endpoint, _ask_manager, timeout)
+        except _NO_ANSWER as error:
+            raw["refusal"] = explain(error)
+            continue
+        raw["nodes"], raw["services"], raw["tasks"], raw["networks"] = answers
+        raw["asked"] = endpoint.name
+        break
+    return raw
+
+
+def _ask_engine(endpoint: Endpoint, timeout: float) -> RawEngine:
+    try:
+        return {"name": endpoint.name, "info": read(endpoint, lambda api: api.info(), timeout)}
+    except _NO_ANSWER as error:
+        return {"name": endpoint.name, "info": None, "error": explain(error)}
+
+
+def _ask_manager(api: APIClient) -> tuple[list[dict[str, Any]], ...]:
+    return (
+        api.nodes(),
+        api.services(),  # type: ignore[no-untyped-call]
+        api.tasks(),  # type: ignore[no-untyped-call]
+        api.networks(filters={"scope": "swarm"}),
+    )
+
+
+def capture(fleet: Fleet | None = None, *, timeout: float = 10.0) -> ClusterState:
+    """Capture the cluster as one frozen snapshot.
+
+    Parameters
+    ----------
+    fleet
+        The engines; None takes :func:`labkit.engine.connect`.
+    timeout
+        Seconds that one request may take.
+
+    Raises
+    ------
+    EngineNotRunning
+        When ``fleet`` is None and no cluster is up. Engines that do not answer are part of
+        the state and raise nothing: see :meth:`ClusterState.require`.
+    """
+    return from_raw(ask(connect() if fleet is None else fleet, timeout=timeout))
+
+
+# -- from raw answers -----------------------------------------------------------------------
+
+
+def from_raw(raw: RawCluster) -> ClusterState:
+    """Make the state from raw answers of the Docker API; pure."""
+    engines = tuple(_engine(e) for e in raw["engines"])
+    if raw["nodes"] is not None:
+        swarm = "active"
+    elif not any(e.reachable for e in engines):
+        swarm = "unreachable"
+    elif any(e.swarm in {"active", "pending", "error"} and e.node_id for e in engines):
+        swarm = "no-quorum"
+    else:
+        swarm = "inactive"
+    nodes = tuple(sorted(map(_node, raw["nodes"] or []), key=lambda n: (n.name, n.id)))
+    networks = tuple(sorted(map(_network, raw["networks"] or []), key=lambda n: n.name))
+    names = {n.id: n.name for n in networks}
+    services = [_service(s, names) for s in raw["services"] or []]
+    return ClusterState(
+        captured_at=datetime.fromisoformat(raw["captured_at"]),
+        swarm=swarm,
+        asked=raw["asked"],
+        engines=engines,
+        nodes=nodes,
+        services=tuple(sorted(services, key=lambda s: s.name)),
+        tasks=tasks_from_raw(
+            raw["tasks"] or [],
+            services={s.id: s.name for s in services},
+            nodes={n.id: n.name for n in nodes},
+        ),
+        networks=networks,
+    )
+
+
+def tasks_from_raw(
+    raw: Sequence[Mapping[str, Any]], *, services: Mapping[str, str], nodes: Mapping[str, str]
+) -> tuple[Task, ...]:
+    """Make tasks from ``GET /tasks``, by service, slot, then newest first; pure.
+
+    Parameters
+    ----------
+    raw
+        The answer.
+    services, nodes
+        Names by id.
+    """
+    ordered = sorted(raw, key=lambda t: str(t.get("CreatedAt", "")), reverse=True)
+    tasks = [_task(t, services, nodes) for t in ordered]
+    return tuple(
+        sorted(tasks, key=lambda t: (t.service, t.slot or 0, "" if t.slot else t.node or ""))
+    )
+
+
+def _engine(raw: RawEngine) -> EngineState:
+    info = raw["info"]
+    if info is None:
+        return EngineState(raw["name"], reachable=False, swarm="", error=raw.get("error", ""))
+    swarm = info.get("Swarm") or {}
+    return EngineState(
+        name=raw["name"],
+        reachable=True,
+        version=info.get("ServerVersion", ""),
+        swarm=swarm.get("LocalNodeState") or "inactive",
+        node_id=swarm.get("NodeID", ""),
+        manager=bool(swarm.get("ControlAvailable")),
+        error=swarm.get("Error", ""),
+    )
+
+
+def _node(raw: Mapping[str, Any]) -> Node:
+    spec, status = raw.get("Spec") or {}, raw.get("Status") or {}
+    description = raw.get("Description") or {}
+    manager = raw.get("ManagerStatus") or {}
+    address = status.get("Addr", "")
+    if address in ("", "0.0.0.0"):  # what a leader may say of itself
+        address = manager.get("Addr", "").rpartition(":")[0]
+    return Node(
+        id=raw["ID"],
+        name=description.get("Hostname", ""),
+        role=spec.get("Role", "worker"),
+        availability=spec.get("Availability", "active"),
+        state=status.get("State", "unknown"),
+        leader=bool(manager.get("Leader")),
+        reachability=manager.get("Reachability"),
+        address=address,
+        engine_version=(description.get("Engine") or {}).get("EngineVersion", ""),
+        labels=dict(spec.get("Labels") or {}),
+    )
+
+
+def _port(raw: Mapping[str, Any]) -> Port:
+    return Port(
+        target=raw.get("TargetPort", 0),
+        published=raw.get("PublishedPort") or None,
+        protocol=raw.get("Protocol", "tcp"),
+        mode=raw.get("PublishMode", "ingress"),
+    )
+
+
+_MODES = {
+    "Replicated": ("replicated", "Replicas"),
+    "Global": ("global", ""),
+    "ReplicatedJob": ("replicated-job", "TotalCompletions"),
+    "GlobalJob": ("global-job", ""),
+}
+
+
+def _service(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Service:
+    spec = raw["Spec"]
+    template = spec.get("TaskTemplate") or {}
+    labels = dict(spec.get("Labels") or {})
+    key, settings = next(iter((spec.get("Mode") or {"Replicated": {}}).items()))
+    mode, count = _MODES.get(key, (key.lower(), ""))
+    ports = (raw.get("Endpoint") or {}).get("Ports") or (spec.get("EndpointSpec") or {}).get(
+        "Ports"
+    )
+    targets = [n["Target"] for n in template.get("Networks") or spec.get("Networks") or []]
+    return Service(
+        id=raw["ID"],
+        name=spec["Name"],
+        image=_without_digest((template.get("ContainerSpec") or {}).get("Image", "")),
+        mode=mode,
+        replicas=(settings or {}).get(count, 1) if count else None,
+        ports=tuple(map(_port, ports or ())),
+        networks=tuple(networks.get(t, t) for t in targets),
+        labels=labels,
+        stack=labels.get(_STACK),
+        constraints=tuple((template.get("Placement") or {}).get("Constraints") or ()),
+        update_state=(raw.get("UpdateStatus") or {}).get("State"),
+        version=raw["Version"]["Index"],
+    )
+
+
+def _task(raw: Mapping[str, Any], services: Mapping[str, str], nodes: Mapping[str, str]) -> Task:
+    status = raw.get("Status") or {}
+    node = raw.get("NodeID", "")
+    ports = (status.get("PortStatus") or {}).get("Ports") or ()
+    return Task(
+        id=raw["ID"],
+        service_id=raw.get("ServiceID", ""),
+        service=services.get(raw.get("ServiceID", ""), ""),
+        slot=raw.get("Slot") or None,
+        node_id=node,
+        node=nodes.get(node),
+        state=status.get("State", "new"),
+        desired=raw.get("DesiredState", ""),
+        image=_without_digest(
+            ((raw.get("Spec") or {}).get("ContainerSpec") or {}).get("Image", "")
+        ),
+        container_id=(status.get("ContainerStatus") or {}).get("ContainerID", ""),
+        message=status.get("Message", ""),
+        error=status.get("Err", ""),
+        since=_time(status.get("Timestamp", "")),
+        host_ports=tuple(
+            p["PublishedPort"]
+            for p in ports
+            if p.get("PublishMode") == "host" and p.get("PublishedPort")
+        ),
+    )
+
+
+def _network(raw: Mapping[str, Any]) -> Network:
+    return Network(
+        id=raw["Id"],
+        name=raw["Name"],
+        driver=raw.get("Driver", ""),
+        scope=raw.get("Scope", ""),
+        ingress=bool(raw.get("Ingress")),
+        attachable=bool(raw.get("Attachable")),
+        stack=(raw.get("Labels") or {}).get(_STACK),
+    )
+
+
+def _without_digest(image: str) -> str:
+    return image.partition("@")[0]
+
+
+def _time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
+# -- errors ---------------------------------------------------------------------------------
+
+
+def _no_such_node(name: str, known: Sequence[str]) -> NoSuchNode:
+    return NoSuchNode(
+        f"Aucun nœud ne s’appelle « {name} ».",
+        remedy=f"Les nœuds sont : {', '.join(known)}."
+        if known
+        else "Aucun nœud n’est connu : le cluster n’est pas initialisé.",
+    )
+
+
+def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
+    """Return the error that says why no manager answered."""
+    if state.swarm == "unreachable":
+        return EngineUnreachable(
+            "Aucun moteur Docker ne répond : "
+            + ", ".join(f"{e.name} ({e.error})" for e in state.engines)
+            + ".",
+            remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
+        )
+    if state.swarm == "inactive":
+        return NoSwarm(
+            "Aucun cluster Swarm n’est actif sur ces moteurs.",
+            remedy="Lancez « docker swarm init ».",
+        )
+    if all(e.reachable and not e.manager for e in state.engines):
+        return NotAManager(
+            "Aucun des moteurs interrogés n’est un manager : un worker ne peut rien changer au "
+            "cluster.",
+            remedy="Adressez-vous à un manager, par exemple « docker --context node1 … ».",
+        )
+    return QuorumLost(
+        "Les managers n’ont plus la majorité (quorum perdu) : les tasks continuent, mais plus "
+        "rien ne peut être changé.",
+        remedy="Rallumez les managers manquants ; sinon, sur un manager survivant : "
+        "« docker swarm init --force-new-cluster --advertise-addr … ».",
+    )
+
+
+# -- showing --------------------------------------------------------------------------------
+
+_SWARM_FR = {
+    "active": "Swarm actif",
+    "inactive": "pas de Swarm : lancez « docker swarm init »",
+    "no-quorum": "aucun manager ne répond (quorum perdu ?)",
+    "unreachable": "aucun moteur ne répond",
+}
+
+
+def _html(state: ClusterState) -> str:
+    """Return a compact table of nodes with their tasks, in French; every text is escaped."""
+    title = escape(_SWARM_FR.get(state.swarm, state.swarm))
+    if not state.active:
+        rows = [(e.name, e.swarm or "injoignable", e.version, e.error) for e in state.engines]
+        return _table(title, ("Moteur", "Swarm", "Version", "Erreur"), rows)
+    rows = []
+    for node in state.nodes:
+        role = "leader" if node.leader else node.role
+        status = node.state if node.availability == "active" else node.availability
+        if node.state != "ready":
+            status = node.state
+        here = [t for t in state.tasks if t.node_id == node.id and (t.current or t.stopping)]
+        rows.append((node.name, role, status, _tasks_text(here)))
+    waiting = [t for t in state.tasks if t.current and not t.node_id]
+    if waiting:
+        rows.append(("—", "", "non placées", _tasks_text(waiting)))
+    wanted = ", ".join(
+        f"{s.name} {len(state.running(s.id))}/{s.replicas if s.replicas is not None else s.mode}"
+        for s in state.services
+    )
+    caption = title + (f" — {escape(wanted)}" if wanted else "")
+    return _table(caption, ("Nœud", "Rôle", "État", "Tasks"), rows)
+
+
+def _tasks_text(tasks: Sequence[Task]) -> str:
+    return ", ".join(
+        t.label if t.running else f"{t.label} ({'arrêt' if t.stopping else t.state})" for t in tasks
+    )
+
+
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(f"<th scope='col'>{escape(h)}</th>" for h in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in row) + "</tr>"
+        for row in rows
+    )
+    return (
+        f"<table><caption style='text-align:left'>{caption}</caption>"
+        f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+    )

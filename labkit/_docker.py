@@ -1,0 +1,153 @@
+"""Talking to engines: borrowed connections, and docker's errors turned into labkit's.
+
+A new TLS connection is slow under emulation, so clients are kept in a small pool, one list an
+endpoint. A client is never shared by two threads, and one that failed is thrown away, so the
+pool survives an engine that restarts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import requests
+from docker import APIClient
+from docker.errors import APIError, DockerException
+
+from labkit.engine.endpoint import Endpoint
+from labkit.errors import DockerFailed, EngineUnreachable, LabkitError
+
+__all__ = ["engine_errors", "explain", "read", "talk"]
+
+_T = TypeVar("_T")
+_Key = tuple[str, Path | None, int]
+
+_MAX_IDLE = 4  # clients kept an endpoint
+_idle: dict[_Key, list[APIClient]] = {}
+_lock = threading.Lock()
+
+
+def _key(endpoint: Endpoint) -> _Key:
+    """Return what makes two clients interchangeable; new certificates make a new key."""
+    stamp = 0
+    if endpoint.tls is not None:
+        try:
+            stamp = (endpoint.tls / "cert.pem").stat().st_mtime_ns
+        except OSError:
+            stamp = -1
+    return endpoint.url, endpoint.tls, stamp
+
+
+def _forget(endpoint: Endpoint) -> None:
+    with _lock:
+        old = [_idle.pop(key) for key in list(_idle) if key[:2] == (endpoint.url, endpoint.tls)]
+    for client in (client for clients in old for client in clients):
+        client.close()
+
+
+@contextmanager
+def talk(endpoint: Endpoint, timeout: float = 30.0) -> Iterator[APIClient]:
+    """Borrow a low-level client of ``endpoint``; ``timeout`` is in seconds a request.
+
+    The client goes back to the pool unless the connection is in doubt. Errors of the docker
+    SDK and of the connection pass through unchanged: see :func:`engine_errors`.
+    """
+    key = _key(endpoint)
+    with _lock:
+        clients = _idle.get(key)
+        client = clients.pop() if clients else None
+    if client is None:
+        client = endpoint.client(timeout).api
+    client.timeout = timeout  # type: ignore[assignment]  # requests takes fractions too
+    try:
+        yield client
+    except (APIError, LabkitError):
+        _give_back(key, client)  # a whole answer was read: the connection is sound
+        raise
+    except requests.RequestException:
+        client.close()
+        _forget(endpoint)
+        raise
+    except BaseException:
+        client.close()
+        raise
+    else:
+        _give_back(key, client)
+
+
+def _give_back(key: _Key, client: APIClient) -> None:
+    with _lock:
+        clients = _idle.setdefault(key, [])
+        if len(clients) < _MAX_IDLE:
+            clients.append(client)
+            return
+    client.close()
+
+
+def read(endpoint: Endpoint, question: Callable[[APIClient], _T], timeout: float = 30.0) -> _T:
+    """Ask a question that changes nothing, once more if a kept connection had died.
+
+    Raises
+    ------
+    APIError
+        When the engine refuses.
+    requests.RequestException, DockerException, OSError
+        When it does not answer within ``timeout`` seconds.
+    """
+    try:
+        with talk(endpoint, timeout) as client:
+            return question(client)
+    except requests.Timeout:
+        raise
+    except requests.ConnectionError:
+        with talk(endpoint, timeout) as client:
+            return question(client)
+
+
+def explain(error: BaseException) -> str:
+    """Return what an engine or a connection said, on one line."""
+    if isinstance(error, APIError):
+        said = str(error.explanation or error)
+    elif isinstance(error, requests.Timeout):
+        said = "pas de réponse dans le délai"
+    elif isinstance(error, requests.ConnectionError):
+        said = "connexion refusée ou coupée"
+    else:
+        said = str(error) or type(error).__name__
+    return " ".join(said.split())
+
+
+@contextmanager
+def engine_errors(endpoint: Endpoint, doing: str) -> Iterator[None]:
+    """Turn what the docker SDK raises into labkit's errors.
+
+    Parameters
+    ----------
+    endpoint
+        The engine asked.
+    doing
+        The docker command that says what was tried, such as ``docker service rm web``.
+
+    Raises
+    ------
+    EngineUnreachable
+        When the engine does not answer.
+    DockerFailed
+        When it refuses; callers that know more raise a better name.
+    """
+    try:
+        yield
+    except APIError as error:
+        raise DockerFailed(
+            f"Le moteur de « {endpoint.name} » a refusé « {doing} » : {explain(error)}",
+            remedy="Relisez la commande et l’état du cluster (« docker service ls », "
+            "« docker node ls »).",
+        ) from error
+    except (requests.RequestException, DockerException, OSError) as error:
+        raise EngineUnreachable(
+            f"Le moteur de « {endpoint.name} » ne répond pas ({explain(error)}).",
+            remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
+        ) from error

@@ -42,6 +42,7 @@ __all__ = [
     "ask",
     "capture",
     "from_raw",
+    "service_from_raw",
     "tasks_from_raw",
 ]
 
@@ -457,7 +458,7 @@ def from_raw(raw: RawCluster) -> ClusterState:
     nodes = tuple(sorted(map(_node, raw["nodes"] or []), key=lambda n: (n.name, n.id)))
     networks = tuple(sorted(map(_network, raw["networks"] or []), key=lambda n: n.name))
     names = {n.id: n.name for n in networks}
-    services = [_service(s, names) for s in raw["services"] or []]
+    services = [service_from_raw(s, names) for s in raw["services"] or []]
     return ClusterState(
         captured_at=datetime.fromisoformat(raw["captured_at"]),
         swarm=swarm,
@@ -547,7 +548,8 @@ _MODES = {
 }
 
 
-def _service(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Service:
+def service_from_raw(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Service:
+    """Make a service from ``GET /services``; ``networks`` gives names by id; pure."""
     spec = raw["Spec"]
     template = spec.get("TaskTemplate") or {}
     labels = dict(spec.get("Labels") or {})

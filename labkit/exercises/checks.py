@@ -1,0 +1,313 @@
+"""Pure checks of the cluster's real state, one an exercise: ``ClusterState -> Verdict``.
+
+They never raise, whatever the state, and each can fail. Texts are French, for students.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from labkit.exercises.verdict import Row, Verdict
+from labkit.state import ClusterState, EngineState, Service, Task
+
+__all__ = ["EXERCISES", "Exercise", "judge", "moving", "spread"]
+
+IMAGE = "traefik/whoami"
+MESH, HOST = "whoami", "whoami-host"
+MESH_PORT, HOST_PORT = 9999, 9998
+CREATED, SCALED = 5, 8
+HOST_CREATED, HOST_SCALED = 2, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """A named exercise: what students see as its title, and its check."""
+
+    name: str
+    title: str
+    check: Callable[[ClusterState], Iterable[Row]]
+
+
+def judge(name: str, state: ClusterState) -> Verdict:
+    """Return the verdict of the exercise of that name on a state.
+
+    An unknown name gives a verdict that fails and says which names exist.
+    """
+    exercise = EXERCISES.get(name)
+    if exercise is None:
+        near = get_close_matches(name, EXERCISES, n=1)
+        hint = f'Écrivez verifier("{near[0]}").' if near else ""
+        expected = ", ".join(EXERCISES)
+        return Verdict.of("Exercice inconnu", [Row("Nom", expected, name, False, hint)])
+    return Verdict.of(exercise.title, exercise.check(state))
+
+
+def moving(state: ClusterState) -> bool:
+    """Whether the cluster is still on its way: tasks starting on a node or stopping."""
+    return any((t.starting and t.node_id) or t.stopping for t in state.tasks)
+
+
+def spread(state: ClusterState, service: str) -> str:
+    """Return how many running tasks the nodes have, most first, such as ``2, 2 et 1``.
+
+    Nodes that could take a task and have none count as 0; without the service all do.
+    """
+    tasks = state.running(service) if state.has_service(service) else ()
+    by_node = Counter(t.node_id for t in tasks)
+    able = {n.id for n in state.nodes if n.state == "ready" and n.availability == "active"}
+    counts = sorted((by_node[i] for i in able | set(by_node)), reverse=True)
+    return _enumerate([str(c) for c in counts]) or "0"
+
+
+# -- the swarm ------------------------------------------------------------------------------
+
+
+def _swarm_started(state: ClusterState) -> Iterator[Row]:
+    first = state.engines[0] if state.engines else None
+    name = first.name if first else "node1"
+    swarm = first.swarm if first else ""
+    yield Row(
+        f"Swarm sur {name}",
+        "actif",
+        _ENGINE_SWARM.get(swarm, swarm),
+        swarm == "active",
+        "Tapez « docker swarm init » : sans autre précision, docker s’adresse à node1."
+        if swarm == "inactive"
+        else f"Quittez-le d’abord avec « docker --context {name} swarm leave --force ».",
+    )
+    yield Row(
+        f"Rôle de {name}",
+        "manager",
+        "manager" if first and first.manager else "worker" if swarm == "active" else "aucun",
+        bool(first and first.manager),
+        "Le nœud qui initialise le Swarm en devient le premier manager.",
+    )
+    leader = state.leader
+    yield Row(
+        "Leader",
+        "un manager élu",
+        "un manager élu" if leader else "aucun",
+        leader is not None,
+        "Un leader est élu dès que le Swarm est initialisé et que ses managers se répondent.",
+    )
+
+
+def _nodes_joined(state: ClusterState) -> Iterator[Row]:
+    if not state.engines:
+        yield Row("Moteurs", "trois", "aucun", False, "Relancez la cellule de démarrage.")
+    for engine in state.engines:
+        found, ok = _membership(engine, state)
+        yield Row(
+            engine.name,
+            "membre du Swarm, prêt",
+            found,
+            ok,
+            f"« docker --context {engine.name} swarm leave --force », puis rejoignez le Swarm."
+            if found in {_OTHER_SWARM, _ENGINE_SWARM["error"]}
+            else f"« docker --context {engine.name} swarm join --token … »"
+            if engine.swarm == "inactive"
+            else "Attendez quelques secondes, puis revérifiez ; sinon, « labkit doctor ».",
+        )
+
+
+_OTHER_SWARM = "membre d’un autre Swarm"
+
+
+def _membership(engine: EngineState, state: ClusterState) -> tuple[str, bool]:
+    if engine.swarm != "active":
+        return _ENGINE_SWARM.get(engine.swarm, engine.swarm), False
+    node = next((n for n in state.nodes if n.id == engine.node_id), None)
+    if node is None:
+        return (_OTHER_SWARM if state.active else "aucun manager ne répond"), False
+    if node.state != "ready":
+        return f"membre du Swarm, {node.state}", False
+    return "membre du Swarm, prêt", True
+
+
+def _left(state: ClusterState) -> Iterator[Row]:
+    if not state.engines:
+        yield Row("Moteurs", "trois", "aucun", False, "Relancez la cellule de démarrage.")
+    for engine in state.engines:
+        yield Row(
+            engine.name,
+            _ENGINE_SWARM["inactive"],
+            _ENGINE_SWARM.get(engine.swarm, engine.swarm),
+            engine.swarm == "inactive",
+            f"« docker --context {engine.name} swarm leave --force »",
+        )
+
+
+# -- services -------------------------------------------------------------------------------
+
+
+def _created(state: ClusterState) -> Iterator[Row]:
+    yield from _service_rows(state, MESH, MESH_PORT, "ingress", (CREATED, SCALED))
+
+
+def _scaled(state: ClusterState) -> Iterator[Row]:
+    service = _find(state, MESH)
+    yield _exists(state, MESH)
+    wanted = service.replicas if service else None
+    yield _replicas(MESH, wanted, (SCALED,), f"« docker service scale {MESH}={SCALED} »")
+    yield _running(state, MESH, SCALED)
+
+
+def _host_created(state: ClusterState) -> Iterator[Row]:
+    yield from _service_rows(state, HOST, HOST_PORT, "host", (HOST_CREATED, HOST_SCALED))
+
+
+def _host_scaled(state: ClusterState) -> Iterator[Row]:
+    service = _find(state, HOST)
+    yield _exists(state, HOST)
+    wanted = service.replicas if service else None
+    yield _replicas(
+        HOST, wanted, (HOST_SCALED,), f"« docker service scale --detach {HOST}={HOST_SCALED} »"
+    )
+    tasks = state.tasks_of(HOST) if service else ()
+    nodes = {t.node_id for t in tasks if t.running}
+    able = [n for n in state.nodes if n.state == "ready" and n.availability == "active"]
+    yield Row(
+        "Nœuds qui exécutent une task",
+        f"{len(able)} : une task par nœud",
+        str(len(nodes)),
+        bool(nodes) and len(nodes) == min(len(able), HOST_SCALED),
+        "Attendez quelques secondes, puis revérifiez.",
+    )
+    waiting = [t for t in tasks if t.state == "pending"]
+    missing = max(0, HOST_SCALED - len(able))
+    yield Row(
+        "Tasks en attente (Pending)",
+        f"{missing}, faute de nœud dont le port {HOST_PORT} soit libre",
+        f"{len(waiting)}{_why(waiting)}",
+        len(waiting) == missing and all("host-mode port" in t.error for t in waiting),
+        f"Lisez « docker service ps --no-trunc {HOST} ».",
+    )
+
+
+def _why(waiting: Iterable[Task]) -> str:
+    errors = {t.error for t in waiting if t.error}
+    if not errors:
+        return ""
+    if all("host-mode port" in e for e in errors):
+        return f", faute de nœud dont le port {HOST_PORT} soit libre"
+    return " : " + " ; ".join(sorted(errors))
+
+
+def _removed(state: ClusterState) -> Iterator[Row]:
+    names = ", ".join(s.name for s in state.services)
+    sure = state.swarm in {"active", "inactive"}
+    yield Row(
+        "Services",
+        "aucun",
+        names or ("aucun" if sure else "inconnus : aucun manager ne répond"),
+        not names and sure,
+        f"« docker service rm {names.replace(', ', ' ')} »" if names else "« labkit doctor »",
+    )
+
+
+def _service_rows(
+    state: ClusterState, name: str, port: int, mode: str, replicas: tuple[int, ...]
+) -> Iterator[Row]:
+    service = _find(state, name)
+    yield _exists(state, name)
+    image = service.image.partition(":")[0] if service else "—"
+    yield Row("Image", IMAGE, image, image == IMAGE, f"L’image se donne à la fin : … {IMAGE}")
+    flag = f"--publish published={port},target=80" + (",mode=host" if mode == "host" else "")
+    ports = service.ports if service else ()
+    yield Row(
+        "Port publié",
+        _port_text(port, 80, mode),
+        _enumerate([_port_text(p.published, p.target, p.mode) for p in ports]) or "—",
+        any((p.published, p.target, p.mode) == (port, 80, mode) for p in ports),
+        f"« {flag} »" + (f" ou « -p {port}:80 »" if mode == "ingress" else ""),
+    )
+    wanted = service.replicas if service else None
+    yield _replicas(name, wanted, replicas, f"« --replicas {replicas[0]} »")
+    yield _running(state, name, wanted if wanted in replicas else replicas[0])
+
+
+def _exists(state: ClusterState, name: str) -> Row:
+    service = _find(state, name)
+    others = [s.name for s in state.services if s.image.partition(":")[0] == IMAGE]
+    others = [n for n in others if n not in (MESH, HOST)]
+    if service:
+        found, hint = name, ""
+    elif not state.active:
+        found = "aucun manager n’a répondu"
+        hint = "Initialisez d’abord le Swarm : « docker swarm init »."
+    elif others:
+        found = _enumerate(others)
+        hint = f"Supprimez-le (« docker service rm {others[0]} ») et nommez-le : --name {name}."
+    else:
+        found, hint = "aucun", f"« docker service create --name {name} … »"
+    return Row("Service", name, found, service is not None, hint)
+
+
+def _replicas(name: str, wanted: int | None, accepted: tuple[int, ...], hint: str) -> Row:
+    return Row(
+        "Répliques demandées",
+        str(wanted if wanted in accepted else accepted[0]),
+        "—" if wanted is None else str(wanted),
+        wanted in accepted,
+        hint,
+    )
+
+
+def _running(state: ClusterState, name: str, wanted: int | None) -> Row:
+    tasks = state.tasks_of(name) if state.has_service(name) else ()
+    running = sum(t.running for t in tasks)
+    # in mode host, a node takes one task: more cannot run
+    most = wanted or 0
+    if name == HOST:
+        most = min(most, sum(n.state == "ready" for n in state.nodes))
+    errors = sorted({t.error for t in tasks if t.error and not t.running})
+    hint = f"Lisez « docker service ps --no-trunc {name} »"
+    return Row(
+        "Tasks en marche",
+        str(most),
+        str(running),
+        running == most and running > 0,
+        f"{hint} : {errors[0]}" if errors else f"{hint}, attendez, puis revérifiez.",
+    )
+
+
+def _find(state: ClusterState, name: str) -> Service | None:
+    return next((s for s in state.services if s.name == name), None)
+
+
+def _port_text(published: int | None, target: int, mode: str) -> str:
+    kind = "ingress : le routing mesh" if mode == "ingress" else f"mode {mode}"
+    return f"{published or '(au hasard)'} → {target} ({kind})"
+
+
+def _enumerate(parts: list[str]) -> str:
+    if len(parts) < 2:
+        return "".join(parts)
+    return ", ".join(parts[:-1]) + " et " + parts[-1]
+
+
+_ENGINE_SWARM = {
+    "": "injoignable",
+    "inactive": "aucun Swarm",
+    "active": "actif",
+    "pending": "en cours d’adhésion",
+    "error": "en erreur",
+    "locked": "verrouillé",
+}
+
+EXERCISES = {
+    e.name: e
+    for e in (
+        Exercise("initialiser", "Initialiser le Swarm", _swarm_started),
+        Exercise("rejoindre", "Faire entrer les trois nœuds", _nodes_joined),
+        Exercise("creer-service", "Créer le service", _created),
+        Exercise("changer-echelle", "Changer d’échelle", _scaled),
+        Exercise("mode-host", "Publier en mode host", _host_created),
+        Exercise("mode-host-5", "Demander plus de répliques que de nœuds", _host_scaled),
+        Exercise("supprimer", "Supprimer les services", _removed),
+        Exercise("quitter", "Quitter le Swarm", _left),
+    )
+}

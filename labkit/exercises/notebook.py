@@ -1,0 +1,165 @@
+"""What the exercises are inside a notebook: ``verifier``, ``%%solution``, ``commencer``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from importlib import import_module
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+from IPython.display import HTML, display
+
+from labkit.errors import LabkitError
+from labkit.exercises.checks import EXERCISES, judge, moving, spread
+from labkit.exercises.masking import contains_token, mask, protect
+from labkit.exercises.shell import TIMED_OUT, run
+from labkit.exercises.verdict import Row, Verdict
+from labkit.state import ClusterState, capture
+
+__all__ = ["FRESH", "commencer", "install", "tasks_par_noeud", "verifier"]
+
+FRESH = "LABKIT_FRESH"
+"""Variable that makes :func:`commencer` start from a new cluster; the tests set it."""
+
+_PATIENCE = 20.0  # seconds
+_SOLUTION_TIMEOUT = 150.0  # seconds
+
+
+def verifier(nom: str, *, patience: float = _PATIENCE) -> Verdict:
+    """Check an exercise against the cluster's real state.
+
+    Parameters
+    ----------
+    nom
+        Name of the exercise.
+    patience
+        Seconds to wait while tasks are still starting or stopping; a cluster at rest is
+        judged at once.
+    """
+    try:
+        return _settled(nom, patience)
+    except LabkitError as error:
+        row = Row("Cluster", "répond", error.message, False, error.remedy)
+        return Verdict.of(EXERCISES[nom].title if nom in EXERCISES else nom, [row])
+
+
+def _settled(name: str, patience: float) -> Verdict:
+    deadline = time.monotonic() + patience
+    while True:
+        state = capture()
+        verdict = judge(name, state)
+        if verdict.ok or not moving(state) or time.monotonic() > deadline:
+            return verdict
+        time.sleep(1.0)
+
+
+def tasks_par_noeud(service: str) -> str:
+    """Return how many running tasks each node has, most first, such as ``2, 2 et 1``."""
+    return spread(capture(), service)
+
+
+class _Start:
+    """What the cluster looks like when a notebook starts."""
+
+    def __init__(self, state: ClusterState) -> None:
+        answering = sum(engine.reachable for engine in state.engines)
+        self._lines = [f"{answering} moteurs Docker sur {len(state.engines)} répondent."]
+        if state.swarm == "inactive":
+            self._lines.append("Aucun Swarm n’est actif : vous partez de zéro.")
+        else:
+            names = ", ".join(service.name for service in state.services) or "aucun"
+            self._lines.append(
+                f"Un Swarm existe déjà (services : {names}) : votre travail est conservé, et ce "
+                "qui est déjà fait ne sera pas refait."
+            )
+            self._lines.append("Pour repartir de zéro : labkit.reset().")
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines)
+
+
+def commencer() -> _Start:
+    """Start or rejoin the cluster, keep what is there, and say where one is."""
+    labkit = import_module("labkit")
+    if os.environ.get(FRESH) == "1":
+        labkit.reset()
+    labkit.up()
+    return _Start(capture())
+
+
+# -- IPython --------------------------------------------------------------------------------
+
+
+def _system(shell: Any, command: str) -> None:
+    """Run what follows ``!`` in a cell."""
+    expanded = shell.var_expand(command, depth=2)
+    try:
+        code = run(expanded, _write)
+    except KeyboardInterrupt:
+        code = 130
+        _write("Interrompu.\n")
+    shell.user_ns["_exit_code"] = code
+
+
+def _solution(line: str, cell: str) -> None:
+    """Run the commands of a solution, unless the exercise is already done."""
+    name = line.strip()
+    if name not in EXERCISES:
+        print(repr(judge(name, capture())))
+        return
+    if verifier(name).ok:
+        print(f"Déjà fait : « {EXERCISES[name].title} ». Rien n’est relancé.")
+        return
+    _write("".join(f"$ {text}\n" for text in _commands(cell)))
+    try:
+        code = run(cell, _write, timeout=_SOLUTION_TIMEOUT)
+    except KeyboardInterrupt:
+        print("Interrompu.")
+        return
+    if code == TIMED_OUT:
+        print(f"Arrêté après {_SOLUTION_TIMEOUT:.0f} s : la commande n’a pas abouti.")
+    elif code:
+        print(f"La dernière commande a échoué (code {code}) : lisez le message ci-dessus.")
+
+
+def _commands(cell: str) -> list[str]:
+    """Return the commands of a solution, one an item, continuation lines joined."""
+    joined = cell.replace("\\\n", " ")
+    lines = (" ".join(text.split()) for text in joined.splitlines())
+    return [text for text in lines if text and not text.startswith("#")]
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(mask(text))
+    sys.stdout.flush()
+
+
+def _warn_of_token(result: Any) -> None:
+    source = getattr(result.info, "raw_cell", "") or ""
+    if not contains_token(source):
+        return
+    display(  # type: ignore[no-untyped-call]
+        HTML(  # type: ignore[no-untyped-call]
+            "<p role='alert' style='border-left:5px solid #d55e00;padding:2px 10px'><strong>⚠ "
+            "Cette cellule contient un jeton d’adhésion en clair.</strong> Un notebook "
+            "s’enregistre et se partage : effacez le jeton de la cellule et gardez-le dans une "
+            "variable. S’il a déjà été partagé, « docker swarm join-token --rotate worker » (et "
+            "« manager ») le rend inutilisable.</p>"
+        )
+    )
+
+
+def install() -> None:
+    """Register everything with the running IPython, if there is one; twice is harmless."""
+    shell: Any = get_ipython()
+    if shell is None or getattr(shell, "_labkit_exercises", False):
+        return
+    shell._labkit_exercises = True
+    shell.register_magic_function(_solution, "cell", "solution")
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None:
+        protect(kernel.session)
+        shell.system = lambda command: _system(shell, command)
+        shell.events.register("post_run_cell", _warn_of_token)

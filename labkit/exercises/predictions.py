@@ -1,0 +1,163 @@
+"""Predictions: a learner answers first, then the measurement is set against the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+__all__ = ["Confrontation", "Prediction", "confronter", "predire"]
+
+_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
+
+
+class Prediction:
+    """A question with its choices; shown as radio buttons, or as a list without a kernel.
+
+    Parameters
+    ----------
+    question
+        French text.
+    choices
+        The answers offered.
+    answer
+        The one chosen beforehand; None leaves it open.
+    """
+
+    def __init__(self, question: str, choices: Sequence[str], answer: str | None = None) -> None:
+        self.question = question
+        self.choices = tuple(choices)
+        self._radio = widgets.RadioButtons(
+            options=list(self.choices),
+            value=answer if answer in self.choices else None,
+            layout=widgets.Layout(width="max-content", max_width="100%"),
+        )
+        self._radio.add_class("labkit-prediction")
+        self._view = widgets.VBox(
+            [
+                widgets.HTML(f"<strong>Votre prédiction.</strong> {escape(question)}"),
+                self._radio,
+            ]
+        )
+
+    @property
+    def answer(self) -> str | None:
+        """The choice made, or None."""
+        value: str | None = self._radio.value
+        return value
+
+    def choose(self, answer: str) -> None:
+        """Choose an answer, as a click does.
+
+        Raises
+        ------
+        ValueError
+            When it is not among the choices.
+        """
+        if answer not in self.choices:
+            raise ValueError(f"Choix possibles : {', '.join(self.choices)}.")
+        self._radio.value = answer
+
+    def __repr__(self) -> str:
+        return "\n".join([self.question, *(f"  ○ {choice}" for choice in self.choices)])
+
+    def _html(self) -> str:
+        items = "".join(f"<li>{escape(choice)}</li>" for choice in self.choices)
+        return f"<p><strong>Votre prédiction.</strong> {escape(self.question)}</p><ul>{items}</ul>"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        # The widget for a live kernel; the list stays in the saved notebook.
+        bundle: Any = self._view._repr_mimebundle_(**kwargs) or {}
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        return {**data, "text/plain": repr(self), "text/html": self._html()}, {}
+
+
+@dataclass(frozen=True, slots=True)
+class Confrontation:
+    """A prediction against what was measured.
+
+    Attributes
+    ----------
+    question, measured
+        French text.
+    predicted
+        The learner's answer; None when none was given.
+    """
+
+    question: str
+    predicted: str | None
+    measured: str
+
+    @property
+    def right(self) -> bool:
+        """Whether the prediction was what was measured."""
+        return self.predicted == self.measured
+
+    @property
+    def comment(self) -> str:
+        """One sentence for the learner, in French."""
+        if self.predicted is None:
+            return "Vous n’aviez rien prédit : choisissez plus haut, puis relancez cette cellule."
+        if self.right:
+            return "Bien vu !"
+        return "Surprise ! Qu’est-ce qui explique l’écart ?"
+
+    def _rows(self) -> tuple[tuple[str, str], ...]:
+        return (
+            ("Question", self.question),
+            ("Votre prédiction", self.predicted or "—"),
+            ("Mesure", self.measured),
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join([*(f"{k} : {v}" for k, v in self._rows()), self.comment])
+
+    def _repr_html_(self) -> str:
+        colour = _GREY if self.predicted is None else _BLUE if self.right else _ORANGE
+        rows = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{k}</th>"
+            f"<td style='text-align:left'>{escape(v)}</td></tr>"
+            for k, v in self._rows()
+        )
+        return (
+            f"<div style='border-left:5px solid {colour};padding:2px 10px'>"
+            f"<table style='margin-left:0'><tbody>{rows}</tbody></table>"
+            f"<strong>{escape(self.comment)}</strong></div>"
+        )
+
+
+_predictions: dict[str, Prediction] = {}
+
+
+def predire(
+    nom: str, question: str, choix: Sequence[str], reponse: str | None = None
+) -> Prediction:
+    """Ask for a prediction; running the cell again keeps the answer already given.
+
+    Parameters
+    ----------
+    nom
+        The name under which :func:`confronter` finds it.
+    question, choix
+        What is asked, and the answers offered.
+    reponse
+        An answer given in code instead of by a click.
+    """
+    before = _predictions.get(nom)
+    kept = before.answer if before is not None and before.choices == tuple(choix) else None
+    _predictions[nom] = prediction = Prediction(question, choix, reponse or kept)
+    return prediction
+
+
+def confronter(nom: str, mesure: object) -> Confrontation:
+    """Set a measurement against the prediction of that name.
+
+    Without a prediction (Run All, a kernel that was restarted) the measurement stands alone.
+    """
+    prediction = _predictions.get(nom)
+    if prediction is None:
+        return Confrontation(nom, None, str(mesure))
+    return Confrontation(prediction.question, prediction.answer, str(mesure))

@@ -1,0 +1,119 @@
+"""Preflight: is everything there that a course needs, and what to do if not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from labkit.errors import LabkitError
+from labkit.exercises.verdict import Row, Verdict
+from labkit.state import ClusterState, capture
+
+__all__ = ["ImageInfo", "preflight", "preflight_rows"]
+
+MEMORY_NEEDED = 300e6  # bytes still free once the cluster is up
+DISK_NEEDED = 500e6  # bytes
+_TITLE = "Vérifications avant le départ"
+_DOCTOR = "« labkit doctor » dans un terminal dit quoi faire."
+_ORIGINS = {
+    "hub": "image d’origine (Docker Hub)",
+    "stand-in": "image de remplacement, au même comportement (Docker Hub n’a pas répondu)",
+}
+
+
+class ImageInfo(Protocol):
+    """An image of the course, as ``labkit.status()`` tells it."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``traefik/whoami:latest``."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """``hub`` or ``stand-in``."""
+        ...
+
+
+def preflight() -> Verdict:
+    """Check engines, images, the docker CLI, memory and disk."""
+    try:
+        state = capture()
+        images = tuple(import_module("labkit").status().images)
+    except LabkitError as error:
+        return Verdict.of(_TITLE, [Row("Cluster", "répond", error.message, False, error.remedy)])
+    rows = preflight_rows(
+        state,
+        images,
+        cli=shutil.which("docker") is not None,
+        memory=psutil.virtual_memory().available,
+        disk=shutil.disk_usage(Path.home()).free,
+    )
+    return Verdict.of(_TITLE, rows)
+
+
+def preflight_rows(
+    state: ClusterState, images: Iterable[ImageInfo], *, cli: bool, memory: float, disk: float
+) -> Iterator[Row]:
+    """Return the rows of the preflight; pure.
+
+    Parameters
+    ----------
+    state
+        The cluster.
+    images
+        The images of the course that the engines hold.
+    cli
+        Whether the ``docker`` command was found.
+    memory, disk
+        Free bytes.
+    """
+    for engine in state.engines:
+        yield Row(
+            f"Moteur de {engine.name}",
+            "répond",
+            f"Docker Engine {engine.version}" if engine.reachable else "ne répond pas",
+            engine.reachable,
+            _DOCTOR,
+        )
+    versions = {e.version for e in state.engines if e.reachable}
+    yield Row(
+        "Versions",
+        "la même partout",
+        "la même partout" if len(versions) == 1 else ", ".join(sorted(versions)) or "inconnues",
+        len(versions) == 1,
+        "Des versions différentes se côtoient dans un Swarm, mais les messages changent.",
+    )
+    known = list(images)
+    for image in known:
+        yield Row(
+            f"Image {image.name.removesuffix(':latest')}",
+            "présente",
+            _ORIGINS.get(image.origin, image.origin),
+            bool(image.origin),
+            _DOCTOR,
+        )
+    if not known:
+        yield Row("Images", "présentes", "aucune", False, _DOCTOR)
+    yield Row(
+        "Commande docker",
+        "trouvée",
+        "trouvée" if cli else "introuvable",
+        cli,
+        "Lancez d’abord labkit.up() : la commande vient avec le cluster.",
+    )
+    yield _enough("Mémoire libre", memory, MEMORY_NEEDED, "Fermez d’autres noyaux et programmes.")
+    yield _enough("Disque libre", disk, DISK_NEEDED, "« labkit build --prune » libère de la place.")
+
+
+def _enough(what: str, free: float, needed: float, hint: str) -> Row:
+    return Row(what, f"{_giga(needed)} ou plus", _giga(free), free >= needed, hint)
+
+
+def _giga(size: float) -> str:
+    return f"{size / 1e9:.1f} Go".replace(".", ",")

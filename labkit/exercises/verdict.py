@@ -1,0 +1,92 @@
+"""What a check says: rows of expected, found, and what to try; shown as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Row", "Verdict"]
+
+_GREEN, _RED = "#0072b2", "#d55e00"  # blue and vermilion: told apart by colour-blind people
+_MARK = {True: "✔", False: "✘"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that was checked.
+
+    Attributes
+    ----------
+    what, expected, found
+        French text for students; no ids, addresses or durations, so that two runs say the same.
+    ok
+        Whether what was found is what was expected.
+    hint
+        What to try when it is not.
+    """
+
+    what: str
+    expected: str
+    found: str
+    ok: bool
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The rows of one check; it shows itself as text or as a table."""
+
+    title: str
+    rows: tuple[Row, ...] = ()
+
+    @classmethod
+    def of(cls, title: str, rows: Iterable[Row]) -> Verdict:
+        """Make a verdict of any iterable of rows."""
+        return cls(title, tuple(rows))
+
+    @property
+    def ok(self) -> bool:
+        """Whether something was checked and all of it is as expected."""
+        return bool(self.rows) and all(row.ok for row in self.rows)
+
+    @property
+    def summary(self) -> str:
+        """One line, in French."""
+        if self.ok:
+            return f"{self.title} : réussi"
+        wrong = sum(not row.ok for row in self.rows)
+        return f"{self.title} : {wrong} point{'s' if wrong > 1 else ''} à revoir"
+
+    def __repr__(self) -> str:
+        lines = [f"{_MARK[self.ok]} {self.summary}"]
+        for row in self.rows:
+            lines.append(f"  {_MARK[row.ok]} {row.what} : {row.found}")
+            if not row.ok:
+                lines.append(f"      attendu : {row.expected}")
+                if row.hint:
+                    lines.append(f"      à essayer : {row.hint}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        colour = _GREEN if self.ok else _RED
+        head = ["", "", "Attendu", "Trouvé"] + ([] if self.ok else ["À essayer"])
+        body = []
+        for row in self.rows:
+            mark = (
+                f"<td style='color:{_GREEN if row.ok else _RED};font-weight:bold'>"
+                f"{_MARK[row.ok]}</td>"
+            )
+            texts = [row.what, row.expected, row.found]
+            if not self.ok:
+                texts.append("" if row.ok else row.hint)
+            cells = "".join(f"<td style='text-align:left'>{escape(t)}</td>" for t in texts)
+            body.append(f"<tr>{mark}{cells}</tr>")
+        columns = "".join(f"<th scope='col' style='text-align:left'>{h}</th>" for h in head)
+        return (
+            f"<div style='border-left:5px solid {colour};padding:2px 10px'>"
+            f"<strong><span style='color:{colour}'>{_MARK[self.ok]}</span> "
+            f"{escape(self.summary)}</strong>"
+            f"<table style='margin-left:0'><thead><tr>{columns}</tr></thead>"
+            f"<tbody>{''.join(body)}</tbody></table></div>"
+        )

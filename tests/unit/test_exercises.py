@@ -1,0 +1,321 @@
+"""The checks on data: each must accept what is right and refuse what is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pytest
+
+from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge
+from labkit.exercises.checks import moving, spread
+from labkit.exercises.masking import contains_token, mask, protect
+from labkit.exercises.preflight import preflight_rows
+from labkit.exercises.shell import TIMED_OUT, run, tidy
+from labkit.state import ClusterState, EngineState, Node, Port, Service, Task
+
+NAMES = ("node1", "node2", "node3")
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+# the shape of a token, not a token
+TOKEN = "SWMTKN-1-" + "0a1" * 16 + "ab-" + "9z" * 12 + "z"
+MESH, HOST = Port(80, 9999), Port(80, 9998, mode="host")
+PORT_IN_USE = "no suitable node (host-mode port already in use on 3 nodes)"
+
+
+def out() -> ClusterState:
+    """Three engines, no swarm."""
+    engines = tuple(EngineState(n, reachable=True, version="28.5.2") for n in NAMES)
+    return ClusterState(NOW, "inactive", None, engines)
+
+
+def swarm(members: int = 3) -> ClusterState:
+    """Return a swarm of one manager and ``members - 1`` workers."""
+    engines, nodes = [], []
+    for i, name in enumerate(NAMES):
+        if i < members:
+            engines.append(EngineState(name, True, "28.5.2", "active", f"id-{name}", i == 0))
+            role = "worker" if i else "manager"
+            nodes.append(Node(f"id-{name}", name, role, "active", "ready", leader=i == 0))
+        else:
+            engines.append(EngineState(name, True, "28.5.2"))
+    return ClusterState(NOW, "active", "node1", tuple(engines), tuple(nodes))
+
+
+def with_service(
+    state: ClusterState,
+    name: str = "whoami",
+    *,
+    replicas: int = 5,
+    on: str = "12323",
+    port: Port = MESH,
+    image: str = "traefik/whoami:latest",
+    pending: int = 0,
+    error: str = "",
+) -> ClusterState:
+    """Add a service with a running task for each digit of ``on`` (the node's number)."""
+    service = Service(f"id-{name}", name, image, "replicated", replicas, (port,))
+    tasks = [
+        Task(f"{name}{i}", service.id, name, i, f"id-node{n}", f"node{n}", "running", "running")
+        for i, n in enumerate(on, 1)
+    ]
+    for i in range(len(on) + 1, len(on) + 1 + pending):
+        tasks.append(
+            Task(f"{name}{i}", service.id, name, i, "", None, "pending", "running", error=error)
+        )
+    return replace(state, services=(*state.services, service), tasks=(*state.tasks, *tasks))
+
+
+RIGHT = {
+    "initialiser": [swarm(1), swarm(3)],
+    "rejoindre": [swarm(3)],
+    "creer-service": [with_service(swarm()), with_service(swarm(), replicas=8, on="12312312")],
+    "changer-echelle": [with_service(swarm(), replicas=8, on="12312312")],
+    "mode-host": [
+        with_service(swarm(), "whoami-host", replicas=2, on="13", port=HOST),
+        with_service(
+            swarm(), "whoami-host", replicas=5, on="123", port=HOST, pending=2, error=PORT_IN_USE
+        ),
+    ],
+    "mode-host-5": [
+        with_service(
+            swarm(), "whoami-host", replicas=5, on="123", port=HOST, pending=2, error=PORT_IN_USE
+        )
+    ],
+    "supprimer": [swarm(), out()],
+    "quitter": [out()],
+}
+
+_other = replace(
+    swarm(),
+    engines=(*swarm().engines[:2], EngineState("node3", True, "28", "active", "elsewhere", True)),
+)
+_down = replace(swarm(), nodes=(*swarm().nodes[:2], replace(swarm().nodes[2], state="down")))
+_lost = replace(swarm(), swarm="no-quorum", asked=None, nodes=(), services=(), tasks=())
+_dead = ClusterState(
+    NOW, "unreachable", None, tuple(EngineState(n, False, swarm="", error="x") for n in NAMES)
+)
+
+WRONG = {
+    "initialiser": [out(), _lost, _dead],
+    "rejoindre": [out(), swarm(1), swarm(2), _other, _down, _dead],
+    "creer-service": [
+        out(),
+        swarm(),
+        with_service(swarm(), on="123"),
+        with_service(swarm(), "hello"),
+        with_service(swarm(), replicas=3, on="123"),
+        with_service(swarm(), port=Port(80, 8080)),
+        with_service(swarm(), port=Port(9999, 9999)),
+        with_service(swarm(), port=Port(80, 9999, mode="host")),
+        with_service(swarm(), image="nginx:latest"),
+    ],
+    "changer-echelle": [
+        out(),
+        swarm(),
+        with_service(swarm()),
+        with_service(swarm(), replicas=8, on="12312"),
+    ],
+    "mode-host": [
+        out(),
+        swarm(),
+        with_service(swarm(), "whoami-host", replicas=2, on="13", port=Port(80, 9998)),
+        with_service(swarm(), "whoami-host", replicas=2, on="1", port=HOST, pending=1),
+    ],
+    "mode-host-5": [
+        out(),
+        swarm(),
+        with_service(swarm(), "whoami-host", replicas=2, on="13", port=HOST),
+        with_service(
+            swarm(), "whoami-host", replicas=5, on="123", port=HOST, pending=2, error="no image"
+        ),
+    ],
+    "supprimer": [with_service(swarm()), _lost, _dead],
+    "quitter": [swarm(1), swarm(3), _lost, _dead],
+}
+
+
+def _cases(table: dict[str, list[ClusterState]]) -> list[object]:
+    return [
+        pytest.param(name, state, id=f"{name}-{i}")
+        for name, states in table.items()
+        for i, state in enumerate(states)
+    ]
+
+
+@pytest.mark.parametrize(("name", "state"), _cases(RIGHT))
+def test_a_check_accepts_what_is_right(name: str, state: ClusterState) -> None:
+    assert judge(name, state).ok, judge(name, state)
+
+
+@pytest.mark.parametrize(("name", "state"), _cases(WRONG))
+def test_a_check_refuses_what_is_wrong_and_says_what_to_try(name: str, state: ClusterState) -> None:
+    verdict = judge(name, state)
+    assert not verdict.ok
+    assert all(row.hint for row in verdict.rows if not row.ok)
+
+
+def test_every_exercise_is_tested_both_ways() -> None:
+    assert set(RIGHT) == set(WRONG) == set(EXERCISES)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_check_raises_on_an_empty_state(name: str) -> None:
+    verdict = judge(name, ClusterState(NOW, "unreachable", None))
+    assert not verdict.ok
+    assert verdict.rows
+
+
+def test_an_unknown_exercise_fails_and_offers_the_nearest() -> None:
+    verdict = judge("creer-servise", swarm())
+    assert not verdict.ok
+    assert 'verifier("creer-service")' in verdict.rows[0].hint
+
+
+def test_a_service_under_another_name_is_pointed_at() -> None:
+    row = judge("creer-service", with_service(swarm(), "hello")).rows[0]
+    assert (row.found, row.ok) == ("hello", False)
+    assert "docker service rm hello" in row.hint
+
+
+def test_spread_counts_nodes_without_tasks() -> None:
+    assert spread(with_service(swarm()), "whoami") == "2, 2 et 1"
+    assert spread(with_service(swarm(), on="11"), "whoami") == "2, 0 et 0"
+    assert spread(swarm(), "whoami") == "0, 0 et 0"
+    assert spread(out(), "whoami") == "0"
+
+
+def test_moving_is_for_tasks_that_start_or_stop_on_a_node() -> None:
+    state = with_service(swarm())
+    assert not moving(state)
+    assert not moving(with_service(swarm(), pending=2))  # without a node they may wait for ever
+    starting = replace(state.tasks[0], state="preparing")
+    stopping = replace(state.tasks[0], desired="shutdown")
+    assert moving(replace(state, tasks=(starting,)))
+    assert moving(replace(state, tasks=(stopping,)))
+
+
+# -- verdicts and predictions ---------------------------------------------------------------
+
+
+def test_a_verdict_shows_hints_only_where_they_help() -> None:
+    rows = (Row("A", "1", "1", True, "never shown"), Row("B", "<2>", "3", False, "try"))
+    verdict = Verdict("T", rows)
+    for text in (repr(verdict), verdict._repr_html_()):
+        assert "try" in text
+        assert "never shown" not in text
+        assert "1 point à revoir" in text
+    assert "&lt;2&gt;" in verdict._repr_html_()
+    assert not Verdict("empty").ok
+
+
+@pytest.mark.parametrize(
+    ("predicted", "right", "comment"),
+    [("a", True, "Bien vu"), ("b", False, "Surprise"), (None, False, "rien prédit")],
+)
+def test_a_confrontation(predicted: str | None, right: bool, comment: str) -> None:
+    confrontation = Confrontation("Q ?", predicted, "a")
+    assert confrontation.right is right
+    assert comment in repr(confrontation)
+    assert comment in confrontation._repr_html_()
+
+
+def test_a_prediction_is_a_widget_with_a_static_fallback() -> None:
+    prediction = Prediction("Q ?", ["a", "b"])
+    assert prediction.answer is None
+    data, _ = prediction._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert "<li>b</li>" in data["text/html"]
+    prediction.choose("b")
+    assert prediction.answer == "b"
+    with pytest.raises(ValueError, match="a, b"):
+        prediction.choose("c")
+
+
+# -- tokens and commands --------------------------------------------------------------------
+
+
+def test_a_token_is_masked_wherever_it_stands() -> None:
+    text = f"    docker swarm join --token {TOKEN} 10.0.2.11:2377\n"
+    assert contains_token(text)
+    assert mask(text) == "    docker swarm join --token SWMTKN-1-••• 10.0.2.11:2377\n"
+    assert not contains_token(mask(text))
+    assert TOKEN[-25:] not in mask(f"{TOKEN}\n{TOKEN[:60]}")
+
+
+def test_a_session_sends_no_token() -> None:
+    class Session:
+        @staticmethod
+        def pack(obj: object) -> bytes:
+            return json.dumps(obj).encode()
+
+    session = Session()
+    protect(session)
+    once = session.pack
+    protect(session)
+    assert session.pack is once
+    packed = session.pack({"data": {"text/plain": [TOKEN, "ok"]}})
+    assert json.loads(packed) == {"data": {"text/plain": ["SWMTKN-1-•••", "ok"]}}
+
+
+def test_progress_is_said_once() -> None:
+    lines = [
+        "overall progress: 0 out of 5 tasks\n",
+        "overall progress: 0 out of 5 tasks\n",
+        "overall progress: 5 out of 5 tasks\n",
+        "verify: Waiting 5 seconds to verify that tasks are stable...\n",
+        "verify: Service abc converged\n",
+    ]
+    assert list(tidy(lines)) == [lines[0], lines[2], lines[4]]
+
+
+def test_run_streams_lines_and_returns_the_exit_code() -> None:
+    said: list[str] = []
+    assert run(f"echo {TOKEN}; echo error >&2; exit 3", said.append) == 3
+    assert said == ["SWMTKN-1-•••\n", "error\n"]
+
+
+def test_run_ends_what_takes_too_long() -> None:
+    said: list[str] = []
+    assert run("echo before; sleep 30; echo after", said.append, timeout=0.3) == TIMED_OUT
+    assert said == ["before\n"]
+
+
+# -- preflight ------------------------------------------------------------------------------
+
+
+@dataclass
+class Image:
+    name: str
+    origin: str
+
+
+def test_preflight_accepts_a_good_machine_and_says_what_is_a_stand_in() -> None:
+    images = [Image("traefik/whoami:latest", "stand-in")]
+    rows = list(preflight_rows(out(), images, cli=True, memory=2e9, disk=2e9))
+    assert all(row.ok for row in rows)
+    assert any("image de remplacement" in row.found for row in rows)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cli": False},
+        {"memory": 1e8},
+        {"disk": 1e6},
+        {"images": []},
+        {"state": _dead},
+    ],
+)
+def test_preflight_refuses(change: dict[str, object]) -> None:
+    facts: dict[str, object] = {
+        "state": out(),
+        "images": [Image("traefik/whoami", "hub")],
+        "cli": True,
+        "memory": 2e9,
+        "disk": 2e9,
+    } | change
+    state, images = facts.pop("state"), facts.pop("images")
+    rows = list(preflight_rows(state, images, **facts))  # type: ignore[arg-type]
+    assert not all(row.ok for row in rows)
+    assert all(row.hint for row in rows if not row.ok)

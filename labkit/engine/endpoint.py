@@ -18,6 +18,8 @@ from labkit.errors import NoSuchNode, SettingError
 
 __all__ = ["Endpoint", "Fleet"]
 
+API_VERSION = "1.44"  # spoken by Engine 25 and later, the oldest that Engine 29 accepts
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -68,14 +70,20 @@ class Endpoint:
         timeout
             Seconds that one request may take.
         """
-        tls: TLSConfig | bool = False
-        if self.tls is not None:
-            tls = TLSConfig(
-                client_cert=(str(self.tls / "cert.pem"), str(self.tls / "key.pem")),
-                ca_cert=str(self.tls / "ca.pem"),
-                verify=True,
-            )
-        return docker.DockerClient(base_url=self.url, tls=tls, timeout=timeout)
+        if self.tls is None:
+            return docker.DockerClient(base_url=self.url, timeout=timeout)
+        tls = TLSConfig(
+            client_cert=(str(self.tls / "cert.pem"), str(self.tls / "key.pem")),
+            ca_cert=str(self.tls / "ca.pem"),
+            verify=True,
+        )
+        client = docker.DockerClient(
+            base_url=self.url, tls=tls, timeout=timeout, version=API_VERSION
+        )
+        # requests would prefer REQUESTS_CA_BUNDLE and proxies of the environment to our own
+        # authority on our own loopback address; a stated version leaves time to say no.
+        client.api.trust_env = False
+        return client
 
 
 @dataclass(frozen=True, slots=True)

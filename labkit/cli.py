@@ -1,0 +1,173 @@
+"""The ``labkit`` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from labkit.engine import cluster
+from labkit.engine.contexts import activate
+from labkit.engine.progress import Report
+from labkit.engine.settings import MAX_NODES, Settings
+from labkit.errors import LabkitError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.run(options)
+    except LabkitError as error:
+        print(f"labkit : {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nlabkit : interrompu ; relancez la même commande pour reprendre.", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="labkit", description="Un vrai cluster Docker Swarm dans un serveur de notebooks."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMANDE")
+
+    def add(name: str, run: object, text: str, *, nodes: bool = False) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if nodes:
+            command.add_argument(
+                "--nodes", type=int, help=f"nombre de nœuds, 1 à {MAX_NODES} (3 par défaut)"
+            )
+            command.add_argument("--mirror", help="miroir de paquets Debian (LABKIT_MIRROR)")
+        return command
+
+    build = add("build", _build, "construit la machine et son instantané", nodes=True)
+    build.add_argument("--prune", action="store_true", help="supprime les anciennes versions")
+    add("up", _up, "démarre le cluster, ou rejoint celui qui tourne", nodes=True)
+    status = add("status", _status, "dit ce qui tourne")
+    status.add_argument("--json", action="store_true", help="en JSON")
+    add("down", _down, "arrête le cluster")
+    add("reset", _reset, "revient à des moteurs neufs", nodes=True)
+    add("doctor", _doctor, "cherche ce qui pourrait manquer")
+    add("env", _env, 'variables pour un shell : eval "$(labkit env)"')
+    lab = add("lab", _lab, "ouvre JupyterLab sur le cours, le cluster derrière", nodes=True)
+    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="transmis à jupyter lab")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings.read(
+        nodes=getattr(options, "nodes", None), mirror=getattr(options, "mirror", None)
+    )
+
+
+def _build(options: argparse.Namespace) -> int:
+    with Report() as report:
+        snapshot = cluster.build(_settings(options), report, remove_old=options.prune)
+    print(f"Prêt : {snapshot.directory}")
+    return 0
+
+
+def _up(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    with Report() as report:
+        cluster.up(settings, report)
+    print(cluster.status(settings))
+    print('Dans ce shell : eval "$(labkit env)", puis docker node ls…')
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = cluster.status(_settings(options))
+    print(json.dumps(status.to_dict(), ensure_ascii=False) if options.json else status)
+    return 0 if status.engine != "none" else 3
+
+
+def _down(options: argparse.Namespace) -> int:
+    cluster.down(_settings(options))
+    print("Le cluster est arrêté.")
+    return 0
+
+
+def _reset(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    with Report() as report:
+        cluster.reset(settings, report)
+    print(cluster.status(settings))
+    return 0
+
+
+def _env(options: argparse.Namespace) -> int:
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        print(f"unset {name}")
+    for name, value in cluster.variables(_settings(options)).items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from labkit.engine.build import NEEDED
+    from labkit.engine.debian import find_mirror
+
+    settings = _settings(options)
+    machine = os.uname()
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.cache).free
+    memory = psutil.virtual_memory().available
+    rows = [
+        (machine.sysname == "Linux" and machine.machine == "x86_64",
+         f"système : {machine.sysname} {machine.machine}", "Linux sur x86-64 est nécessaire"),
+        (sys.version_info >= (3, 11), f"Python {sys.version.split()[0]}", "3.11 ou plus récent"),
+        (free > NEEDED, f"disque libre du cache : {free / 1e9:.1f} Go",
+         f"il faut {NEEDED / 1e9:.1f} Go ; LABKIT_CACHE place le cache ailleurs"),
+        (memory > 1.2e9, f"mémoire libre : {memory / 1e9:.1f} Go", "il faut 1,2 Go"),
+    ]  # fmt: skip
+    try:
+        rows.append((True, f"miroir de paquets : {find_mirror(settings.mirror)}", ""))
+    except LabkitError as error:
+        rows.append((False, error.message, error.remedy))
+    status = cluster.status(settings)
+    for fine, text, remedy in rows:
+        print(f"{'✔' if fine else '✘'} {text}" + ("" if fine else f"  → {remedy}"))
+    print(status)
+    return 0 if all(fine for fine, _, _ in rows) else 1
+
+
+def _lab(options: argparse.Namespace) -> int:
+    """Start JupyterLab at once; the cluster comes up behind it."""
+    settings = _settings(options)
+    with Report() as report:
+        cluster.build(settings, report)
+
+    def start() -> None:
+        try:
+            cluster.up(settings, Report(quiet=True))
+        except LabkitError as error:
+            print(f"labkit : {error}", file=sys.stderr)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    starting.join()
+    activate(cluster.variables(settings))
+    notebooks = Path(__file__).resolve().parent.parent / "notebooks"
+    root = notebooks if notebooks.is_dir() else Path.cwd()
+    command = ["jupyter", "lab", f"--ServerApp.root_dir={root}"]
+    if os.geteuid() == 0:
+        command.append("--allow-root")
+    if (root / "00-demarrer.ipynb").exists():
+        command.append("--LabApp.default_url=/lab/tree/00-demarrer.ipynb")
+    command += [a for a in options.arguments if a != "--"]
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.execvp(command[0], command)

@@ -1,0 +1,356 @@
+"""Building the guest: from Debian packages to a kernel, two disks, QEMU and the docker CLI.
+
+Everything is written aside and renamed when whole, under a key made of all inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from labkit.engine.debian import Archive, disk_full, find_mirror, unpack
+from labkit.engine.settings import Settings
+from labkit.errors import BuildError
+
+__all__ = ["Guest", "build_guest", "guest_key", "prune"]
+
+KERNEL = "linux-image-cloud-amd64"  # small, and known to boot under TCG
+ROOT = (
+    "busybox-static", "ca-certificates", "conntrack", "containerd", "crun", "docker.io",
+    "iproute2", "iptables", "ipvsadm", "qemu-guest-agent", "runc", "stunnel4", "tini",
+)  # fmt: skip
+HOST = ("qemu-system-x86", "docker-cli", "e2fsprogs")
+COMPILER = ("tcc", "musl-dev", "libc6")
+FOLLOW = re.compile(
+    r"lib(?!perl|pam|db5|gdbm|audit|semanage|sepol|debconf)|zlib1g|seabios|ipxe-qemu"
+    r"|qemu-system-(data|common)|musl$"
+)
+DROP = re.compile(
+    r"usr/share/(?!ca-certificates)|usr/libexec|usr/lib/systemd|usr/lib/cni|lib/systemd"
+    r"|usr/lib/x86_64-linux-gnu/(gconv|perl|libmvec)|etc/(init\.d|default|apparmor|logrotate)"
+    r"|usr/s?bin/(localedef|iconv|ctr$|containerd-stress|dockerd-rootless|rootlesskit|tc$|bash"
+    r"|docker-proxy|containerd-shim$|containerd-shim-runc-v1|iconvconfig)"
+)
+LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
+EARLY = ("virtio_pci", "virtio_blk", "ext4")
+LATE = tuple(
+    """virtio_net virtio_rng virtio_console overlay bridge br_netfilter veth vxlan dummy ip_vs
+    ip_vs_rr nf_nat nf_conntrack nf_conntrack_netlink nfnetlink nf_tables nft_compat
+    nft_chain_nat nft_ct nft_masq nft_nat nft_fib nft_fib_ipv4 xt_addrtype xt_conntrack
+    xt_MASQUERADE xt_ipvs xt_nat xt_mark xt_REDIRECT xt_tcpudp xt_comment xt_u32 xt_bpf
+    xt_policy xt_set xt_multiport ip_set ip_set_hash_net ip_tables iptable_nat iptable_filter
+    iptable_mangle ipt_REJECT esp4 xfrm_user""".split()
+)
+NEEDED = 1_200_000_000  # bytes of disk that a build takes at its largest
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A built guest.
+
+    Attributes
+    ----------
+    directory
+        Holds ``vmlinuz``, ``initrd``, ``root.ext4``, ``data.ext4``, ``qemu/`` and ``cli/``.
+    key
+        Names the guest by all that went into it.
+    """
+
+    directory: Path
+    key: str
+
+    @property
+    def cli(self) -> Path:
+        """The ``docker`` command."""
+        return self.directory / "cli" / "docker"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that the guest was built from."""
+        manifest = json.loads((self.directory / "manifest.json").read_text())
+        return dict(manifest["packages"])
+
+
+def guest_key(settings: Settings) -> str:
+    """Return the key of the guest that these settings and this version of labkit make."""
+    digest = hashlib.sha256(f"{settings.suite}\n".encode())
+    here = files("labkit.engine")
+    sources = [Path(str(here / "build.py"))]
+    for part in ("guest", "images"):
+        sources += sorted(p for p in Path(str(here / part)).rglob("*") if p.is_file())
+    for path in sources:
+        if path.suffix != ".pyc":
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return f"{settings.suite}-{digest.hexdigest()[:12]}"
+
+
+def build_guest(settings: Settings, *, step: Step, progress: Callable[[int, int], None]) -> Guest:
+    """Build the guest unless it is built already.
+
+    Parameters
+    ----------
+    settings
+        Where the cache is, which suite, which mirror.
+    step
+        Called with a French sentence at each step.
+    progress
+        Called with (bytes fetched so far, bytes in all) while packages are fetched.
+
+    Raises
+    ------
+    BuildError
+        In one of its kinds; nothing half-made is left in use.
+    """
+    key = guest_key(settings)
+    guest = Guest(settings.cache / f"guest-{key}", key)
+    if (guest.directory / "manifest.json").exists():
+        return guest
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    try:
+        with aside(guest.directory) as work:
+            _build(settings, work, step, progress)
+    except OSError as error:
+        raise disk_full(settings.cache, NEEDED, error) from error
+    return guest
+
+
+@contextmanager
+def aside(target: Path) -> Iterator[Path]:
+    """Give a directory beside ``target`` that becomes it only if all goes well."""
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield work
+        work.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def prune(settings: Settings, keep: set[str]) -> list[Path]:
+    """Remove what older versions of labkit built, and finished downloads; return what went."""
+    gone = []
+    for path in settings.cache.glob("*"):
+        ours = path.name.startswith(("guest-", "snapshot-", ".guest-", ".snapshot-"))
+        if path.is_dir() and (ours or path.name == "downloads") and path.name not in keep:
+            shutil.rmtree(path, ignore_errors=True)
+            gone.append(path)
+    return gone
+
+
+def _build(
+    settings: Settings, work: Path, step: Step, progress: Callable[[int, int], None]
+) -> None:
+    mirror = find_mirror(settings.mirror)
+    step(f"Lecture de la distribution {settings.suite} (signature vérifiée)")
+    archive = Archive(mirror, settings.suite, settings.cache / "downloads")
+    try:
+        date = archive.load()
+        follow: Callable[[str], bool] = lambda name: bool(FOLLOW.match(name))  # noqa: E731
+        meta = archive.package(KERNEL).depends
+        kernel = re.findall(r"linux-image-[0-9][^\s,(]*", meta)[0]
+        groups = {
+            "root": archive.closure(ROOT, follow),
+            "host": archive.closure(HOST, follow),
+            "kernel": [archive.package(kernel)],
+            "compiler": archive.closure(COMPILER, follow),
+        }
+        packages = {p.sha256: p for group in groups.values() for p in group}
+        total, done = sum(p.size for p in packages.values()), 0
+        paths: dict[str, Path] = {}
+
+        def count(size: int) -> None:
+            nonlocal done
+            done += size
+            progress(done, total)
+
+        for package in packages.values():
+            paths[package.sha256] = archive.fetch(package, count)
+    finally:
+        archive.close()
+
+    step("Déballage des paquets")
+    for part in ("root", "kernel", "compiler", "host"):
+        _merged(work / part)
+        keep = (lambda name: not DROP.match(name)) if part == "root" else (lambda name: True)
+        for package in groups[part]:
+            unpack(paths[package.sha256], work / part, keep)
+    (work / "host").rename(work / "qemu")
+    (work / "cli").mkdir()
+    shutil.copy2(work / "qemu/usr/bin/docker", work / "cli/docker")
+
+    step("Compilation des images du cours")
+    from labkit.engine.images import compile_recipes  # here, so that reading state needs no build
+
+    compile_recipes(work / "compiler", work / "images")
+
+    step("Noyau et modules")
+    (kernel_file,) = (work / "kernel/boot").glob("vmlinuz-*")
+    kernel_file.rename(work / "vmlinuz")
+    (modules,) = (work / "kernel/usr/lib/modules").iterdir()
+    busybox = work / "root/usr/bin/busybox"
+    _root(work / "root", busybox)
+    _modules(modules, work / "root", work / "initrd.d", busybox)
+    _initrd(work / "initrd.d", busybox, work / "initrd")
+
+    step("Disques de la machine")
+    size = sum(p.lstat().st_size for p in (work / "root").rglob("*") if not p.is_symlink())
+    _mke2fs(
+        work, "^has_journal,^metadata_csum,^huge_file,^64bit", "-N", "6000", "-d", work / "root",
+        "-E", "root_owner=0:0", work / "root.ext4", f"{size // 1_000_000 * 112 // 100 + 24}M",
+    )  # fmt: skip
+    data = work / "data.ext4"
+    with data.open("wb") as file:
+        file.truncate(6 << 30)  # sparse; the journal is of no use to what a stop throws away
+    _mke2fs(
+        work, "^has_journal,^metadata_csum", "-F", "-N", "131072",
+        "-E", "root_owner=0:0,assume_storage_prezeroed=1,nodiscard", data,
+    )  # fmt: skip
+    for part in ("root", "kernel", "compiler", "initrd.d"):
+        shutil.rmtree(work / part)
+    _slim(work / "qemu")
+    manifest = {
+        "suite": settings.suite,
+        "release": date,
+        "packages": {p.name: p.version for g in groups.values() for p in g},
+    }
+    (work / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def _merged(root: Path) -> None:
+    """Make the links of a merged /usr before anything is unpacked through them."""
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(f"usr/{name}")
+
+
+def _slim(tree: Path) -> None:
+    for name in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"):
+        shutil.rmtree(tree / name, ignore_errors=True)
+    (tree / "usr/bin/docker").unlink()
+
+
+def _root(root: Path, busybox: Path) -> None:
+    """Turn unpacked packages into the guest's root file system."""
+    if not busybox.exists():
+        raise BuildError("Le paquet busybox-static ne contient pas ce qui est attendu.")
+    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    for applet in applets.stdout.split():
+        if not any((root / d / applet).is_symlink() or (root / d / applet).exists()
+                   for d in ("usr/bin", "usr/sbin")):  # fmt: skip
+            (root / "usr/bin" / applet).symlink_to("busybox")
+    (root / "usr/bin/sh").unlink(missing_ok=True)
+    (root / "usr/bin/sh").symlink_to("busybox")
+    for name in ("iptables", "ip6tables"):
+        for suffix in ("", "-save", "-restore"):
+            link = root / "usr/sbin" / (name + suffix)
+            link.unlink(missing_ok=True)
+            link.symlink_to("xtables-nft-multi")
+    if not (root / "usr/bin/docker-init").exists():
+        shutil.copy2(root / "usr/bin/tini-static", root / "usr/bin/docker-init")
+    for name in ("proc", "sys", "dev", "tmp", "run", "var", "root", "etc/ssl/certs"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    authorities = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
+    bundle = "".join(p.read_text() for p in authorities)
+    (root / "etc/ssl/certs/ca-certificates.crt").write_text(bundle)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\ndocker:x:101:\n")
+    (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
+    (root / "etc/mtab").symlink_to("/proc/mounts")
+    for name, where in (("init", "usr/sbin/init"), ("node-start", "usr/bin/node-start")):
+        target = root / where
+        target.unlink(missing_ok=True)
+        target.write_bytes(files("labkit.engine").joinpath("guest", name).read_bytes())
+        target.chmod(0o755)
+
+
+def _modules(modules: Path, root: Path, initrd: Path, busybox: Path) -> None:
+    """Unpack only the modules that a node uses, and write the order in which to load them."""
+    base = modules.parents[3]
+    links = base / "lib"
+    if not links.exists():
+        links.symlink_to("usr/lib")
+    subprocess.run([busybox, "depmod", "-b", base, modules.name], capture_output=True, check=True)
+    depends: dict[str, list[str]] = {}
+    for line in (modules / "modules.dep").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        depends[name] = rest.split()
+    names = {Path(p).name.split(".ko")[0].replace("-", "_"): p for p in depends}
+
+    def ordered(wanted: tuple[str, ...]) -> list[str]:
+        order: list[str] = []
+
+        def add(path: str) -> None:
+            for other in depends[path]:
+                add(other)
+            if path not in order:
+                order.append(path)
+
+        for name in wanted:
+            if name in names:  # the others are built into the kernel
+                add(names[name])
+        return order
+
+    def put(path: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        raw = (modules / path).read_bytes()
+        target.write_bytes(lzma.decompress(raw) if path.endswith(".xz") else raw)
+
+    early = ordered(EARLY)
+    for path in early:
+        put(path, initrd / "modules" / Path(path).name.removesuffix(".xz"))
+    order = "".join(Path(p).name.removesuffix(".xz") + "\n" for p in early)
+    (initrd / "modules/order").write_text(order)
+    late = [p for p in ordered(LATE) if p not in early]
+    for path in late:
+        put(path, root / "usr/lib/modules" / modules.name / path.removesuffix(".xz"))
+    order = "".join(p.removesuffix(".xz") + "\n" for p in late)
+    (root / "usr/lib/lab-modules").write_text(order)
+
+
+def _initrd(tree: Path, busybox: Path, target: Path) -> None:
+    for name in ("bin", "dev", "proc", "root"):
+        (tree / name).mkdir()
+    shutil.copy2(busybox, tree / "bin/busybox")
+    (tree / "init").write_bytes(files("labkit.engine").joinpath("guest/initrd-init").read_bytes())
+    (tree / "init").chmod(0o755)
+    names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*"))) + "\n"
+    with target.open("wb") as out:
+        subprocess.run(
+            [busybox, "cpio", "-o", "-H", "newc"],
+            cwd=tree, input=names.encode(), stdout=out, stderr=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+
+
+def _mke2fs(work: Path, features: str, *args: object) -> None:
+    tool = loader(work / "qemu", "usr/sbin/mke2fs")
+    done = subprocess.run(
+        [*tool, "-q", "-t", "ext4", "-O", features, "-m", "0", *map(str, args)],
+        capture_output=True, text=True, env={**os.environ, "MKE2FS_CONFIG": str(work / "qemu/etc/mke2fs.conf")},
+    )  # fmt: skip
+    if done.returncode:
+        raise BuildError(f"mke2fs a échoué : {done.stderr.strip()[-300:]}")
+
+
+def loader(tree: Path, program: str) -> list[str]:
+    """Return the command that runs a program of an unpacked tree with the tree's own libc."""
+    base = tree / LIBRARIES
+    paths = ":".join(str(p) for p in (base, base / "pulseaudio", base / "ceph"))
+    return [
+        str(tree / "usr/lib64/ld-linux-x86-64.so.2"), "--library-path", paths,
+        str(tree / program),
+    ]  # fmt: skip

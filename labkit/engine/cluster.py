@@ -1,0 +1,441 @@
+"""The embedded cluster of a user: built once, restored in seconds, one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import docker
+from docker.errors import APIError, DockerException
+
+from labkit.engine import images
+from labkit.engine.build import Guest, build_guest, guest_key, prune
+from labkit.engine.contexts import environment, write_contexts
+from labkit.engine.debian import disk_full
+from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.engine.machine import (
+    Machine,
+    Snapshot,
+    alive,
+    process_of,
+    snapshot_of,
+    stop_process,
+)
+from labkit.engine.progress import Report
+from labkit.engine.qemu import find_qemu
+from labkit.engine.settings import Settings
+from labkit.errors import EngineNotRunning, MachineFailed, SettingError
+
+__all__ = ["ImageStatus", "NodeStatus", "Status", "build", "down", "join", "reset", "status", "up"]
+
+HUB_SECONDS = 3.0
+PULL_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node: where published ports are reached, and what its engine says.
+
+    ``swarm`` is what ``docker info`` says (``inactive``, ``active``…), or ``unreachable``.
+    """
+
+    name: str
+    address: str
+    swarm_address: str | None
+    engine_version: str
+    swarm: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStatus:
+    """One image of the course and where it came from: ``hub`` or ``stand-in``."""
+
+    name: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What ``labkit status`` says.
+
+    Attributes
+    ----------
+    engine
+        ``embedded``, ``host``, or ``none`` when nothing runs.
+    detail
+        A French sentence, for example when QEMU was killed.
+    memory
+        Resident memory of the machine, in MB; 0 for engines that are not labkit's.
+    """
+
+    engine: str
+    nodes: tuple[NodeStatus, ...] = ()
+    images: tuple[ImageStatus, ...] = ()
+    detail: str = ""
+    accel: str = ""
+    memory: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what ``labkit status --json`` prints."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"Moteur : {self.engine}. {self.detail}".strip()]
+        for node in self.nodes:
+            lines.append(
+                f"  {node.name}  {node.address}  Docker {node.engine_version or '?'}  "
+                f"swarm : {node.swarm}"
+            )
+        for image in self.images:
+            origin = {"hub": "Docker Hub", "stand-in": "remplaçante, construite sur place"}
+            lines.append(f"  image {image.name} : {origin.get(image.origin, image.origin)}")
+        return "\n".join(lines)
+
+
+class _Remapped(Mapping[tuple[str, int], int]):
+    """Published ports that had to move, as the forwarder has them now."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _read(self) -> dict[tuple[str, int], int]:
+        try:
+            rows = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return {(r["node"], r["port"]): r["at"] for r in rows if r["port"] != r["at"]}
+
+    def __getitem__(self, key: tuple[str, int]) -> int:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What ``cluster.json`` in the run directory says of a running cluster."""
+
+    network: str
+    nodes: int
+    cli: str
+    accel: str
+    images: list[dict[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, run: Path) -> _Record | None:
+        try:
+            return cls(**json.loads((run / "cluster.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, run: Path) -> None:
+        part = run / "cluster.json.part"
+        part.write_text(json.dumps(asdict(self)))
+        part.replace(run / "cluster.json")
+
+    def fleet(self, run: Path) -> Fleet:
+        endpoints = tuple(
+            Endpoint(
+                name=f"node{n}",
+                url=f"tcp://{self.network}.{n}:2376",
+                address=f"{self.network}.{n}",
+                swarm_address=f"10.0.2.1{n}",
+                tls=run / "tls",
+            )
+            for n in range(1, self.nodes + 1)
+        )
+        return Fleet(
+            kind="embedded",
+            endpoints=endpoints,
+            docker_config=run / "docker",
+            remapped=_Remapped(run / "forwards.json"),
+        )
+
+
+def build(settings: Settings, report: Report, *, remove_old: bool = False) -> Snapshot:
+    """Build the guest and its snapshot unless they are there already.
+
+    Parameters
+    ----------
+    remove_old
+        Also remove what other versions of labkit left in the cache.
+    """
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with _lock(settings.cache / "build.lock"):
+        guest = build_guest(settings, step=report.step, progress=report.bytes)
+        qemu = find_qemu(guest, settings)
+        snapshot = snapshot_of(guest, qemu, settings)
+        if not snapshot.exists:
+            run = settings.run.with_name(f"{settings.cluster}.build")
+            machine = Machine(run, guest, qemu, settings)
+            try:
+                machine.boot(report.step)
+                report.step("Chargement des images du cours")
+                origins = _load_images(machine)
+                report.step("Échauffement des moteurs")
+                _warm(machine)
+                report.step("Enregistrement de l’instantané")
+                machine.save(snapshot, origins)
+            except OSError as error:
+                raise disk_full(settings.cache, 700_000_000, error) from error
+            finally:
+                machine.stop()
+        if remove_old:
+            prune(settings, {guest.directory.name, snapshot.directory.name})
+        report.done()
+        return snapshot
+
+
+def up(settings: Settings, report: Report) -> Fleet:
+    """Start the cluster, or rejoin the one that runs.
+
+    Raises
+    ------
+    SettingError
+        When a cluster with another number of nodes is running.
+    """
+    with _lock(_lock_path(settings)):
+        record = _Record.read(settings.run)
+        if record and alive(settings.run):
+            if record.nodes != settings.nodes:
+                raise SettingError(
+                    f"Un cluster de {record.nodes} nœuds est déjà démarré.",
+                    remedy="Lancez « labkit down » d’abord : ce qu’il contient sera perdu.",
+                )
+            _keeper(settings)
+            return record.fleet(settings.run)
+        _stop(settings)
+        return _start(settings, report)
+
+
+def join(settings: Settings) -> Fleet:
+    """Return the fleet of the cluster that runs.
+
+    Raises
+    ------
+    EngineNotRunning
+        When none does.
+    """
+    record = _Record.read(settings.run)
+    if record is None or not alive(settings.run):
+        what = "Le cluster s’est arrêté." if record else "Aucun cluster n’est démarré."
+        raise EngineNotRunning(
+            what, remedy="Lancez « labkit up » (dans un notebook : labkit.up())."
+        )
+    return record.fleet(settings.run)
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """Return the environment that gives a shell the CLI and the contexts of the cluster."""
+    record = _Record.read(settings.run)
+    fleet = join(settings)
+    assert record is not None  # join() raises otherwise
+    return environment(fleet, Path(record.cli), os.environ.get("PATH", os.defpath))
+
+
+def reset(settings: Settings, report: Report) -> Fleet:
+    """Return to fresh engines, with no swarm, no service and no container."""
+    with _lock(_lock_path(settings)):
+        _stop(settings)
+        return _start(settings, report)
+
+
+def down(settings: Settings) -> None:
+    """Stop the cluster; no process, port or file of its run is left."""
+    with _lock(_lock_path(settings)):
+        _stop(settings)
+    with contextlib.suppress(OSError):
+        _lock_path(settings).unlink()
+
+
+def status(settings: Settings) -> Status:
+    """Say what runs."""
+    record = _Record.read(settings.run)
+    if record is None:
+        return Status("none", detail="Aucun cluster n’est démarré : « labkit up ».")
+    process = process_of(settings.run)
+    if process is None:
+        return Status("none", detail="La machine s’est arrêtée : « labkit up » en refait une.")
+    nodes = tuple(node_status(e) for e in record.fleet(settings.run))
+    return Status(
+        engine="embedded",
+        nodes=nodes,
+        images=tuple(ImageStatus(**i) for i in record.images),
+        accel=record.accel,
+        memory=process.memory_info().rss // 1_000_000,
+    )
+
+
+def node_status(endpoint: Endpoint) -> NodeStatus:
+    version, swarm = "", "unreachable"
+    try:
+        client = endpoint.client(timeout=5)
+        try:
+            info = client.info()
+        finally:
+            client.close()
+        version, swarm = info["ServerVersion"], info["Swarm"]["LocalNodeState"]
+    except (DockerException, OSError):
+        pass
+    return NodeStatus(endpoint.name, endpoint.address, endpoint.swarm_address, version, swarm)
+
+
+def _start(settings: Settings, report: Report) -> Fleet:
+    snapshot = build(settings, report)
+    guest = Guest(settings.cache / f"guest-{guest_key(settings)}", guest_key(settings))
+    qemu = find_qemu(guest, settings)
+    machine = Machine(settings.run, guest, qemu, settings)
+    try:
+        machine.restore(snapshot)
+        cli = Path(shutil.which("docker") or guest.cli)
+        record = _Record(machine.network, settings.nodes, str(cli), qemu.accel, snapshot.images)
+        fleet = record.fleet(settings.run)
+        write_contexts(fleet, settings.run / "docker", cli)
+        record.write(settings.run)
+    except BaseException:
+        machine.stop()
+        raise
+    _keeper(settings)
+    return fleet
+
+
+def _stop(settings: Settings) -> None:
+    stop_process(settings.run, "keeper.pid")
+    stop_process(settings.run)
+    shutil.rmtree(settings.run, ignore_errors=True)
+
+
+def _keeper(settings: Settings) -> None:
+    """Start the process that makes published ports follow the cluster, unless it is there."""
+    if process_of(settings.run, "keeper.pid"):
+        return
+    log = (settings.run / "keeper.log").open("ab")
+    with log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labkit.engine.keeper", str(settings.run)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    (settings.run / "keeper.pid").write_text(str(process.pid))
+
+
+def hub_answers(client: docker.DockerClient) -> bool:
+    """Tell whether the registry that an engine pulls from can be reached from here."""
+    address = urlsplit(client.info().get("IndexServerAddress", ""))
+    if not address.hostname:
+        return False
+    try:
+        with socket.create_connection((address.hostname, address.port or 443), HUB_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+ON_LINE = "echo nameserver 10.0.2.3 >/etc/resolv.conf"
+OFF_LINE = ": >/etc/resolv.conf"
+
+
+def _load_images(machine: Machine) -> list[dict[str, str]]:
+    """Give every engine the images of the course; return where each came from."""
+    clients = [e.client(timeout=PULL_SECONDS) for e in machine.endpoints]
+    try:
+        online = hub_answers(clients[0])
+        if online:
+            machine.shell(ON_LINE)
+        origins = []
+        for image in images.CATALOGUE:
+            origin = "hub" if online and _pull(clients, image.name) else "stand-in"
+            if origin == "stand-in":
+                data = images.archive(image, machine.guest.directory / "images")
+                repository, tag = image.name.rsplit(":", 1)
+                for client in clients:
+                    client.api.import_image_from_data(
+                        data, repository=repository, tag=tag, changes=image.changes
+                    )
+            origins.append({"name": image.name, "origin": origin})
+        machine.shell(OFF_LINE)
+        return origins
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _pull(clients: list[docker.DockerClient], name: str) -> bool:
+    try:
+        for client in clients:
+            client.images.pull(name)
+    except (DockerException, OSError):
+        return False
+    return True
+
+
+def _warm(machine: Machine) -> None:
+    """Do once what students will do, so that the first of everything is not slow.
+
+    The first task on a node costs three times the second: bridges, iptables chains, pages of
+    the programs, translated code.
+    """
+    clients = [e.client(timeout=60) for e in machine.endpoints]
+    try:
+        first, others = clients[0], clients[1:]
+        first.swarm.init(advertise_addr=machine.endpoints[0].swarm_address)
+        first.swarm.reload()
+        token = first.swarm.attrs["JoinTokens"]["Worker"]
+        for client, endpoint in zip(others, machine.endpoints[1:], strict=True):
+            client.swarm.join([str(machine.endpoints[0].swarm_address)], token,
+                              advertise_addr=endpoint.swarm_address)  # fmt: skip
+        service = first.services.create(
+            images.CATALOGUE[0].name,
+            name="warm",
+            mode=docker.types.ServiceMode("replicated", replicas=2 * len(clients)),
+            endpoint_spec=docker.types.EndpointSpec(ports={9999: 80}),
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            running = service.tasks({"desired-state": "running"})
+            if sum(t["Status"]["State"] == "running" for t in running) == 2 * len(clients):
+                break
+            time.sleep(0.5)
+        else:
+            raise MachineFailed("Les premières tasks n’ont pas démarré dans la machine.")
+        service.remove()
+        while any(client.containers.list() for client in clients):
+            time.sleep(0.3)
+        for client in [*others, first]:
+            client.swarm.leave(force=True)
+        for client in clients:
+            while client.info()["Swarm"]["LocalNodeState"] != "inactive":
+                time.sleep(0.2)
+            client.containers.prune()
+    except APIError as error:
+        raise MachineFailed(f"L’échauffement a échoué : {error.explanation}") from error
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _lock_path(settings: Settings) -> Path:
+    return settings.run.with_name(f"{settings.cluster}.lock")
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Let one process at a time start or stop a cluster."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,132 @@
+"""Control of the machine: QMP for QEMU, the guest agent over virtio-serial for the guest.
+
+Both are UNIX sockets in a directory that only their owner can enter. Each call connects,
+speaks and leaves, so that several processes of the same user can share a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qemu.qmp import QMPClient, QMPError
+
+from labkit.errors import MachineFailed
+
+__all__ = ["guest_shell", "hmp", "qmp"]
+
+T = TypeVar("T")
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
+    """Run a coroutine in a thread of its own: a notebook's loop may already be running."""
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            result.append(asyncio.run(asyncio.wait_for(work(), timeout)))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        error = failure[0]
+        if isinstance(error, TimeoutError | OSError | QMPError):
+            raise MachineFailed(
+                f"La machine ne répond pas ({type(error).__name__}).",
+                remedy="Lancez « labkit status », puis « labkit up ».",
+            ) from error
+        raise error
+    return result[0]
+
+
+def qmp(
+    socket: Path, *commands: tuple[str, dict[str, object]], timeout: float = 20
+) -> list[object]:
+    """Run QMP commands one after another and return their answers."""
+
+    async def work() -> list[object]:
+        client = QMPClient("labkit")
+        await client.connect(str(socket))
+        try:
+            return [await client.execute(name, arguments) for name, arguments in commands]
+        finally:
+            await client.disconnect()
+
+    return _run(work, timeout)
+
+
+def hmp(socket: Path, line: str) -> str:
+    """Run a command of the human monitor (host forwards have no QMP command of their own)."""
+    return str(qmp(socket, ("human-monitor-command", {"command-line": line}))[0]).strip()
+
+
+def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
+    """Save (``migrate``) or load (``migrate-incoming``) the machine's state."""
+
+    async def work() -> None:
+        client = QMPClient("labkit")
+        await client.connect(str(socket))
+        try:
+            ram = {"capability": "mapped-ram", "state": True}
+            if command == "migrate":
+                await client.execute("stop")
+            await client.execute("migrate-set-capabilities", {"capabilities": [ram]})
+            await client.execute(command, {"uri": uri})
+            while True:
+                state: Any = await client.execute("query-migrate")
+                if state.get("status") == "completed":
+                    return
+                if state.get("status") == "failed":
+                    raise MachineFailed(f"Instantané inutilisable : {state.get('error-desc')}")
+                await asyncio.sleep(0.02)
+        finally:
+            await client.disconnect()
+
+    _run(work, timeout)
+
+
+def guest_shell(socket: Path, script: str, timeout: float = 20) -> str:
+    """Run a shell script as root in the guest and return what it printed.
+
+    Raises
+    ------
+    MachineFailed
+        When the guest does not answer or the script fails.
+    """
+
+    async def work() -> str:
+        client = QMPClient("labkit-guest")
+        client.await_greeting = False
+        client.negotiate = False
+        await client.connect(str(socket))
+        try:
+            started: Any = await client.execute(
+                "guest-exec",
+                {
+                    "path": "/bin/sh",
+                    "arg": ["-s"],
+                    "input-data": base64.b64encode(script.encode()).decode(),
+                    "capture-output": True,
+                },
+            )
+            while True:
+                done: Any = await client.execute("guest-exec-status", {"pid": started["pid"]})
+                if done["exited"]:
+                    break
+                await asyncio.sleep(0.03)
+        finally:
+            await client.disconnect()
+        out, err = (base64.b64decode(done.get(k, "")).decode() for k in ("out-data", "err-data"))
+        if done.get("exitcode"):
+            raise MachineFailed(f"Une commande de la machine a échoué : {err.strip()[-300:]}")
+        return out
+
+    return _run(work, timeout)

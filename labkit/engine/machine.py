@@ -1,0 +1,277 @@
+"""One machine: boot it, save it, restore it, stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from labkit.engine import control
+from labkit.engine.build import Guest, Step, aside
+from labkit.engine.endpoint import Endpoint
+from labkit.engine.qemu import API_PORT, Qemu, arguments
+from labkit.engine.settings import Settings
+from labkit.engine.tls import make_keys
+from labkit.errors import MachineFailed
+
+__all__ = ["Machine", "Snapshot"]
+
+BOOT_SECONDS = 120.0
+ANSWER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A saved machine: its memory and its data disk. Never written once made."""
+
+    directory: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was saved, whole."""
+        return (self.directory / "snapshot.json").exists()
+
+    @property
+    def images(self) -> list[dict[str, str]]:
+        """The images that it holds: name and origin (``hub`` or ``stand-in``)."""
+        facts = json.loads((self.directory / "snapshot.json").read_text())
+        return list(facts["images"])
+
+
+def snapshot_of(guest: Guest, qemu: Qemu, settings: Settings) -> Snapshot:
+    """Return where the snapshot of a guest under these settings is, made or not."""
+    name = (
+        f"snapshot-{guest.key}-{qemu.accel}-{qemu.version}-n{settings.nodes}"
+        f"-c{settings.cpus}-m{settings.guest_memory}"
+    )
+    return Snapshot(settings.cache / name)
+
+
+class Machine:
+    """A QEMU process and its run directory.
+
+    Parameters
+    ----------
+    run
+        Directory for sockets, keys and logs; made with mode 0700.
+    """
+
+    def __init__(self, run: Path, guest: Guest, qemu: Qemu, settings: Settings) -> None:
+        self.run = run
+        self.guest = guest
+        self.qemu = qemu
+        self.settings = settings
+        self.network = ""
+
+    @property
+    def tls(self) -> Path:
+        """Directory of the client's keys."""
+        return self.run / "tls"
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The engines, once the machine was started."""
+        return tuple(
+            Endpoint(
+                name=f"node{n}",
+                url=f"tcp://{self.network}.{n}:{API_PORT}",
+                address=f"{self.network}.{n}",
+                swarm_address=f"10.0.2.1{n}",
+                tls=self.tls,
+            )
+            for n in range(1, self.settings.nodes + 1)
+        )
+
+    def boot(self, step: Step) -> None:
+        """Start from nothing; returns when every engine answers."""
+        self._prepare()
+        data = self.run / "data.ext4"
+        step("Démarrage de la machine")
+        subprocess.run(
+            ["cp", "--sparse=always", self.guest.directory / "data.ext4", data], check=True
+        )
+        self._start(f"file={data},format=raw")
+        self._wait_for_engines(step)
+
+    def save(self, snapshot: Snapshot, images: list[dict[str, str]]) -> None:
+        """Freeze the machine into a snapshot; the machine ends."""
+        self.shell("killall stunnel 2>/dev/null; rm -f /run/tls.pem; sync", timeout=60)
+        with aside(snapshot.directory) as work:
+            control.migrate(self.run / "qmp", "migrate", f"file:{work / 'state'}")
+            self.stop(keep_disk=True)
+            (self.run / "data.ext4").rename(work / "data.ext4")
+            (work / "snapshot.json").write_text(json.dumps({"images": images}))
+        shutil.rmtree(self.run, ignore_errors=True)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Start from a snapshot; returns when every engine answers."""
+        self._prepare()
+        disk = f"file={snapshot.directory / 'data.ext4'},format=raw,snapshot=on,file.locking=off"
+        self._start(disk, "-incoming", "defer")
+        control.migrate(
+            self.run / "qmp", "migrate-incoming", f"file:{snapshot.directory / 'state'}"
+        )
+        control.qmp(self.run / "qmp", ("cont", {}))
+        self._open_engines()
+
+    def shell(self, script: str, timeout: float = 20) -> str:
+        """Run a shell script as root in the guest."""
+        return control.guest_shell(self.run / "agent", script, timeout)
+
+    def stop(self, *, keep_disk: bool = False) -> None:
+        """End the machine and remove all that it left."""
+        stop_process(self.run)
+        if not keep_disk:
+            shutil.rmtree(self.run, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        stop_process(self.run)
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.run.mkdir(parents=True, mode=0o700)
+        self.run.chmod(0o700)
+        (self.run / "tmp").mkdir()
+
+    def _start(self, disk: str, *extra: str) -> None:
+        self.network = free_network(self.settings)
+        command = arguments(self.qemu, self.settings, self.guest, self.run, self.network)
+        command += ["-drive", f"id=d,{disk},if=none,cache=unsafe,discard=unmap", *extra]
+        log = (self.run / "qemu.log").open("wb")
+        environment = {**os.environ, "TMPDIR": str(self.run / "tmp")}
+        with log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, env=environment, umask=0o077,
+            )  # fmt: skip
+        deadline = time.monotonic() + 15
+        while not ((self.run / "qmp").exists() and (self.run / "pid").exists()):
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = (self.run / "qemu.log").read_text()[-400:]
+                raise MachineFailed(f"QEMU n’a pas démarré : {said.strip()}")
+            time.sleep(0.01)
+
+    def _wait_for_engines(self, step: Step) -> None:
+        deadline = time.monotonic() + BOOT_SECONDS
+        sockets = " ".join(f"/run/node{n}.sock" for n in range(1, self.settings.nodes + 1))
+        count = f"for s in {sockets}; do [ -S $s ] && echo up; done; true"
+        step("Démarrage des moteurs Docker")
+        while True:
+            with contextlib.suppress(MachineFailed):
+                if self.shell(count, timeout=5).count("up") == self.settings.nodes:
+                    break
+            if not alive(self.run) or time.monotonic() > deadline:
+                tail = (self.run / "console").read_text(errors="replace")[-400:]
+                raise MachineFailed(f"La machine n’a pas démarré : {tail}")
+            time.sleep(0.3)
+        self._open_engines()
+
+    def _open_engines(self) -> None:
+        """Set the clock, mix in fresh randomness, and open the engines behind mutual TLS."""
+        addresses = [e.address for e in self.endpoints]
+        pem = make_keys(self.tls, addresses)
+        services = "".join(
+            f"[node{n}]\naccept = 10.0.2.15:{API_PORT + n}\nconnect = /run/node{n}.sock\n"
+            for n in range(1, self.settings.nodes + 1)
+        )
+        script = f"""umask 077
+date -s @{time.time():.0f} >/dev/null
+echo {os.urandom(64).hex()} >/dev/urandom
+cat >/run/tls.pem <<'PEM'
+{pem}PEM
+cat >/run/stunnel.conf <<'CONF'
+pid =
+foreground = no
+syslog = no
+output = /run/stunnel.log
+debug = 4
+cert = /run/tls.pem
+CAfile = /run/tls.pem
+verifyChain = yes
+requireCert = yes
+sslVersionMin = TLSv1.3
+socket = l:TCP_NODELAY=1
+socket = r:TCP_NODELAY=1
+{services}CONF
+stunnel /run/stunnel.conf </dev/null >/run/stunnel.log 2>&1
+rm -f /run/tls.pem
+"""
+        self.shell(script)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        for endpoint in self.endpoints:
+            client = endpoint.client(timeout=5)
+            try:
+                while True:
+                    try:
+                        client.ping()
+                        break
+                    except Exception as error:  # any transport's error means: not yet
+                        if time.monotonic() > deadline:
+                            raise MachineFailed(
+                                f"Le moteur de {endpoint.name} ne répond pas.",
+                                remedy="Lancez « labkit reset ».",
+                            ) from error
+                        time.sleep(0.05)
+            finally:
+                client.close()
+
+
+def free_network(settings: Settings) -> str:
+    """Return the first three numbers of a loopback /24 on which no engine listens yet."""
+    seed = hashlib.sha256(f"{os.getuid()} {settings.cluster}".encode()).digest()
+    start = int.from_bytes(seed[:4], "big")
+    for attempt in range(64):
+        number = (start + attempt) % (63 * 256)
+        network = f"127.{64 + number // 256}.{number % 256}"
+        if all(_free(f"{network}.{n}") for n in range(1, settings.nodes + 1)):
+            return network
+    raise MachineFailed("Aucune adresse de bouclage n’est libre.", remedy="Lancez labkit doctor.")
+
+
+def _free(address: str) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, API_PORT))
+        except OSError:
+            return False
+        return True
+
+
+def process_of(run: Path, file: str = "pid") -> psutil.Process | None:
+    """Return the process whose id a run directory holds, if it is that one and alive."""
+    try:
+        process = psutil.Process(int((run / file).read_text()))
+        if process.status() != psutil.STATUS_ZOMBIE and any(
+            str(run) in part for part in process.cmdline()
+        ):
+            return process
+    except (OSError, ValueError, psutil.Error):
+        pass
+    return None
+
+
+def alive(run: Path) -> bool:
+    """Tell whether the machine of a run directory lives."""
+    return process_of(run) is not None
+
+
+def stop_process(run: Path, file: str = "pid", *, patience: float = 3.0) -> None:
+    """End the process that a run directory names: politely, then not."""
+    process = process_of(run, file)
+    if process is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        process.terminate()
+        try:
+            process.wait(patience)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(5)

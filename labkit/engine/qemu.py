@@ -1,0 +1,165 @@
+"""QEMU: which one, with which accelerator, and with which command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.engine.build import Guest, loader
+from labkit.engine.control import qmp
+from labkit.engine.settings import Settings
+from labkit.errors import LabkitError, PlatformNotSupported
+
+__all__ = ["MINIMUM", "Qemu", "find_qemu", "probe_kvm"]
+
+MINIMUM = (10, 0)  # 7.2 double-faults with kernel 6.12; mapped-ram files came with 9.0
+KVM_PROBE_SECONDS = 4.0
+API_PORT = 2376
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """A QEMU that is good enough: its command, its version and its accelerator."""
+
+    command: tuple[str, ...]
+    version: str
+    accel: str
+
+
+def find_qemu(guest: Guest, settings: Settings) -> Qemu:
+    """Return the system's QEMU where it is new enough, else the one built with the guest.
+
+    Raises
+    ------
+    PlatformNotSupported
+        On anything but x86-64 Linux, or when ``LABKIT_ACCEL=kvm`` and KVM does not work.
+    """
+    machine = os.uname()
+    if machine.sysname != "Linux" or machine.machine != "x86_64":
+        raise PlatformNotSupported(
+            f"Le moteur embarqué demande Linux sur x86-64 (ici : {machine.sysname} "
+            f"{machine.machine}).",
+            remedy="Utilisez vos propres moteurs : LABKIT_ENGINE=ssh://…,ssh://…",
+        )
+    command, version = _system() or _bundled(guest)
+    accel = settings.accel
+    if accel != "tcg":
+        works = probe_kvm(command)
+        if accel == "kvm" and not works:
+            raise PlatformNotSupported(
+                "LABKIT_ACCEL=kvm, mais /dev/kvm n’est pas utilisable ici.",
+                remedy="Retirez LABKIT_ACCEL : l’émulation logicielle suffit au cours.",
+            )
+        accel = "kvm" if works else "tcg"
+    return Qemu(command, version, accel)
+
+
+def _system() -> tuple[tuple[str, ...], str] | None:
+    program = shutil.which("qemu-system-x86_64")
+    if program is None:
+        return None
+    version = _version((program,))
+    return ((program,), version) if _tuple(version) >= MINIMUM else None
+
+
+def _bundled(guest: Guest) -> tuple[tuple[str, ...], str]:
+    tree = guest.directory / "qemu"
+    command = loader(tree, "usr/bin/qemu-system-x86_64")
+    for data in ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"):
+        command += ["-L", str(tree / data)]
+    return tuple(command), _version(command)
+
+
+def _version(command: Sequence[str]) -> str:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=30)
+    found = re.search(r"version (\d+\.\d+\.\d+)", done.stdout)
+    return found[1] if found else "0.0.0"
+
+
+def _tuple(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def probe_kvm(command: Sequence[str]) -> bool:
+    """Tell whether KVM really runs a guest: a /dev/kvm may exist, accept one, and hang.
+
+    An empty machine is started; its firmware must reach the point where it looks for a disk
+    (seen in the firmware's debug port) within a time limit.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    with tempfile.TemporaryDirectory(prefix="labkit-") as directory:
+        log = Path(directory) / "bios"
+        process = subprocess.Popen(
+            [*command, "-M", "pc", "-accel", "kvm", "-cpu", "host", "-m", "64", "-nodefaults",
+             "-no-user-config", "-display", "none", "-chardev", f"file,id=b,path={log}",
+             "-device", "isa-debugcon,iobase=0x402,chardev=b"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + KVM_PROBE_SECONDS
+            while time.monotonic() < deadline and process.poll() is None:
+                if log.exists() and b"No bootable device" in log.read_bytes():
+                    return True
+                time.sleep(0.05)
+            return False
+        finally:
+            process.kill()
+            process.wait()
+
+
+def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: str) -> list[str]:
+    """Return the command line without its data disk.
+
+    Parameters
+    ----------
+    run
+        Directory of the sockets and logs.
+    network
+        The first three numbers of the cluster's loopback addresses, such as ``127.80.3``.
+    """
+    forwards = "".join(
+        f",hostfwd=tcp:{network}.{n}:{API_PORT}-10.0.2.15:{API_PORT + n}"
+        for n in range(1, settings.nodes + 1)
+    )
+    accel = "kvm" if qemu.accel == "kvm" else "tcg,thread=multi,tb-size=256"
+    kernel = (
+        "console=ttyS0 quiet loglevel=4 reboot=t panic=-1 mitigations=off nokaslr audit=0 "
+        f"selinux=0 apparmor=0 random.trust_cpu=on lab.nodes={settings.nodes}"
+    )
+    return [
+        *qemu.command, "-name", f"labkit-{settings.cluster}", "-M", "pc", "-accel", accel,
+        "-cpu", "host" if qemu.accel == "kvm" else "qemu64",
+        "-smp", str(settings.cpus), "-m", str(settings.guest_memory),
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-kernel", str(guest.directory / "vmlinuz"), "-initrd", str(guest.directory / "initrd"),
+        "-append", kernel,
+        "-drive", f"id=r,file={guest.directory / 'root.ext4'},format=raw,if=none,readonly=on,"
+        "file.locking=off",
+        "-device", "virtio-blk-pci,drive=r", "-device", "virtio-blk-pci,drive=d",
+        "-netdev", f"user,id=u,net=10.0.2.0/24{forwards}",
+        "-device", "virtio-net-pci,netdev=u,mac=52:54:00:00:00:01,romfile=",
+        "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
+        "-device", "vmgenid,guid=auto",
+        "-device", "virtio-serial-pci",
+        "-chardev", f"socket,id=ga,path={run / 'agent'},server=on,wait=off",
+        "-device", "virtserialport,chardev=ga,name=org.qemu.guest_agent.0",
+        "-qmp", f"unix:{run / 'qmp'},server=on,wait=off",
+        "-serial", f"file:{run / 'console'}", "-pidfile", str(run / "pid"),
+    ]  # fmt: skip
+
+
+def is_answering(run: Path) -> bool:
+    """Tell whether a QEMU answers on this directory's control socket."""
+    try:
+        qmp(run / "qmp", ("query-status", {}), timeout=5)
+    except (LabkitError, OSError):
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""Keys and certificates of one start of one cluster: made afresh, never reused."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+__all__ = ["make_keys"]
+
+VALID = datetime.timedelta(days=90)
+
+
+def make_keys(directory: Path, addresses: Sequence[str]) -> str:
+    """Write ``ca.pem``, ``cert.pem`` and ``key.pem`` for clients; return the server's PEM.
+
+    Parameters
+    ----------
+    directory
+        Where the client's files go; only its owner may enter.
+    addresses
+        IP addresses at which the server will be reached.
+
+    Returns
+    -------
+    str
+        The server's private key, its certificate and the authority's certificate. The
+        authority's own key is forgotten here, so nobody can make another certificate.
+    """
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    name = _name("labkit")
+    authority = (
+        _builder(name, name, authority_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+
+    def issue(common: str, usage: x509.ObjectIdentifier, sans: Sequence[str]) -> tuple[str, str]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_name(common), name, key.public_key())
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        if sans:
+            ips = [x509.IPAddress(ipaddress.ip_address(a)) for a in sans]
+            builder = builder.add_extension(x509.SubjectAlternativeName(ips), critical=False)
+        certificate = builder.sign(authority_key, hashes.SHA256())
+        return _pem(key), certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    server_key, server = issue("engine", ExtendedKeyUsageOID.SERVER_AUTH, addresses)
+    client_key, client = issue("client", ExtendedKeyUsageOID.CLIENT_AUTH, ())
+    ca = authority.public_bytes(serialization.Encoding.PEM).decode()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file, text in (("ca.pem", ca), ("cert.pem", client), ("key.pem", client_key)):
+        path = directory / file
+        path.touch(mode=0o600)
+        path.write_text(text)
+    return server_key + server + ca
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + VALID)
+    )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()

@@ -3,6 +3,7 @@
 Importing this package in a notebook registers ``%%solution`` and masks join tokens in outputs.
 """
 
+from labkit.exercises.access import Addresses, Answers, adresses, qui_repond
 from labkit.exercises.checks import EXERCISES, Exercise, judge
 from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
@@ -11,16 +12,20 @@ from labkit.exercises.verdict import Row, Verdict
 
 __all__ = [
     "EXERCISES",
+    "Addresses",
+    "Answers",
     "Confrontation",
     "Exercise",
     "Prediction",
     "Row",
     "Verdict",
+    "adresses",
     "commencer",
     "confronter",
     "judge",
     "predire",
     "preflight",
+    "qui_repond",
     "tasks_par_noeud",
     "verifier",
 ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from importlib import import_module
+from collections.abc import Sequence
 from typing import Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import HTML, display
 
+from labkit import engine
 from labkit.errors import LabkitError
 from labkit.exercises.checks import EXERCISES, judge, moving, spread
 from labkit.exercises.masking import contains_token, mask, protect
@@ -63,8 +64,8 @@ def tasks_par_noeud(service: str) -> str:
 class _Start:
     """What the cluster looks like when a notebook starts."""
 
-    def __init__(self, state: ClusterState) -> None:
-        answering = sum(engine.reachable for engine in state.engines)
+    def __init__(self, state: ClusterState, stand_ins: Sequence[str] = ()) -> None:
+        answering = sum(e.reachable for e in state.engines)
         self._lines = [f"{answering} moteurs Docker sur {len(state.engines)} répondent."]
         if state.swarm == "inactive":
             self._lines.append("Aucun Swarm n’est actif : vous partez de zéro.")
@@ -75,6 +76,12 @@ class _Start:
                 "qui est déjà fait ne sera pas refait."
             )
             self._lines.append("Pour repartir de zéro : labkit.reset().")
+        if stand_ins:
+            self._lines.append(
+                "Images de remplacement, au même comportement (Docker Hub n’a pas répondu) : "
+                + ", ".join(stand_ins)
+                + "."
+            )
 
     def __repr__(self) -> str:
         return "\n".join(self._lines)
@@ -82,11 +89,12 @@ class _Start:
 
 def commencer() -> _Start:
     """Start or rejoin the cluster, keep what is there, and say where one is."""
-    labkit = import_module("labkit")
-    if os.environ.get(FRESH) == "1":
-        labkit.reset()
-    labkit.up()
-    return _Start(capture())
+    fresh = os.environ.get(FRESH) == "1"
+    if fresh:
+        engine.reset(quiet=True)
+    engine.up(quiet=fresh)
+    images = {i.name.removesuffix(":latest"): i.origin for i in engine.status().images}
+    return _Start(capture(), [name for name, origin in images.items() if origin == "stand-in"])
 
 
 # -- IPython --------------------------------------------------------------------------------
@@ -104,7 +112,7 @@ def _system(shell: Any, command: str) -> None:
 
 
 def _solution(line: str, cell: str) -> None:
-    """Run the commands of a solution, unless the exercise is already done."""
+    """Run the commands of a solution or a given step, unless the exercise is already done."""
     name = line.strip()
     if name not in EXERCISES:
         print(repr(judge(name, capture())))
@@ -157,7 +165,8 @@ def install() -> None:
     if shell is None or getattr(shell, "_labkit_exercises", False):
         return
     shell._labkit_exercises = True
-    shell.register_magic_function(_solution, "cell", "solution")
+    for name in ("solution", "etape"):
+        shell.register_magic_function(_solution, "cell", name)
     kernel = getattr(shell, "kernel", None)
     if kernel is not None:
         protect(kernel.session)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 import psutil
 
+from labkit.engine import status
 from labkit.errors import LabkitError
 from labkit.exercises.verdict import Row, Verdict
 from labkit.state import ClusterState, capture
@@ -44,7 +44,7 @@ def preflight() -> Verdict:
     """Check engines, images, the docker CLI, memory and disk."""
     try:
         state = capture()
-        images = tuple(import_module("labkit").status().images)
+        images = tuple(status().images)
     except LabkitError as error:
         return Verdict.of(_TITLE, [Row("Cluster", "répond", error.message, False, error.remedy)])
     rows = preflight_rows(

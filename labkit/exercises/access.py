@@ -1,0 +1,152 @@
+"""Reaching what a service publishes: where, and which nodes answer."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from html import escape
+
+from labkit.engine import Fleet, connect
+
+__all__ = ["Addresses", "Answers", "adresses", "qui_repond"]
+
+_TIMEOUT = 4.0  # seconds
+_REFUSED = "connexion refusée"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a published port is reached on this machine, one URL a node.
+
+    Attributes
+    ----------
+    port
+        The port as it was published.
+    urls
+        ``(node, url)``.
+    proxied
+        Path of node1's port through the notebook server, for a browser on another machine.
+    """
+
+    port: int
+    urls: tuple[tuple[str, str], ...]
+    proxied: str
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{node} : {url}" for node, url in self.urls)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{escape(node)}</th>"
+            f"<td style='text-align:left'><a href='{escape(url)}' target='_blank' "
+            f"rel='noopener'>{escape(url)}</a></td></tr>"
+            for node, url in self.urls
+        )
+        return (
+            f"<table style='margin-left:0'><caption style='text-align:left'>Le port {self.port} "
+            f"du cluster</caption><tbody>{rows}</tbody></table>"
+            "<p>Votre navigateur n’est pas sur la machine du cluster (Binder, JupyterHub) ? "
+            f"Passez par le serveur de notebooks : <a href='{escape(self.proxied)}' "
+            f"target='_blank' rel='noopener'>{escape(self.proxied)}</a></p>"
+        )
+
+
+def adresses(port: int) -> Addresses:
+    """Return where a published port is reached, one URL a node.
+
+    Parameters
+    ----------
+    port
+        As published in the swarm.
+
+    Raises
+    ------
+    EngineNotRunning
+    """
+    fleet = connect()
+    places = [(e.name, fleet.published(e.name, port)) for e in fleet]
+    urls = tuple((name, f"http://{host}:{number}/") for name, (host, number) in places)
+    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or "/"
+    return Addresses(port, urls, f"{prefix}proxy/{places[0][1][1]}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Which nodes answer at a published port.
+
+    Attributes
+    ----------
+    port
+        The port as it was published.
+    by_node
+        ``(node, what happened)``; what happened is ``""`` for an HTTP answer, else the reason.
+    """
+
+    port: int
+    by_node: tuple[tuple[str, str], ...]
+
+    @property
+    def nombre(self) -> int:
+        """How many nodes answered."""
+        return sum(not problem for _, problem in self.by_node)
+
+    def _rows(self) -> Sequence[tuple[str, str, str]]:
+        return [(n, "✘" if p else "✔", p or "répond") for n, p in self.by_node]
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{mark} {node}:{self.port} {text}" for node, mark, text in self._rows())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{escape(node)}</th><td>{mark}</td>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for node, mark, text in self._rows()
+        )
+        return (
+            f"<table style='margin-left:0'><caption style='text-align:left'>Qui répond sur le "
+            f"port {self.port} ?</caption><tbody>{rows}</tbody></table>"
+        )
+
+
+def qui_repond(port: int, *, demander: Callable[[str, int], str] | None = None) -> Answers:
+    """Ask every node for a page at a published port, once, at the same time.
+
+    Parameters
+    ----------
+    port
+        As published in the swarm.
+    demander
+        What asks one ``(host, port)`` and returns the problem, ``""`` when there is none.
+
+    Raises
+    ------
+    EngineNotRunning
+    """
+    return _ask_all(connect(), port, demander or _ask)
+
+
+def _ask_all(fleet: Fleet, port: int, ask: Callable[[str, int], str]) -> Answers:
+    names = [endpoint.name for endpoint in fleet]
+    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+        problems = list(pool.map(lambda name: ask(*fleet.published(name, port)), names))
+    return Answers(port, tuple(zip(names, problems, strict=True)))
+
+
+def _ask(host: str, port: int) -> str:
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+    try:
+        connection.request("GET", "/", headers={"Connection": "close"})
+        connection.getresponse().read()
+    except TimeoutError:
+        return "pas de réponse"
+    except (ConnectionError, socket.gaierror, http.client.HTTPException):
+        return _REFUSED
+    except OSError as error:
+        return str(error.strerror or error)
+    finally:
+        connection.close()
+    return ""

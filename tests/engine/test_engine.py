@@ -1,0 +1,220 @@
+"""The embedded engine: what it closes, what it survives, what two restores never share."""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import labkit
+from labkit.engine.machine import process_of
+from labkit.engine.settings import Settings
+from labkit.errors import EngineNotRunning
+
+pytestmark = pytest.mark.engine
+
+
+def labkit_command(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "labkit", *args],
+        capture_output=True, text=True, timeout=300, env={**os.environ, **env},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cluster() -> Iterator[None]:
+    """A cluster of this module's own, so that it may be killed."""
+    labkit.down()
+    before = os.environ.get("LABKIT_CLUSTER")
+    os.environ["LABKIT_CLUSTER"] = "essai"
+    yield
+    labkit.down()
+    del os.environ["LABKIT_CLUSTER"]
+    if before:
+        os.environ["LABKIT_CLUSTER"] = before
+    labkit.up(quiet=True)
+
+
+@pytest.fixture
+def fleet() -> labkit.Fleet:
+    return labkit.up(quiet=True)
+
+
+def test_status_json_names_nodes_and_images(fleet: labkit.Fleet) -> None:
+    done = labkit_command("status", "--json")
+    said: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert said["engine"] == "embedded"
+    assert [n["name"] for n in said["nodes"]] == ["node1", "node2", "node3"]
+    for node in said["nodes"]:
+        assert node["address"].startswith("127.")
+        assert node["swarm_address"].startswith("10.0.2.1")
+        assert node["engine_version"]
+        assert node["swarm"] == "inactive"
+    assert [i["name"] for i in said["images"]] == ["traefik/whoami:latest"]
+    assert said["images"][0]["origin"] in {"hub", "stand-in"}
+
+
+def test_the_cli_has_a_context_a_node(fleet: labkit.Fleet) -> None:
+    for endpoint in fleet:
+        done = subprocess.run(
+            ["docker", "--context", endpoint.name, "info", "-f", "{{.Name}}"],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        assert done.stdout.strip() == endpoint.name, done.stderr
+    assert os.environ["DOCKER_CONFIG"].startswith(str(Settings.read().run))
+
+
+def test_env_gives_any_shell_the_cli(fleet: labkit.Fleet) -> None:
+    script = f'eval "$({sys.executable} -m labkit env)"; docker info -f "{{{{.Name}}}}"'
+    clean = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"]}
+    kept = {k: v for k, v in os.environ.items() if k.startswith(("LABKIT_", "XDG_"))}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=30, env=clean | kept
+    )
+    assert done.stdout.strip() == "node1", done.stderr
+
+
+def test_the_run_directory_is_closed_to_others(fleet: labkit.Fleet) -> None:
+    run = Settings.read().run
+    assert stat.S_IMODE(run.stat().st_mode) == 0o700
+    assert stat.S_IMODE((run / "tls" / "key.pem").stat().st_mode) == 0o600
+
+
+def test_an_engine_refuses_a_client_without_a_certificate(fleet: labkit.Fleet) -> None:
+    address = (fleet["node1"].address, 2376)
+    with socket.create_connection(address, timeout=10) as plain:
+        plain.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+        plain.settimeout(10)
+        try:
+            answer = plain.recv(4096)
+        except ConnectionError:
+            answer = b""
+    assert b"ApiVersion" not in answer
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        with socket.create_connection(address, timeout=10) as raw:
+            with context.wrap_socket(raw) as secure:  # TLS 1.3: the refusal comes on reading
+                secure.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+                if not secure.recv(4096):
+                    raise ConnectionError("closed")
+
+
+def test_the_machine_listens_on_loopback_only_and_on_nothing_else(fleet: labkit.Fleet) -> None:
+    process = process_of(Settings.read().run)
+    assert process is not None
+    listening = {(c.laddr.ip, c.laddr.port) for c in process.net_connections("tcp")
+                 if c.status == psutil.CONN_LISTEN}  # fmt: skip
+    assert listening == {(e.address, 2376) for e in fleet}
+
+
+def test_two_starts_at_once_give_one_cluster() -> None:
+    labkit.down()
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: labkit_command("up"), range(2)))
+    assert [b.returncode for b in both] == [0, 0], [b.stderr for b in both]
+    mine = str(Settings.read().run / "qmp")
+    machines = [p for p in psutil.process_iter(["cmdline"])
+                if any(mine in part for part in p.info["cmdline"] or ())]  # fmt: skip
+    assert len(machines) == 1
+
+
+def test_a_killed_machine_is_told_and_made_again(fleet: labkit.Fleet) -> None:
+    process = process_of(Settings.read().run)
+    assert process is not None
+    process.send_signal(signal.SIGKILL)
+    psutil.wait_procs([process], timeout=10)
+    done = labkit_command("status")
+    assert done.returncode == 3
+    assert "s’est arrêtée" in done.stdout
+    with pytest.raises(EngineNotRunning, match="labkit up"):
+        labkit.connect()
+    again = labkit.up(quiet=True)
+    with_node1 = again["node1"].client()
+    assert with_node1.ping()
+    with_node1.close()
+
+
+def test_up_again_rejoins_the_same_machine(fleet: labkit.Fleet) -> None:
+    before = process_of(Settings.read().run)
+    labkit.up(quiet=True)
+    assert process_of(Settings.read().run) == before
+
+
+def init_and_describe(fleet: labkit.Fleet) -> tuple[str, str]:
+    client = fleet["node1"].client()
+    try:
+        client.swarm.init(advertise_addr="10.0.2.11")
+        client.swarm.reload()
+        attrs = client.swarm.attrs
+        return attrs["JoinTokens"]["Worker"], attrs["TLSInfo"]["TrustRoot"]
+    finally:
+        client.close()
+
+
+def test_two_restores_share_no_secret() -> None:
+    first = init_and_describe(labkit.reset(quiet=True))
+    second = init_and_describe(labkit.reset(quiet=True))
+    assert first[0] != second[0], "the same join token twice"
+    assert first[1] != second[1], "the same certificate authority twice"
+
+
+def test_published_ports_follow_the_services(fleet: labkit.Fleet) -> None:
+    labkit.reset(quiet=True)
+    fleet = labkit.connect()
+    client = fleet["node1"].client()
+    try:
+        container = client.containers.run("traefik/whoami", detach=True, ports={"80/tcp": 9997})
+        assert reaches(fleet.published("node1", 9997), 15)
+        container.remove(force=True)
+        assert gone(fleet.published("node1", 9997), 15)
+    finally:
+        client.close()
+
+
+def reaches(address: tuple[str, int], seconds: float) -> bool:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        try:
+            with socket.create_connection(address, timeout=2) as connection:
+                connection.sendall(b"GET /api HTTP/1.0\r\n\r\n")
+                if b"hostname" in connection.recv(4096):
+                    return True
+        except OSError:
+            pass
+        time.sleep(0.2)
+    return False
+
+
+def gone(address: tuple[str, int], seconds: float) -> bool:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        try:
+            socket.create_connection(address, timeout=2).close()
+        except ConnectionRefusedError:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def test_down_leaves_nothing(fleet: labkit.Fleet) -> None:
+    run = Settings.read().run
+    addresses = [(e.address, 2376) for e in fleet]
+    labkit.down()
+    assert not Path(run).exists()
+    ours = [p for p in psutil.process_iter(["cmdline"])
+            if any(str(run) in part for part in p.info["cmdline"] or ())]  # fmt: skip
+    assert ours == []
+    assert all(gone(a, 5) for a in addresses)

@@ -1,0 +1,393 @@
+"""The cluster as a picture: nodes as columns, tasks as boxes; pure and deterministic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from labkit.errors import LabkitError
+from labkit.state import ClusterState, EngineState, Node, Service, Task
+from labkit.views.palette import DARK, FAILURE, LIGHT, SIGNS, Sign, Theme, node_colours, sign_of
+from labkit.views.picture import Box, Picture, Text, fit, join, text_width, wrap
+
+__all__ = ["cluster_picture", "cluster_svg", "error_picture"]
+
+WIDTH = 1200.0
+_MARGIN = 16.0
+_GAP = 12.0
+_PAD = 10.0  # inside a column
+_TOP = 92.0  # where columns begin
+_HEAD = 76.0  # height of a column's head
+_MIN_BODY = 186.0  # height that is kept even when there are few tasks
+_ROW_GAP = 6.0
+_NAME, _BODY, _SMALL, _TINY = 25.0, 19.0, 17.0, 15.0  # sizes of type
+_MOST = 12  # current tasks shown in a column, the others are folded into a line
+_HISTORY = 3  # tasks of the past shown in a column
+
+_AVAILABILITY = {"drain": "drain", "pause": "pause"}
+
+
+def cluster_svg(state: ClusterState, *, dark: bool = False) -> str:
+    """Draw the cluster as SVG.
+
+    Parameters
+    ----------
+    state
+        Any state, also without a swarm or without an answer.
+    dark
+        For a dark background.
+    """
+    return cluster_picture(state, dark=dark).svg()
+
+
+def cluster_picture(state: ClusterState, *, dark: bool = False) -> Picture:
+    """Lay the cluster out; equal states of a cluster give equal pictures.
+
+    Each node is a column with its role, availability and state. Its current tasks come first,
+    by service and slot, then failures and the most recent tasks that are over. Tasks that no
+    node has taken have a column of their own, with the reason.
+    """
+    theme = DARK if dark else LIGHT
+    if not state.active:
+        return _without_swarm(state, theme)
+    colours = node_colours(n.name for n in state.nodes)
+    known = {n.id for n in state.nodes}
+    columns = [_node_column(node, colours[node.name], state.tasks, theme) for node in state.nodes]
+    columns.append(_waiting_column(state.tasks, known, theme))
+    width = (WIDTH - 2 * _MARGIN - _GAP * (len(columns) - 1)) / len(columns)
+
+    shapes: list[Box | Text] = []
+    shapes += _title(_cluster_line(state), _services_line(state), theme)
+    body = max(_MIN_BODY, *(c.height(width) for c in columns))
+    for i, column in enumerate(columns):
+        shapes += column.draw(_MARGIN + i * (width + _GAP), _TOP, width, body, theme)
+    bottom = _TOP + _HEAD + body + _GAP
+    shapes += _legend(bottom + 24, theme)
+    return Picture(
+        WIDTH, bottom + 42, theme.paper, tuple(shapes), _cluster_line(state), _in_words(state)
+    )
+
+
+def error_picture(error: LabkitError, *, dark: bool = False) -> Picture:
+    """Show an error and its remedy where the cluster would be."""
+    theme = DARK if dark else LIGHT
+    shapes, y = _message(error.message, error.remedy, theme)
+    return Picture(WIDTH, y + 12, theme.paper, tuple(shapes), error.message, error.remedy)
+
+
+# -- columns --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One box of a column."""
+
+    sign: Sign | None
+    label: str
+    word: str  # the state, in Swarm's own word
+    colour: str
+    note: str = ""
+    tip: str = ""
+    small: bool = False
+
+    def _lines(self, width: float) -> list[str]:
+        return wrap(self.note, _TINY, width - 2 * _PAD - 14, 3) if self.note else []
+
+    def _two(self, width: float) -> bool:
+        """Whether label and state need a line each."""
+        size = _SMALL if self.small else _BODY
+        need = text_width(self.label, size, bold=True) + text_width(self.word, _SMALL)
+        return bool(self.word) and need + 58 > width - 2 * _PAD
+
+    def height(self, width: float) -> float:
+        base = 30.0 if self.small else 37.0
+        return base + (22 if self._two(width) else 0) + 19 * len(self._lines(width))
+
+    def draw(self, x: float, y: float, width: float, theme: Theme) -> list[Box | Text]:
+        height = self.height(width)
+        inner = width - 2 * _PAD
+        if self.sign is None:  # a line that stands for folded tasks
+            text = fit(self.label, _SMALL, inner)
+            return [Text(x + _PAD + 4, y + 21, text, _SMALL, theme.faint)]
+        kind = self.sign.kind
+        fill, opacity, hatch, stroke = theme.paper, 1.0, "", self.colour
+        if kind == "running":
+            fill, opacity = self.colour, 0.32
+        elif kind == "failed":
+            hatch, stroke = FAILURE, FAILURE
+        elif kind in ("over", "pending"):
+            stroke = theme.line
+        size = _SMALL if self.small else _BODY
+        ink = theme.faint if kind == "over" else theme.ink
+        shapes: list[Box | Text] = [
+            Box(x + _PAD, y, inner, height, fill, stroke, self.sign.border, hatch,
+                tip=self.tip, opacity=opacity)
+        ]  # fmt: skip
+        base = y + (21 if self.small else 25)
+        mark = FAILURE if kind == "failed" else ink
+        shapes.append(Text(x + _PAD + 9, base, self.sign.symbol, size, mark))
+        room = inner - 44
+        if not self._two(width):
+            room -= text_width(self.word, _SMALL) + 8
+        label = fit(self.label, size, room, bold=True)
+        shapes.append(Text(x + _PAD + 33, base, label, size, ink, bold=True))
+        word_ink = theme.alarm if kind == "failed" else ink
+        if self._two(width):
+            base += 22
+            shapes.append(Text(x + _PAD + 33, base, self.word, _SMALL, word_ink))
+        else:
+            shapes.append(Text(x + width - _PAD - 9, base, self.word, _SMALL, word_ink,
+                               anchor="end"))  # fmt: skip
+        for line in self._lines(width):
+            base += 19
+            shapes.append(Text(x + _PAD + 9, base, line, _TINY, theme.ink))
+        return shapes
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    role: str
+    badge: str
+    colour: str
+    rows: tuple[_Row, ...]
+    alarm: bool = False  # the badge is about a failure
+    hatch: bool = False  # nothing new is placed here
+    empty: str = "aucune task"
+
+    def height(self, width: float) -> float:
+        return 10 + sum(r.height(width) + _ROW_GAP for r in self.rows)
+
+    def draw(self, x: float, y: float, width: float, body: float, theme: Theme) -> list[Box | Text]:
+        stroke = theme.alarm if self.alarm else theme.line
+        hatch = FAILURE if self.alarm else theme.line if self.hatch else ""
+        height = _HEAD + body
+        shapes: list[Box | Text] = [
+            Box(x, y, width, height, theme.card, stroke, "thick" if self.alarm else "solid",
+                hatch, radius=8),
+        ]  # fmt: skip
+        if self.colour:
+            shapes.append(Box(x + 2, y + 2, width - 4, 10, self.colour, radius=4))
+        badge_width = text_width(self.badge, _SMALL, bold=True) + 18 if self.badge else 0
+        name = fit(self.name, _NAME, width - 2 * _PAD - badge_width, bold=True)
+        shapes.append(Text(x + _PAD + 2, y + 40, name, _NAME, theme.ink, bold=True))
+        if self.badge:
+            colour = theme.alarm if self.alarm else theme.ink
+            left = x + width - _PAD - badge_width
+            shapes.append(Box(left, y + 19, badge_width, 27, theme.paper, colour, "solid"))
+            shapes.append(Text(left + badge_width / 2, y + 39, self.badge, _SMALL, colour,
+                               bold=True, anchor="middle"))  # fmt: skip
+        role = fit(self.role, _SMALL, width - 2 * _PAD)
+        shapes.append(Text(x + _PAD + 2, y + 65, role, _SMALL, theme.ink))
+        top = y + _HEAD + 4
+        for row in self.rows:
+            shapes += row.draw(x, top, width, theme)
+            top += row.height(width) + _ROW_GAP
+        if not self.rows:
+            shapes.append(Text(x + width / 2, y + _HEAD + 34, self.empty, _SMALL, theme.faint,
+                               anchor="middle"))  # fmt: skip
+        return shapes
+
+
+def _node_column(node: Node, colour: str, tasks: Sequence[Task], theme: Theme) -> _Column:
+    here = [t for t in tasks if t.node_id == node.id]
+    badge, alarm = _AVAILABILITY.get(node.availability, ""), False
+    if node.state != "ready":
+        badge, alarm = f"✖ {node.state}", True
+    if node.leader:
+        role = "★ manager leader"
+    elif node.role == "manager":
+        role = "manager"
+        if node.reachability not in (None, "reachable"):
+            role = f"manager {node.reachability}"
+    else:
+        role = "worker"
+    if alarm and node.availability != "active":
+        role += f" · {node.availability}"
+    return _Column(
+        node.name or node.id[:12],
+        role,
+        badge,
+        colour,
+        tuple(_rows(here, colour)),
+        alarm=alarm,
+        hatch=node.availability != "active",
+    )
+
+
+def _waiting_column(tasks: Sequence[Task], known: set[str], theme: Theme) -> _Column:
+    waiting = [t for t in tasks if t.current and not t.node_id]
+    lost = [t for t in tasks if t.node_id and t.node_id not in known and (t.current or t.stopping)]
+    return _Column(
+        "Sans nœud",
+        f"{len(waiting) + len(lost)} en attente" if waiting or lost else "tasks à placer",
+        "",
+        "",
+        tuple(_rows([*waiting, *lost], theme.line)),
+        empty="aucune",
+    )
+
+
+def _rows(tasks: Sequence[Task], colour: str) -> list[_Row]:
+    """Return the boxes of one column: what is, then what failed lately, then what is over."""
+    now = [t for t in tasks if t.current or t.stopping]
+    past = [t for t in tasks if not (t.current or t.stopping) and t.node_id]
+    past.sort(key=lambda t: (t.failed, t.since.timestamp() if t.since else 0.0), reverse=True)
+    shown, folded = now[:_MOST], now[_MOST:]
+    rows = [_row(t, colour) for t in shown]
+    if folded:
+        rows.append(_fold(folded, colour))
+    rows += [_row(t, colour, small=True) for t in past[:_HISTORY]]
+    if past[_HISTORY:]:
+        rows.append(_fold(past[_HISTORY:], colour))
+    return rows
+
+
+def _row(task: Task, colour: str, *, small: bool = False) -> _Row:
+    sign = sign_of(task)
+    word = task.state
+    if sign.kind == "stopping":
+        word = f"{task.state} → {task.desired}"
+    note = task.error if sign.kind in ("failed", "pending", "starting") else ""
+    tip = join((task.label, task.image, word, task.error or task.message))
+    return _Row(sign, task.label, word, colour, note, tip, small)
+
+
+def _fold(tasks: Sequence[Task], colour: str) -> _Row:
+    counts = Counter(t.state for t in tasks)
+    text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    return _Row(None, f"+ {text}", "", colour)
+
+
+# -- lines above and below ------------------------------------------------------------------
+
+
+def _title(first: str, second: str, theme: Theme) -> list[Box | Text]:
+    room = WIDTH - 2 * _MARGIN
+    return [
+        Text(_MARGIN + 2, 36, fit(first, 24, room, bold=True), 24, theme.ink, bold=True),
+        Text(_MARGIN + 2, 70, fit(second, 20, room), 20, theme.ink),
+    ]
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'s' if count > 1 else ''}"
+
+
+def _cluster_line(state: ClusterState) -> str:
+    return join(
+        (
+            _plural(len(state.nodes), "nœud"),
+            f"{_plural(len(state.managers), 'manager')} (quorum {state.quorum})",
+            f"leader : {state.leader.name}" if state.leader else "pas de leader",
+        )
+    )
+
+
+def _services_line(state: ClusterState) -> str:
+    if not state.services:
+        return "Aucun service"
+    return " · ".join(_service_text(s, state) for s in state.services)
+
+
+def _service_text(service: Service, state: ClusterState) -> str:
+    wanted = str(service.replicas) if service.replicas is not None else service.mode
+    ports = " ".join(
+        f":{p.published}" + ("" if p.mode == "ingress" else " (host)")
+        for p in service.ports
+        if p.published
+    )
+    text = f"{service.name} {len(state.running(service.id))}/{wanted}"
+    return f"{text} {ports}" if ports else text
+
+
+def _legend(y: float, theme: Theme) -> list[Box | Text]:
+    shapes: list[Box | Text] = []
+    x = _MARGIN + 2
+    for sign in SIGNS:
+        colour = FAILURE if sign.kind == "failed" else theme.faint
+        shapes.append(Text(x, y, sign.symbol, _TINY + 2, colour))
+        shapes.append(Text(x + 22, y, sign.meaning, _TINY + 1, theme.faint))
+        x += 22 + text_width(sign.meaning, _TINY + 1) + 22
+    return shapes
+
+
+def _in_words(state: ClusterState) -> str:
+    """Say the picture for those who hear it."""
+    parts = [_services_line(state)]
+    for node in state.nodes:
+        here = [t for t in state.tasks if t.node_id == node.id and (t.current or t.stopping)]
+        said = ", ".join(f"{t.label} {t.state}" for t in here) or "aucune task"
+        parts.append(f"{node.name} ({node.role}, {node.state}, {node.availability}) : {said}")
+    waiting = [t for t in state.tasks if t.current and not t.node_id]
+    if waiting:
+        parts.append("Sans nœud : " + ", ".join(t.label for t in waiting))
+    return ". ".join(parts) + "."
+
+
+# -- no swarm, no answer --------------------------------------------------------------------
+
+
+def _why(state: ClusterState) -> tuple[str, str]:
+    if state.swarm == "inactive":
+        return "Pas encore de swarm", "Créez-le dans un terminal : docker swarm init"
+    if state.swarm == "unreachable":
+        return (
+            "Le cluster ne répond plus",
+            "Regardez « labkit status », puis relancez « labkit up ». Cette vue reprendra seule.",
+        )
+    try:
+        state.require()
+    except LabkitError as error:
+        return error.message, error.remedy
+    return "", ""
+
+
+def _message(
+    what: str, remedy: str, theme: Theme, *, alarm: bool = True
+) -> tuple[list[Box | Text], float]:
+    colour = theme.alarm if alarm else theme.ink
+    shapes: list[Box | Text] = []
+    y = 44.0
+    for line in wrap(what, 26, WIDTH - 2 * _MARGIN - 40, 3, bold=True):
+        shapes.append(Text(_MARGIN + 20, y, line, 26, colour, bold=True))
+        y += 34
+    for line in wrap(f"→ {remedy}" if remedy else "", 21, WIDTH - 2 * _MARGIN - 40, 3):
+        shapes.append(Text(_MARGIN + 20, y, line, 21, theme.ink))
+        y += 29
+    return [Box(_MARGIN, 8, WIDTH - 2 * _MARGIN, y - 24, theme.card, colour), *shapes], y
+
+
+def _without_swarm(state: ClusterState, theme: Theme) -> Picture:
+    what, remedy = _why(state)
+    shapes, y = _message(what, remedy, theme, alarm=state.swarm != "inactive")
+    engines = state.engines
+    colours = node_colours(e.name for e in engines)
+    if engines:
+        width = (WIDTH - 2 * _MARGIN - _GAP * (len(engines) - 1)) / len(engines)
+        for i, engine in enumerate(engines):
+            column = _engine_column(engine, colours[engine.name])
+            shapes += column.draw(_MARGIN + i * (width + _GAP), y + 4, width, 14, theme)
+        y += _HEAD + 14 + _GAP
+    described = ". ".join([remedy, *(f"{e.name} : {_engine_says(e)}" for e in engines)])
+    return Picture(WIDTH, y + 8, theme.paper, tuple(shapes), what, described)
+
+
+def _engine_says(engine: EngineState) -> str:
+    if not engine.reachable:
+        return join(("ne répond pas", engine.error))
+    swarm = "hors swarm" if engine.swarm == "inactive" else f"swarm : {engine.swarm}"
+    return join((f"Docker {engine.version}" if engine.version else "", swarm, engine.error))
+
+
+def _engine_column(engine: EngineState, colour: str) -> _Column:
+    return _Column(
+        engine.name,
+        _engine_says(engine),
+        "" if engine.reachable else "✖",
+        colour,
+        (),
+        alarm=not engine.reachable,
+        empty="",
+    )

@@ -1,0 +1,115 @@
+"""A live view of the cluster."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import ipywidgets as widgets
+
+from labkit.engine.endpoint import Fleet
+from labkit.errors import LabkitError
+from labkit.state import ClusterState
+from labkit.views.cluster_picture import cluster_picture, error_picture
+from labkit.views.live import LiveBox, Seen, set_html
+from labkit.views.picture import Picture, png_text
+
+__all__ = ["ClusterView"]
+
+
+class ClusterView(LiveBox):
+    """Nodes as columns, tasks as boxes, kept up to date while it is on screen.
+
+    Parameters
+    ----------
+    fleet
+        The engines; None takes the current cluster, whichever that is at each look.
+    interval
+        Seconds between two looks.
+    dark
+        For a dark background.
+
+    Notes
+    -----
+    When the cluster no longer answers, that is said, with the remedy, over the last state that
+    was seen; the view recovers by itself.
+    """
+
+    def __init__(
+        self, fleet: Fleet | None = None, interval: float = 1.0, *, dark: bool = False
+    ) -> None:
+        self._dark = dark
+        self._last: tuple[Picture, datetime] | None = None
+        self._picture: Picture | None = None
+        self._state: ClusterState | None = None
+        self._html = widgets.HTML(layout={"width": "100%"})
+        self._table = widgets.HTML(layout={"display": "none"})
+        self._pause = widgets.ToggleButton(
+            description="Pause", icon="pause", tooltip="Arrêter ou reprendre le suivi du cluster"
+        )
+        self._tabular = widgets.ToggleButton(
+            description="Tableau", icon="table", tooltip="Montrer aussi le cluster en tableau"
+        )
+        self._note = widgets.HTML("suivi en direct")
+        super().__init__(
+            [
+                widgets.HBox([self._pause, self._tabular, self._note]),
+                self._html,
+                self._table,
+            ],
+            fleet=fleet,
+            interval=interval,
+        )
+        self._pause.observe(self._on_pause, names="value")
+        self._tabular.observe(self._on_tabular, names="value")
+        self.refresh()
+
+    def show(self, seen: Seen) -> None:
+        """Show a state, or an error over the last state that was seen."""
+        self._state = seen if isinstance(seen, ClusterState) else None
+        if isinstance(seen, LabkitError):
+            picture = error_picture(seen, dark=self._dark)
+        else:
+            picture = cluster_picture(seen, dark=self._dark)
+        html = picture.svg()
+        if self._state is not None and self._state.active:
+            self._last = picture, self._state.captured_at
+        elif self._state is not None and self._state.swarm == "inactive":
+            self._last = None  # there is no swarm any more: the old one would mislead
+        elif self._last is not None:
+            old, when = self._last
+            html += (
+                f"<p>Dernier état connu, à {when.astimezone():%H:%M:%S} :</p>"
+                f'<div class="labkit-old">{old.svg()}</div>'
+            )
+        self._picture = picture
+        set_html(self._html, html)
+        self._fill_table()
+
+    def _fill_table(self) -> None:
+        if self._tabular.value and self._state is not None:
+            set_html(self._table, self._state._repr_html_())
+
+    def _on_tabular(self, change: dict[str, Any]) -> None:
+        with self._showing:
+            self._fill_table()
+            self._table.layout.display = "" if change["new"] else "none"
+
+    def _on_pause(self, change: dict[str, Any]) -> None:
+        if change["new"]:
+            self.pause()
+            set_html(self._note, f"en pause depuis {datetime.now():%H:%M:%S}")
+            self._pause.description, self._pause.icon = "Reprendre", "play"
+        else:
+            self.start()
+            set_html(self._note, "suivi en direct")
+            self._pause.description, self._pause.icon = "Pause", "pause"
+
+    def __repr__(self) -> str:
+        return "ClusterView()"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
+        if self._picture is not None:
+            bundle["image/png"] = png_text(self._picture.figure())
+        return bundle

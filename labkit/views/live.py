@@ -1,0 +1,307 @@
+"""What makes widgets live: one look at the cluster for all of them, and work off their threads.
+
+Widget callbacks may run on the kernel's main thread or on another, so they only note what is
+wanted; threads of this module do the work and set traits. Every thread is a daemon.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar
+
+import ipywidgets as widgets
+
+from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.errors import EngineUnreachable, LabkitError
+from labkit.state import ClusterState, capture
+
+__all__ = ["STYLE", "Latest", "LiveBox", "Seen", "Watch", "look", "set_html"]
+
+Seen = ClusterState | LabkitError
+Listener = Callable[[Seen], None]
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+_TIMEOUT = 5.0  # s that one request may take before an engine counts as silent
+
+
+def look(fleet: Fleet | None) -> Seen:
+    """Capture the cluster; an error is returned, because a view has to show it."""
+    try:
+        return capture(fleet, timeout=_TIMEOUT)
+    except LabkitError as error:
+        return error
+    except Exception as error:  # whatever happens, a live view goes on and says so
+        _log.debug("capture failed", exc_info=True)
+        return EngineUnreachable(
+            f"L’état du cluster ne peut pas être lu ({type(error).__name__} : {error}).",
+            remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
+        )
+
+
+class Watch:
+    """Looks at a cluster again and again while somebody listens.
+
+    Parameters
+    ----------
+    look
+        Returns what is to be told to the listeners.
+    interval
+        Seconds between the end of a look and the next.
+    """
+
+    _shared: ClassVar[dict[tuple[tuple[Endpoint, ...] | None, float], Watch]] = {}
+    _shared_lock = threading.Lock()
+
+    def __init__(self, look: Callable[[], Seen], interval: float) -> None:
+        self._look = look
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._listeners: list[Listener] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def of(cls, fleet: Fleet | None, interval: float) -> Watch:
+        """Return the watch that all views of a fleet share."""
+        key = (None if fleet is None else fleet.endpoints, interval)
+        with cls._shared_lock:
+            if key not in cls._shared:
+                cls._shared[key] = cls(lambda: look(fleet), interval)
+            return cls._shared[key]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the cluster is being watched."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def add(self, listener: Listener) -> None:
+        """Tell ``listener`` what is seen from now on; nothing changes if it is told already."""
+        with self._lock:
+            if listener in self._listeners:
+                return
+            self._listeners.append(listener)
+            if self._thread is None:
+                self._stop = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._stop,), name="labkit-watch", daemon=True
+                )
+                self._thread.start()
+
+    def remove(self, listener: Listener, *, join: bool = False) -> None:
+        """Stop telling ``listener``; without any left, stop looking.
+
+        Parameters
+        ----------
+        listener
+            What :meth:`add` was given.
+        join
+            Wait for the end of the look under way, if it was the last listener.
+        """
+        with self._lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+            if self._listeners or self._thread is None:
+                return
+            thread, self._thread = self._thread, None
+            self._stop.set()
+        if join and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            seen = self._look()
+            with self._lock:
+                listeners = tuple(self._listeners)
+            for listener in listeners:
+                if stop.is_set():
+                    return
+                try:
+                    listener(seen)
+                except Exception:  # one broken view must not blind the others
+                    _log.exception("a view could not be refreshed")
+            stop.wait(self._interval)
+
+
+class Latest(Generic[_T]):
+    """Does one thing at a time, and only for the last value that was asked.
+
+    Values that come in a burst (a slider sends many) are waited out; what comes while an
+    action runs replaces what was still to be done.
+
+    Parameters
+    ----------
+    action
+        Called in a thread with a value, and with a function that says whether the value has
+        been overtaken by a newer one. It shows its own errors.
+    quiet
+        Seconds without a new value after which the last one is acted upon.
+    """
+
+    def __init__(
+        self, action: Callable[[_T, Callable[[], bool]], None], *, quiet: float = 0.4
+    ) -> None:
+        self._action = action
+        self._quiet = quiet
+        self._changed = threading.Condition()
+        self._asked: list[_T] = []  # none or one
+        self._due = 0.0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def ask(self, value: _T) -> None:
+        """Ask for a value; returns at once."""
+        with self._changed:
+            if self._closed:
+                return
+            self._asked = [value]
+            self._due = time.monotonic() + self._quiet
+            self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="labkit-action", daemon=True)
+                self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is asked or being done."""
+        return self._thread is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._thread is None, timeout)
+
+    def overtaken(self) -> bool:
+        """Whether what is being done is no longer wanted."""
+        return self._closed or bool(self._asked)
+
+    def close(self) -> None:
+        """Forget what is asked and refuse the rest; what is being done sees itself overtaken."""
+        with self._changed:
+            self._closed = True
+            self._asked = []
+            self._changed.notify_all()
+
+    def _next(self) -> list[_T]:
+        with self._changed:
+            while self._asked and not self._closed:
+                left = self._due - time.monotonic()
+                if left <= 0:
+                    asked, self._asked = self._asked, []
+                    return asked
+                self._changed.wait(left)
+            self._thread = None
+            self._changed.notify_all()
+            return []
+
+    def _run(self) -> None:
+        while asked := self._next():
+            try:
+                self._action(asked[0], self.overtaken)
+            except Exception:  # the thread must live on, or busy would never end
+                _log.exception("an action of a view failed")
+
+
+class LiveBox(widgets.VBox):  # type: ignore[misc]
+    """A widget that follows the cluster while it can be seen.
+
+    It looks at the cluster once when made, so that it shows something even without a browser;
+    then only while a browser shows it, or after :meth:`start`. Subclasses define
+    :meth:`show`.
+
+    Parameters
+    ----------
+    children
+        Widgets inside.
+    fleet
+        The engines; None takes the current cluster, whichever that is at each look.
+    interval
+        Seconds between two looks.
+    """
+
+    def __init__(self, children: list[Any], *, fleet: Fleet | None, interval: float) -> None:
+        self._fleet = fleet
+        self._watch = Watch.of(fleet, interval)
+        self._showing = threading.RLock()
+        self._paused = False
+        style = widgets.HTML(STYLE)
+        super().__init__([style, *children], _view_count=0)
+        self.add_class("labkit")
+        self.observe(self._on_views, names="_view_count")
+
+    def show(self, seen: Seen) -> None:
+        """Show a state or an error; called from any thread, one at a time."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Look at the cluster and show it, before returning."""
+        self._hear(look(self._fleet))
+
+    def start(self) -> None:
+        """Follow the cluster; nothing changes if it is followed already."""
+        self._paused = False
+        self._watch.add(self._hear)
+
+    def stop(self) -> None:
+        """Stop following the cluster, and wait for the look under way."""
+        self._paused = True
+        self._watch.remove(self._hear, join=True)
+
+    def pause(self) -> None:
+        """Stop following the cluster without waiting: for callbacks."""
+        self._paused = True
+        self._watch.remove(self._hear)
+
+    def close(self) -> None:
+        """Stop, and remove the widget from the page."""
+        self.stop()
+        super().close()
+
+    def _hear(self, seen: Seen) -> None:
+        with self._showing:
+            if self.comm is not None:  # not closed
+                self.show(seen)
+
+    def _on_views(self, change: dict[str, Any]) -> None:
+        if not change["new"]:
+            self._watch.remove(self._hear)
+        elif not self._paused:
+            self._watch.add(self._hear)
+
+
+def set_html(widget: Any, value: str) -> None:
+    """Set the text of a widget only if it differs, so that nothing flickers."""
+    if widget.value != value:
+        widget.value = value
+
+
+STYLE = """<style>
+.labkit { padding: 4px 2px; }
+.labkit, .labkit .widget-label, .labkit .widget-html-content, .labkit .widget-readout,
+.labkit button, .labkit select, .labkit input { font-size: 17px; }
+.labkit .widget-html-content { line-height: 1.35; }
+.labkit button, .labkit .widget-toggle-button { height: 36px; line-height: 32px; }
+.labkit .widget-toggle-buttons button { width: auto; padding: 0 14px; }
+.labkit select, .labkit input[type="number"] { height: 34px; }
+.labkit .widget-readout { font-weight: bold; min-width: 3ch; height: 34px; }
+.labkit button:focus-visible, .labkit select:focus-visible, .labkit input:focus-visible,
+.labkit .noUi-handle:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
+.labkit .widget-slider .noUi-handle { width: 24px; height: 24px; }
+.labkit code { font-size: 17px; background: var(--jp-layout-color2, #eee); padding: 2px 8px;
+  border-radius: 4px; color: var(--jp-ui-font-color0, #16191d); }
+.labkit table { border-collapse: collapse; font-size: 17px; }
+.labkit th, .labkit td { padding: 3px 14px 3px 4px; text-align: left;
+  border-bottom: 1px solid #9aa3ad; }
+.labkit td.n, .labkit th.n { text-align: right; font-variant-numeric: tabular-nums; }
+.labkit caption { text-align: left; font-weight: bold; padding: 4px; }
+.labkit .labkit-alarm { border-left: 6px solid #d55e00; padding: 4px 12px;
+  background: var(--jp-layout-color2, #f4f6f8); }
+.labkit .labkit-old { opacity: 0.4; }
+.labkit ul.labkit-tasks { list-style: none; display: flex; flex-wrap: wrap; gap: 8px;
+  padding: 0; margin: 6px 0; }
+.labkit ul.labkit-tasks li { border: 2px solid #9aa3ad; border-radius: 6px; padding: 3px 10px;
+  background: #ffffff; color: #16191d; }
+</style>"""

@@ -1,0 +1,273 @@
+"""Send requests to a published port and see them spread over the replicas."""
+
+from __future__ import annotations
+
+import threading
+import time
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from labkit.engine import connect
+from labkit.engine.endpoint import Fleet
+from labkit.errors import EngineError, LabkitError, SettingError
+from labkit.traffic import Sample, send
+from labkit.views.distribution import distribution_figure, distribution_html
+from labkit.views.live import STYLE, Latest, set_html
+from labkit.views.picture import png, png_text
+
+__all__ = ["Repartition"]
+
+_MODES = {
+    "new": ("Nouvelle connexion", (False,)),
+    "keep-alive": ("Keep-alive", (True,)),
+    "both": ("Les deux, côte à côte", (False, True)),
+}
+_EVERY = 0.4  # s between two drawings
+_DPI = 120
+
+
+class _Stopped(Exception):  # not an error: the way out of a run
+    """The user has stopped the run."""
+
+
+class Repartition(widgets.VBox):  # type: ignore[misc]
+    """Requests on one side, hits of each replica on the other, as they come.
+
+    Parameters
+    ----------
+    port
+        The published port.
+    fleet
+        The engines; None takes the current cluster at each run.
+    requests, concurrency
+        Where the controls stand at first: requests of one run, clients at the same time.
+    mode
+        ``new`` (a connection for each request), ``keep-alive`` or ``both``.
+    path
+        What is asked for; whoami names itself at ``/api``.
+    """
+
+    def __init__(
+        self,
+        port: int = 9999,
+        fleet: Fleet | None = None,
+        *,
+        requests: int = 200,
+        concurrency: int = 8,
+        mode: str = "new",
+        path: str = "/api",
+    ) -> None:
+        self._port = port
+        self._fleet = fleet
+        self._path = path
+        self._samples: tuple[Sample, ...] = ()
+        self._running = threading.Lock()
+        self._stop = threading.Event()
+        self._latest: Latest[None] = Latest(lambda _, __: self._run_shown(), quiet=0.0)
+        narrow = {"description_width": "initial"}
+        self._requests = widgets.BoundedIntText(
+            requests, min=1, max=100_000, description="Requêtes", style=narrow,
+            layout={"width": "190px"},
+        )  # fmt: skip
+        self._concurrency = widgets.BoundedIntText(
+            concurrency, min=1, max=256, description="à la fois", style=narrow,
+            layout={"width": "160px"},
+        )  # fmt: skip
+        self._nodes = widgets.Dropdown(
+            options=self._choices(), description="à", style=narrow, layout={"width": "220px"}
+        )
+        self._mode = widgets.ToggleButtons(
+            options=[(label, key) for key, (label, _) in _MODES.items()], value=_mode(mode)
+        )
+        self._start = widgets.Button(
+            description="Lancer", icon="play", button_style="primary",
+            tooltip="Envoyer les requêtes",
+        )  # fmt: skip
+        self._halt = widgets.Button(
+            description="Arrêter", icon="stop", tooltip="Arrêter l’envoi", disabled=True
+        )
+        self._status = widgets.HTML()
+        self._image = widgets.Image(format="png", layout={"width": "100%", "display": "none"})
+        self._table = widgets.HTML()
+        row = {"flex_flow": "row wrap", "align_items": "center"}
+        super().__init__(
+            [
+                widgets.HTML(STYLE),
+                widgets.HBox([self._requests, self._concurrency, self._nodes], layout=row),
+                widgets.HBox([self._mode, self._start, self._halt], layout=row),
+                self._status,
+                self._image,
+                self._table,
+            ]
+        )
+        self.add_class("labkit")
+        self._start.on_click(lambda _: self._latest.ask(None))
+        self._halt.on_click(lambda _: self.stop())
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """What the last run brought, one sample a mode; kept as far as it came if stopped."""
+        return self._samples
+
+    def run(
+        self,
+        *,
+        requests: int | None = None,
+        concurrency: int | None = None,
+        nodes: str | None = None,
+        mode: str | None = None,
+    ) -> tuple[Sample, ...]:
+        """Send the requests and show who answers, before returning.
+
+        Parameters
+        ----------
+        requests, concurrency, mode
+            Set the controls; None leaves them as they are.
+        nodes
+            Name of the node to ask, ``"all"`` for all of them; None leaves the control as it is.
+
+        Returns
+        -------
+        tuple of Sample
+            One, or two when both kinds of connection are compared.
+
+        Raises
+        ------
+        LabkitError
+            As :func:`labkit.traffic.send` does; it is shown in the widget too.
+        """
+        if requests is not None:
+            self._requests.value = requests
+        if concurrency is not None:
+            self._concurrency.value = concurrency
+        if mode is not None:
+            self._mode.value = _mode(mode)
+        if nodes is not None:
+            wanted = "" if nodes == "all" else nodes
+            self._nodes.options = self._choices(wanted)
+            self._nodes.value = wanted
+        with self._running:
+            self._stop.clear()
+            self._start.disabled, self._halt.disabled = True, False
+            try:
+                self._run()
+            except _Stopped:
+                self._say("arrêté : " + self._progress())
+            except LabkitError as error:
+                self._say_error(error)
+                raise
+            finally:
+                self._start.disabled, self._halt.disabled = False, True
+        return self._samples
+
+    def stop(self) -> None:
+        """Stop the run under way; what has come stays shown."""
+        self._stop.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the run that the button started; return whether it ended in time."""
+        return self._latest.wait(timeout)
+
+    def close(self) -> None:
+        """Stop, and remove the widget from the page."""
+        self.stop()
+        self._latest.close()
+        super().close()
+
+    # -- running ----------------------------------------------------------------------------
+
+    def _choices(self, other: str = "") -> list[tuple[str, str]]:
+        try:
+            names = [e.name for e in (self._fleet or connect())]
+        except EngineError:  # said when it matters, at the run
+            names = []
+        if other and other not in names:
+            names.append(other)
+        return [("tous les nœuds", ""), *((name, name) for name in names)]
+
+    def _run_shown(self) -> None:
+        try:
+            self.run()
+        except LabkitError:
+            return  # it is shown
+        except Exception as error:
+            self._say_error(
+                LabkitError(f"L’envoi s’est arrêté ({type(error).__name__} : {error}).")
+            )
+
+    def _run(self) -> None:
+        self._samples = ()
+        done: list[Sample] = []
+        drawn = 0.0
+
+        def shown(sample: Sample) -> None:
+            nonlocal drawn
+            self._samples = (*done, sample)
+            if self._stop.is_set():
+                self._draw()
+                raise _Stopped
+            if time.monotonic() - drawn > _EVERY:
+                self._say(self._progress() + "…")
+                self._draw()
+                drawn = time.monotonic()
+
+        self._say("envoi…")
+        for keep_alive in _MODES[self._mode.value][1]:
+            sample = send(
+                self._port,
+                requests=self._requests.value,
+                concurrency=self._concurrency.value,
+                nodes=self._nodes.value or None,
+                keep_alive=keep_alive,
+                path=self._path,
+                fleet=self._fleet,
+                on_batch=shown,
+            )
+            done.append(sample)
+            self._samples = tuple(done)
+        self._draw()
+        rates = ", ".join(f"{s.rate:.0f} réponses/s" for s in done)
+        self._say(f"✔ {self._progress()} ({rates})")
+
+    def _progress(self) -> str:
+        came = sum(len(s.frame) for s in self._samples)
+        asked = self._requests.value * len(_MODES[self._mode.value][1])
+        failures = sum(s.failures for s in self._samples)
+        lost = f", ✖ {failures} en échec" if failures else ""
+        return f"{came} requêtes sur {asked}{lost}"
+
+    def _draw(self) -> None:
+        if not any(len(s.frame) for s in self._samples):
+            return
+        self._image.value = png(distribution_figure(self._samples), dpi=_DPI)
+        self._image.layout.display = ""
+        set_html(self._table, distribution_html(self._samples))
+
+    def _say(self, text: str) -> None:
+        set_html(self._status, f"<div role='status' aria-live='polite'>{escape(text)}</div>")
+
+    def _say_error(self, error: LabkitError) -> None:
+        remedy = f"<br>→ {escape(error.remedy)}" if error.remedy else ""
+        set_html(
+            self._status,
+            f"<div role='status' class='labkit-alarm'>✖ {escape(error.message)}{remedy}</div>",
+        )
+
+    def __repr__(self) -> str:
+        return f"Repartition(port={self._port})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
+        if self._samples and any(len(s.frame) for s in self._samples):
+            bundle["image/png"] = png_text(distribution_figure(self._samples))
+        return bundle
+
+
+def _mode(mode: str) -> str:
+    if mode not in _MODES:
+        raise SettingError(
+            f"Le mode « {mode} » n’existe pas.", remedy=f"Modes : {', '.join(_MODES)}."
+        )
+    return mode

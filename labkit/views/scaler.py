@@ -1,0 +1,237 @@
+"""A slider bound to a service's number of replicas."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from labkit.engine.endpoint import Fleet
+from labkit.errors import DockerFailed, LabkitError
+from labkit.services import Progress, Scale
+from labkit.state import ClusterState
+from labkit.views.live import Latest, LiveBox, Seen, set_html
+from labkit.views.tasks import tasks_html
+
+__all__ = ["Scaler"]
+
+_MARKS = {"ok": "✔", "busy": "◐", "alarm": "✖", "note": ""}
+
+
+class _Overtaken(Exception):  # not an error: the way out of a wait
+    """A newer value is wanted: what is being waited for does not matter any more."""
+
+
+class Scaler(LiveBox):
+    """Scale a service with a slider and see its tasks come and go.
+
+    Nothing is sent while the slider moves, nor for values that a newer one replaces.
+
+    Parameters
+    ----------
+    service
+        Name of a replicated service; it may be created later.
+    fleet
+        The engines; None takes the current cluster.
+    maximum
+        Largest number of replicas offered.
+    timeout
+        Seconds that the cluster has to do what was asked.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        fleet: Fleet | None = None,
+        maximum: int = 10,
+        *,
+        timeout: float = 120.0,
+    ) -> None:
+        self._service = service
+        self._timeout = timeout
+        self._replicas: int | None = None  # what the cluster was last seen to want
+        self._since = datetime.min.replace(tzinfo=UTC)  # older states are no news
+        self._setting = 0  # the thread that sets the slider from here
+        self._failed = False  # a message stays until something is asked or changes
+        self._latest: Latest[int] = Latest(self._apply)
+        self._slider = widgets.IntSlider(
+            value=0,
+            min=0,
+            max=maximum,
+            description="Replicas",
+            continuous_update=False,
+            disabled=True,
+            layout={"width": "min(620px, 60%)"},
+            style={"description_width": "initial"},
+        )
+        self._less = self._button("−1", "Un replica de moins", -1)
+        self._more = self._button("+1", "Un replica de plus", 1)
+        self._again = widgets.Button(
+            description="Réessayer", layout={"display": "none", "width": "auto"}
+        )
+        self._command = widgets.HTML()
+        self._status = widgets.HTML()
+        self._tasks = widgets.HTML()
+        super().__init__(
+            [
+                widgets.HBox([self._slider, self._less, self._more, self._again]),
+                self._command,
+                self._status,
+                self._tasks,
+            ],
+            fleet=fleet,
+            interval=1.0,
+        )
+        self._slider.observe(self._on_slider, names="value")
+        self._again.on_click(lambda _: self._ask(self._slider.value))
+        self.refresh()
+
+    @property
+    def value(self) -> int:
+        """The number of replicas that the slider stands at; setting it scales the service."""
+        return int(self._slider.value)
+
+    @value.setter
+    def value(self, replicas: int) -> None:
+        self._slider.value = replicas
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
+        return self._latest.wait(timeout)
+
+    def close(self) -> None:
+        """Give up what is being waited for, and remove the widget from the page."""
+        self._latest.close()
+        super().close()
+
+    # -- showing what is --------------------------------------------------------------------
+
+    def show(self, seen: Seen) -> None:
+        """Follow the service, also when it is scaled from elsewhere."""
+        if self._latest.busy:  # the action shows its own progress
+            return
+        if isinstance(seen, ClusterState) and seen.captured_at < self._since:
+            return  # a look that began before the last action ended
+        try:
+            if isinstance(seen, LabkitError):
+                raise seen
+            service = seen.require().service(self._service)
+            if service.replicas is None or service.mode != "replicated":
+                raise DockerFailed(
+                    f"Le service « {self._service} » est en mode « {service.mode} » : il ne se met "
+                    "pas à l’échelle.",
+                    remedy="Un service global a une task par nœud.",
+                )
+        except LabkitError as error:
+            self._replicas = None
+            self._slider.disabled = self._less.disabled = self._more.disabled = True
+            self._command.value = ""
+            set_html(self._tasks, "")
+            self._say_error(error)
+            self._again.layout.display = "none"
+            return
+        self._slider.disabled = self._less.disabled = self._more.disabled = False
+        if service.replicas != self._replicas:  # first look, or scaled from elsewhere
+            self._replicas = service.replicas
+            self._failed = False
+            self._again.layout.display = "none"
+            self._set_slider(service.replicas)
+        set_html(self._tasks, tasks_html(seen.tasks_of(service.id, current=False)))
+        if not self._failed:
+            self._say_counts(seen, service.replicas)
+        self._say_command(self._slider.value)
+
+    def _say_counts(self, state: ClusterState, wanted: int) -> None:
+        running = len(state.running(self._service))
+        kind = "ok" if running == wanted else "busy"
+        plural = "s" if wanted > 1 else ""
+        self._say(kind, f"{running} sur {wanted} task{plural} en marche")
+
+    def _say(self, kind: str, text: str, remedy: str = "") -> None:
+        css = " class='labkit-alarm'" if kind == "alarm" else ""
+        more = f"<br>→ {escape(remedy)}" if remedy else ""
+        set_html(
+            self._status,
+            f"<div role='status' aria-live='polite'{css}>{_MARKS[kind]} {escape(text)}{more}</div>",
+        )
+
+    def _say_error(self, error: LabkitError) -> None:
+        self._say("alarm", error.message, error.remedy)
+
+    def _say_command(self, replicas: int) -> None:
+        command = escape(Scale(self._service, replicas).command)
+        set_html(self._command, f"Commande équivalente : <code>{command}</code>")
+
+    def _set_slider(self, replicas: int) -> None:
+        self._setting = threading.get_ident()
+        try:
+            self._slider.max = max(self._slider.max, replicas)
+            self._slider.value = replicas
+        finally:
+            self._setting = 0
+
+    # -- acting -----------------------------------------------------------------------------
+
+    def _button(self, text: str, tooltip: str, step: int) -> Any:
+        button = widgets.Button(
+            description=text, tooltip=tooltip, disabled=True, layout={"width": "64px"}
+        )
+
+        def click(_: Any) -> None:
+            low, high = self._slider.min, self._slider.max
+            self._slider.value = min(high, max(low, self._slider.value + step))
+
+        button.on_click(click)
+        return button
+
+    def _on_slider(self, change: dict[str, Any]) -> None:
+        if self._setting != threading.get_ident():
+            self._ask(change["new"])
+
+    def _ask(self, replicas: int) -> None:
+        self._failed = False
+        self._again.layout.display = "none"
+        self._latest.ask(replicas)
+        self._say_command(replicas)
+
+    def _apply(self, replicas: int, overtaken: Callable[[], bool]) -> None:
+        """Scale, in the thread of :class:`Latest`."""
+        plural = "s" if replicas > 1 else ""
+
+        def progress(now: Progress) -> None:
+            if overtaken():
+                raise _Overtaken
+            with self._showing:
+                set_html(self._tasks, tasks_html(now.tasks))
+                self._say("busy", f"{now.message} ({now.elapsed:.0f} s)")
+
+        with self._showing:
+            self._say("busy", f"{replicas} replica{plural} demandé{plural}…")
+        try:
+            state = Scale(self._service, replicas).apply(
+                self._fleet, timeout=self._timeout, on_progress=progress
+            )
+        except _Overtaken:
+            return
+        except LabkitError as error:
+            if overtaken():
+                return
+            with self._showing:
+                self._failed = True
+                self._since = datetime.now(UTC)
+                self._replicas = replicas  # what was asked; the cluster may still get there
+                self._say_error(error)
+                self._again.layout.display = ""
+            return
+        with self._showing:
+            self._since = state.captured_at
+            self._replicas = replicas
+            set_html(self._tasks, tasks_html(state.tasks_of(self._service, current=False)))
+            self._say_counts(state, replicas)
+
+    def __repr__(self) -> str:
+        return f"Scaler({self._service!r})"

@@ -324,13 +324,13 @@ def _keeper(settings: Settings) -> None:
     """Start the process that makes published ports follow the cluster, unless it is there."""
     if process_of(settings.run, "keeper.pid"):
         return
-    log = (settings.run / "keeper.log").open("ab")
-    with log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labkit.engine.keeper", str(settings.run)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    (settings.run / "keeper.pid").write_text(str(process.pid))
+    log = settings.run / "keeper.log"
+    command = [sys.executable, "-m", "labkit.engine.keeper", str(settings.run)]
+    detached = subprocess.run(  # the shell ends at once: the keeper is nobody's child
+        ["sh", "-c", 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh", log, *command],
+        stdout=subprocess.PIPE, text=True, start_new_session=True, check=True,
+    )  # fmt: skip
+    (settings.run / "keeper.pid").write_text(detached.stdout)
 
 
 def hub_answers(client: docker.DockerClient) -> bool:

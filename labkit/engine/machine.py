@@ -144,19 +144,15 @@ class Machine:
         self.network = free_network(self.settings)
         command = arguments(self.qemu, self.settings, self.guest, self.run, self.network)
         command += ["-drive", f"id=d,{disk},if=none,cache=unsafe,discard=unmap", *extra]
-        log = (self.run / "qemu.log").open("wb")
         environment = {**os.environ, "TMPDIR": str(self.run / "tmp")}
-        with log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        log = self.run / "qemu.log"
+        with log.open("wb") as out:  # QEMU comes back once its sockets are there, and lives on
+            done = subprocess.run(
+                [*command, "-daemonize"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True, env=environment, umask=0o077,
             )  # fmt: skip
-        deadline = time.monotonic() + 15
-        while not ((self.run / "qmp").exists() and (self.run / "pid").exists()):
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = (self.run / "qemu.log").read_text()[-400:]
-                raise MachineFailed(f"QEMU n’a pas démarré : {said.strip()}")
-            time.sleep(0.01)
+        if done.returncode:
+            raise MachineFailed(f"QEMU n’a pas démarré : {log.read_text().strip()[-400:]}")
 
     def _wait_for_engines(self, step: Step) -> None:
         deadline = time.monotonic() + BOOT_SECONDS

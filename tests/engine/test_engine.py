@@ -104,12 +104,14 @@ def test_an_engine_refuses_a_client_without_a_certificate(fleet: labkit.Fleet) -
     assert b"ApiVersion" not in answer
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        with socket.create_connection(address, timeout=10) as raw:
-            with context.wrap_socket(raw) as secure:  # TLS 1.3: the refusal comes on reading
-                secure.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
-                if not secure.recv(4096):
-                    raise ConnectionError("closed")
+    with (
+        pytest.raises((ssl.SSLError, ConnectionError)),
+        socket.create_connection(address, timeout=10) as raw,
+        context.wrap_socket(raw) as secure,
+    ):
+        secure.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+        if not secure.recv(4096):  # TLS 1.3: the refusal comes on reading
+            raise ConnectionError("closed")
 
 
 def test_the_machine_listens_on_loopback_only_and_on_nothing_else(fleet: labkit.Fleet) -> None:

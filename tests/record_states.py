@@ -1,0 +1,197 @@
+"""Record what a real cluster answers in interesting moments, for the unit tests.
+
+Run it on a cluster that may be thrown away: it makes every engine leave its swarm. ::
+
+    python tests/record_states.py
+
+Certificates, tokens and whatever the state is not made of are dropped before writing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "engine"))
+
+from conftest import leave_all, make_swarm, swarm_addresses
+
+import labkit.engine
+from labkit._docker import talk
+from labkit.engine.endpoint import Fleet
+from labkit.errors import ConvergenceTimeout, ImageNotFound
+from labkit.nodes import Activate, Drain, Promote
+from labkit.services import Create, Remove, Scale, Update
+from labkit.state import ClusterState, RawCluster, ask, from_raw
+
+RECORDED = Path(__file__).parent / "unit" / "recorded"
+
+# what is kept of each answer; True keeps all of it
+_SWARM = dict.fromkeys(
+    ("NodeID", "NodeAddr", "LocalNodeState", "ControlAvailable", "Error", "Nodes", "Managers"), True
+)
+_KEEP: dict[str, Mapping[str, Any]] = {
+    "info": {"Name": True, "ServerVersion": True, "Swarm": _SWARM},
+    "nodes": {
+        "ID": True,
+        "Version": True,
+        "CreatedAt": True,
+        "Spec": True,
+        "Description": {"Hostname": True, "Platform": True, "Engine": {"EngineVersion": True}},
+        "Status": True,
+        "ManagerStatus": True,
+    },
+    "services": dict.fromkeys(
+        ("ID", "Version", "CreatedAt", "Spec", "Endpoint", "UpdateStatus"), True
+    ),
+    "tasks": {
+        "ID": True,
+        "CreatedAt": True,
+        "Spec": True,
+        "ServiceID": True,
+        "Slot": True,
+        "NodeID": True,
+        "Status": True,
+        "DesiredState": True,
+    },
+    "networks": dict.fromkeys(
+        ("Id", "Name", "Driver", "Scope", "Ingress", "Attachable", "Labels"), True
+    ),
+}
+
+
+def kept(raw: Mapping[str, Any], keep: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``keep`` allows of an answer."""
+    return {
+        key: raw[key] if how is True else kept(raw[key] or {}, how)
+        for key, how in keep.items()
+        if key in raw
+    }
+
+
+def scrubbed(raw: RawCluster) -> dict[str, Any]:
+    """Return the answers without secrets and without what the state is not made of."""
+    out: dict[str, Any] = {
+        key: raw[key] for key in ("captured_at", "asked", "refusal") if key in raw
+    }
+    out["engines"] = [
+        {**engine, "info": engine["info"] and kept(engine["info"], _KEEP["info"])}
+        for engine in raw["engines"]
+    ]
+    for key in ("nodes", "services", "tasks", "networks"):
+        answers = raw[key]
+        out[key] = None if answers is None else [kept(a, _KEEP[key]) for a in answers]
+    return out
+
+
+def save(fleet: Fleet, name: str, when: Callable[[ClusterState], bool] = lambda _: True) -> None:
+    """Record the first state that is as the moment asks."""
+    limit = time.monotonic() + 60
+    while not when(from_raw(raw := ask(fleet))):
+        if time.monotonic() > limit:
+            raise TimeoutError(f"the moment {name} did not come")
+        time.sleep(0.1)
+    text = json.dumps(scrubbed(raw), ensure_ascii=False, indent=1) + "\n"
+    for secret in ("SWMTKN", "CERTIFICATE", "PRIVATE KEY", "JoinTokens"):
+        assert secret not in text, f"{secret} in {name}"
+    (RECORDED / f"{name}.json").write_text(text)
+    print(name, len(text), "bytes")
+
+
+def set_replicas(fleet: Fleet, name: str, replicas: int) -> None:
+    """Ask for a scale without waiting."""
+    with talk(fleet.endpoints[0]) as api:
+        raw = api.inspect_service(name)
+        raw["Spec"]["Mode"]["Replicated"]["Replicas"] = replicas
+        spec = raw["Spec"]
+        api.update_service(
+            raw["ID"],
+            raw["Version"]["Index"],
+            spec["TaskTemplate"],
+            name,
+            mode=spec["Mode"],
+            endpoint_spec=spec["EndpointSpec"],
+        )
+
+
+def main() -> None:
+    """Go through the moments in order."""
+    fleet = labkit.engine.up()
+    RECORDED.mkdir(exist_ok=True)
+    first = fleet.endpoints[0]
+
+    leave_all(fleet)
+    save(fleet, "no_swarm")
+    with talk(first, 60) as api:
+        api.init_swarm(advertise_addr=swarm_addresses(fleet)[0])
+    save(fleet, "single_node", lambda s: s.active and s.nodes[0].state == "ready")
+    leave_all(fleet)
+    make_swarm(fleet)
+    save(fleet, "three_nodes_empty")
+
+    Create("whoami", "traefik/whoami", replicas=5).apply(fleet)
+    save(fleet, "three_nodes_whoami_5")
+    set_replicas(fleet, "whoami", 8)
+    save(fleet, "scaling_up", lambda s: sum(t.starting for t in s.tasks) == 3)
+    Scale("whoami", 8).apply(fleet)
+    set_replicas(fleet, "whoami", 5)
+    save(fleet, "scaling_down", lambda s: sum(t.stopping for t in s.tasks) == 3)
+    Scale("whoami", 5).apply(fleet)
+    Drain("node2").apply(fleet)
+    save(fleet, "node2_drained")
+    Activate("node2").apply(fleet)
+    save(fleet, "node2_active_again")
+    with talk(first) as api:
+        raw = api.inspect_service("whoami")
+        raw["Spec"]["TaskTemplate"]["ForceUpdate"] += 1
+        api.update_service(
+            raw["ID"],
+            raw["Version"]["Index"],
+            raw["Spec"]["TaskTemplate"],
+            "whoami",
+            mode=raw["Spec"]["Mode"],
+            endpoint_spec=raw["Spec"]["EndpointSpec"],
+        )
+    save(
+        fleet,
+        "updating",
+        lambda s: (
+            s.service("whoami").update_state == "updating" and any(t.starting for t in s.tasks)
+        ),
+    )
+    Remove("whoami").apply(fleet)
+
+    try:
+        Create("absent", "nosuch/image:1", replicas=2).apply(fleet)
+    except ImageNotFound:
+        save(fleet, "missing_image", lambda s: any(t.failed for t in s.tasks))
+    Remove("absent").apply(fleet)
+    try:
+        Create("hote", "traefik/whoami", replicas=5, publish_mode="host").apply(fleet)
+    except ConvergenceTimeout:
+        save(fleet, "host_mode_pending")
+    Remove("hote").apply(fleet)
+    Create("partout", "traefik/whoami", mode="global", publish=()).apply(fleet)
+    Update("partout", force=True).apply(fleet)
+    save(fleet, "global_service")
+    Remove("partout").apply(fleet)
+
+    Create("whoami", "traefik/whoami", replicas=3).apply(fleet)
+    Promote("node2").apply(fleet)
+    save(fleet, "two_managers")
+    Promote("node3").apply(fleet)
+    save(fleet, "three_managers")
+    for name in ("node2", "node3"):
+        with talk(fleet[name], 60) as api:
+            api.leave_swarm(force=True)  # by force, so that its vote goes with it
+    save(fleet, "quorum_lost", lambda s: s.swarm == "no-quorum")
+    with talk(first, 60) as api:
+        api.leave_swarm(force=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -61,7 +61,7 @@ def talk(endpoint: Endpoint, timeout: float = 30.0) -> Iterator[APIClient]:
         client = clients.pop() if clients else None
     if client is None:
         client = endpoint.client(timeout).api
-    client.timeout = timeout  # type: ignore[assignment]  # requests takes fractions too
+    client.timeout = timeout  # requests takes fractions too
     try:
         yield client
     except (APIError, LabkitError):

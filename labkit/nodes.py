@@ -113,9 +113,9 @@ class _Action:
             if elapsed >= timeout:
                 state.require()  # a lost quorum has a better name
                 raise ConvergenceTimeout(
-                    f"Le nœud « {node.name} » n’est pas comme demandé après {elapsed:.0f} s : "
+                    f"Le nœud « {node.name} » n’est pas comme demandé après {elapsed:.0f} s : "
                     f"{said}.",
-                    remedy=f"Regardez « docker node ls » et « docker node ps {node.name} ».",
+                    remedy=f"Regardez « docker node ls » et « docker node ps {node.name} ».",
                 )
             time.sleep(_INTERVAL)
 
@@ -151,7 +151,7 @@ class _Action:
                 return
             try:
                 with engine_errors(endpoint, self.command), talk(endpoint) as api:
-                    api.update_node(node.id, version, spec)  # type: ignore[arg-type]
+                    api.update_node(node.id, version, spec)
                 return
             except DockerFailed:
                 with engine_errors(endpoint, self.command):
@@ -193,15 +193,15 @@ class Demote(_Action):
             return
         if len(managers) == 1:
             raise DockerFailed(
-                f"« {node.name} » est le dernier manager : sans lui, plus personne ne dirigerait "
+                f"« {node.name} » est le dernier manager : sans lui, plus personne ne dirigerait "
                 "le cluster.",
-                remedy="Nommez d’abord un autre manager : « docker node promote … ».",
+                remedy="Nommez d’abord un autre manager : « docker node promote … ».",
             )
         left = [m for m in managers if m.id != node.id]
         answering = sum(m.reachability == "reachable" for m in left)
         if answering < len(left) // 2 + 1:
             raise QuorumLost(
-                f"Sans « {node.name} », seuls {answering} managers sur {len(left)} répondraient : "
+                f"Sans « {node.name} », seuls {answering} managers sur {len(left)} répondraient : "
                 "le quorum serait perdu.",
                 remedy="Rallumez d’abord les managers injoignables, ou rétrogradez ceux-là.",
             )

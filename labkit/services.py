@@ -214,7 +214,7 @@ class Create:
         spec = self._spec()
         try:
             with engine_errors(endpoint, self.command), talk(endpoint) as api:
-                made = api.create_service(  # type: ignore[no-untyped-call]
+                made = api.create_service(
                     spec["TaskTemplate"],
                     name=self.name,
                     labels={},
@@ -392,7 +392,7 @@ class Remove:
         service = state.service(self.name)
         try:
             with engine_errors(endpoint, self.command), talk(endpoint) as api:
-                api.remove_service(service.id)  # type: ignore[no-untyped-call]
+                api.remove_service(service.id)
         except DockerFailed:
             capture(fleet).require().service(self.name)  # raises the better name
             raise
@@ -477,7 +477,7 @@ def _inspect(endpoint: Endpoint, service_id: str, name: str) -> dict[str, Any]:
     try:
         raw: dict[str, Any] = read(
             endpoint,
-            lambda api: api.inspect_service(service_id),  # type: ignore[no-untyped-call]
+            lambda api: api.inspect_service(service_id),
         )
     except NotFound as error:
         raise NoSuchService(
@@ -630,7 +630,7 @@ class _Watch:
             service = _inspect(endpoint, service_id, name)
             tasks = read(
                 endpoint,
-                lambda api: api.tasks(filters={"service": service_id}),  # type: ignore[no-untyped-call]
+                lambda api: api.tasks(filters={"service": service_id}),
             )
         except _NO_ANSWER:
             # Managers change, leaders too: find another one, or learn why there is none.
@@ -772,7 +772,7 @@ def _lacks_image(fleet: Fleet, task: Task, image: str) -> bool:
             try:
                 read(
                     endpoint,
-                    lambda api: api.inspect_image(image),  # type: ignore[no-untyped-call]
+                    lambda api: api.inspect_image(image),
                 )
             except NotFound:
                 return True

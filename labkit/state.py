@@ -416,8 +416,8 @@ def _ask_engine(endpoint: Endpoint, timeout: float) -> RawEngine:
 def _ask_manager(api: APIClient) -> tuple[list[dict[str, Any]], ...]:
     return (
         api.nodes(),
-        api.services(),  # type: ignore[no-untyped-call]
-        api.tasks(),  # type: ignore[no-untyped-call]
+        api.services(),
+        api.tasks(),
         api.networks(filters={"scope": "swarm"}),
     )
 

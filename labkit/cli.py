@@ -7,8 +7,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
-import threading
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from labkit.engine.settings import MAX_NODES, Settings
 from labkit.errors import LabkitError
 
 __all__ = ["main"]
+
+START_PAGE = "00-demarrer.ipynb"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,7 +116,9 @@ def _reset(options: argparse.Namespace) -> int:
 def _env(options: argparse.Namespace) -> int:
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         print(f"unset {name}")
-    for name, value in cluster.variables(_settings(options)).items():
+    settings = _settings(options)
+    cluster.join(settings)
+    for name, value in cluster.variables(settings).items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 
@@ -146,28 +152,30 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _lab(options: argparse.Namespace) -> int:
-    """Start JupyterLab at once; the cluster comes up behind it."""
+    """Run JupyterLab in front and the cluster behind it; both end together."""
     settings = _settings(options)
     with Report() as report:
         cluster.build(settings, report)
-
-    def start() -> None:
-        try:
-            cluster.up(settings, Report(quiet=True))
-        except LabkitError as error:
-            print(f"labkit : {error}", file=sys.stderr)
-
-    starting = threading.Thread(target=start)
-    starting.start()
-    starting.join()
+    with (Path(tempfile.gettempdir()) / f"labkit-up-{os.getuid()}.log").open("w") as log:
+        starting = subprocess.Popen(
+            [sys.executable, "-m", "labkit", "up", "--nodes", str(settings.nodes)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
     activate(cluster.variables(settings))
     notebooks = Path(__file__).resolve().parent.parent / "notebooks"
     root = notebooks if notebooks.is_dir() else Path.cwd()
-    command = ["jupyter", "lab", f"--ServerApp.root_dir={root}"]
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
     if os.geteuid() == 0:
         command.append("--allow-root")
-    if (root / "00-demarrer.ipynb").exists():
-        command.append("--LabApp.default_url=/lab/tree/00-demarrer.ipynb")
+    if (root / START_PAGE).exists():
+        command.append(f"--LabApp.default_url=/lab/tree/{START_PAGE}")
     command += [a for a in options.arguments if a != "--"]
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    os.execvp(command[0], command)
+    lab = subprocess.Popen(command)
+    # Ctrl-C reaches JupyterLab, which asks; a SIGTERM is passed on. Here, only wait.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: lab.terminate())
+    status = lab.wait()
+    starting.wait()
+    cluster.down(settings)
+    return status

@@ -338,9 +338,10 @@ def _initrd(tree: Path, busybox: Path, target: Path) -> None:
 
 def _mke2fs(work: Path, features: str, *args: object) -> None:
     tool = loader(work / "qemu", "usr/sbin/mke2fs")
+    environment = {**os.environ, "MKE2FS_CONFIG": str(work / "qemu/etc/mke2fs.conf")}
     done = subprocess.run(
         [*tool, "-q", "-t", "ext4", "-O", features, "-m", "0", *map(str, args)],
-        capture_output=True, text=True, env={**os.environ, "MKE2FS_CONFIG": str(work / "qemu/etc/mke2fs.conf")},
+        capture_output=True, text=True, env=environment,
     )  # fmt: skip
     if done.returncode:
         raise BuildError(f"mke2fs a échoué : {done.stderr.strip()[-300:]}")

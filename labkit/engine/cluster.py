@@ -132,7 +132,6 @@ class _Record:
 
     network: str
     nodes: int
-    cli: str
     accel: str
     images: list[dict[str, str]] = field(default_factory=list)
 
@@ -241,11 +240,17 @@ def join(settings: Settings) -> Fleet:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """Return the environment that gives a shell the CLI and the contexts of the cluster."""
-    record = _Record.read(settings.run)
-    fleet = join(settings)
-    assert record is not None  # join() raises otherwise
-    return environment(fleet, Path(record.cli), os.environ.get("PATH", os.defpath))
+    """Return the environment that gives a shell the CLI and the contexts of the cluster.
+
+    It can be known before the cluster is up.
+    """
+    cli = _cli(Guest(settings.cache / f"guest-{guest_key(settings)}", guest_key(settings)))
+    return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath))
+
+
+def _cli(guest: Guest) -> Path:
+    """Return the user's ``docker`` command, or the guest's where there is none."""
+    return Path(shutil.which("docker") or guest.cli)
 
 
 def reset(settings: Settings, report: Report) -> Fleet:
@@ -302,10 +307,9 @@ def _start(settings: Settings, report: Report) -> Fleet:
     machine = Machine(settings.run, guest, qemu, settings)
     try:
         machine.restore(snapshot)
-        cli = Path(shutil.which("docker") or guest.cli)
-        record = _Record(machine.network, settings.nodes, str(cli), qemu.accel, snapshot.images)
+        record = _Record(machine.network, settings.nodes, qemu.accel, snapshot.images)
         fleet = record.fleet(settings.run)
-        write_contexts(fleet, settings.run / "docker", cli)
+        write_contexts(fleet, settings.run / "docker", _cli(guest))
         record.write(settings.run)
     except BaseException:
         machine.stop()

@@ -37,13 +37,13 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path) -> None:
     _docker(cli, env, "context", "use", fleet.endpoints[0].name)
 
 
-def environment(fleet: Fleet, cli: Path, path: str) -> dict[str, str]:
+def environment(config: Path, cli: Path, path: str) -> dict[str, str]:
     """Return the variables that give a shell the CLI and its contexts.
 
     Parameters
     ----------
-    fleet
-        The engines; its ``docker_config`` must have been written.
+    config
+        The directory that :func:`write_contexts` wrote, or will write.
     cli
         The ``docker`` command; its directory comes first in ``PATH``.
     path
@@ -52,7 +52,7 @@ def environment(fleet: Fleet, cli: Path, path: str) -> dict[str, str]:
     here = str(cli.parent)
     entries = [here, *(p for p in path.split(os.pathsep) if p and p != here)]
     return {
-        "DOCKER_CONFIG": str(fleet.docker_config),
+        "DOCKER_CONFIG": str(config),
         "DOCKER_CLI_HINTS": "false",
         "PATH": os.pathsep.join(entries),
     }

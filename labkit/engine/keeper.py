@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import queue
-import socket
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from requests.exceptions import RequestException
 from labkit.engine import control
 from labkit.engine.cluster import ON_LINE, _Record, hub_answers
 from labkit.engine.endpoint import Endpoint
-from labkit.engine.machine import alive
+from labkit.engine.machine import alive, can_bind
 from labkit.errors import LabkitError
 
 __all__ = ["main", "place"]
@@ -40,15 +39,8 @@ Forward = tuple[str, int]  # node, published port
 
 def place(address: str, port: int) -> int | None:
     """Return the port to listen on at ``address`` for ``port``: itself, or one that is free."""
-    for candidate in [port, *range(port + HIGHER, min(port + HIGHER + 20, 65536))]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, candidate))
-            except OSError:
-                continue
-            return candidate
-    return None
+    higher = range(port + HIGHER, min(port + HIGHER + 20, 65536))
+    return next((p for p in (port, *higher) if can_bind(address, p)), None)
 
 
 def _published(endpoint: Endpoint) -> tuple[set[int], set[int]]:

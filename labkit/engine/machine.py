@@ -226,19 +226,20 @@ def free_network(settings: Settings) -> str:
     for attempt in range(64):
         number = (start + attempt) % (63 * 256)
         network = f"127.{64 + number // 256}.{number % 256}"
-        if all(_free(f"{network}.{n}") for n in range(1, settings.nodes + 1)):
+        if all(can_bind(f"{network}.{n}", API_PORT) for n in range(1, settings.nodes + 1)):
             return network
     raise MachineFailed("Aucune adresse de bouclage n’est libre.", remedy="Lancez labkit doctor.")
 
 
-def _free(address: str) -> bool:
+def can_bind(address: str, port: int) -> bool:
+    """Tell whether this user may listen on an address, and nobody does."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((address, API_PORT))
+            probe.bind((address, port))
         except OSError:
             return False
-        return True
+    return True
 
 
 def process_of(run: Path, file: str = "pid") -> psutil.Process | None:

@@ -29,7 +29,11 @@ START_PAGE = "00-demarrer.ipynb"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options, more = parser.parse_known_args(argv)
+    if more and options.run is not _lab:
+        parser.error(f"argument inconnu : {more[0]}")
+    options.arguments = more
     try:
         status: int = options.run(options)
     except LabkitError as error:
@@ -66,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     add("reset", _reset, "revient à des moteurs neufs", nodes=True)
     add("doctor", _doctor, "cherche ce qui pourrait manquer")
     add("env", _env, 'variables pour un shell : eval "$(labkit env)"')
-    lab = add("lab", _lab, "ouvre JupyterLab sur le cours, le cluster derrière", nodes=True)
-    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="transmis à jupyter lab")
+    lab = "ouvre JupyterLab sur le cours, le cluster derrière ; le reste va à jupyter lab"
+    add("lab", _lab, lab, nodes=True)
     return parser
 
 

@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if more and options.run is not _lab:
         parser.error(f"argument inconnu : {more[0]}")
     options.arguments = more
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is undone
     try:
         status: int = options.run(options)
     except LabkitError as error:

@@ -29,7 +29,7 @@ student, and a French ``remedy`` that says what to do next::
     └── TrafficError              no published port to send requests to
 
 >>> try:
-...     raise NoSuchService("Le service « web » n’existe pas.", remedy="Lancez « docker service ls ».")
+...     raise NoSuchService("Aucun service « web ».", remedy="« docker service ls » les liste.")
 ... except SwarmError as error:
 ...     print(error.code)
 no-such-service

@@ -5,6 +5,7 @@ Importing this package in a notebook registers ``%%solution`` and masks join tok
 
 from labkit.exercises.access import Addresses, Answers, adresses, qui_repond
 from labkit.exercises.checks import EXERCISES, Exercise, judge
+from labkit.exercises.figures import Comparison, comparer
 from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.preflight import preflight
@@ -14,6 +15,7 @@ __all__ = [
     "EXERCISES",
     "Addresses",
     "Answers",
+    "Comparison",
     "Confrontation",
     "Exercise",
     "Prediction",
@@ -21,6 +23,7 @@ __all__ = [
     "Verdict",
     "adresses",
     "commencer",
+    "comparer",
     "confronter",
     "judge",
     "predire",

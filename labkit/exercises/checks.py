@@ -46,8 +46,11 @@ def judge(name: str, state: ClusterState) -> Verdict:
 
 
 def moving(state: ClusterState) -> bool:
-    """Whether the cluster is still on its way: tasks starting on a node or stopping."""
-    return any((t.starting and t.node_id) or t.stopping for t in state.tasks)
+    """Whether the cluster is still on its way: tasks starting or stopping.
+
+    A task that waits with a reason (no suitable node…) may wait for ever: that is rest.
+    """
+    return any((t.starting and (t.node_id or not t.error)) or t.stopping for t in state.tasks)
 
 
 def spread(state: ClusterState, service: str) -> str:

@@ -15,7 +15,7 @@ from labkit import engine
 from labkit.errors import LabkitError
 from labkit.exercises.checks import EXERCISES, judge, moving, spread
 from labkit.exercises.masking import contains_token, mask, protect
-from labkit.exercises.shell import TIMED_OUT, run
+from labkit.exercises.shell import TIMED_OUT, interleaved, run
 from labkit.exercises.verdict import Row, Verdict
 from labkit.state import ClusterState, capture
 
@@ -120,9 +120,8 @@ def _solution(line: str, cell: str) -> None:
     if verifier(name).ok:
         print(f"Déjà fait : « {EXERCISES[name].title} ». Rien n’est relancé.")
         return
-    _write("".join(f"$ {text}\n" for text in _commands(cell)))
     try:
-        code = run(cell, _write, timeout=_SOLUTION_TIMEOUT)
+        code = run(interleaved(cell), _write, timeout=_SOLUTION_TIMEOUT)
     except KeyboardInterrupt:
         print("Interrompu.")
         return
@@ -130,13 +129,6 @@ def _solution(line: str, cell: str) -> None:
         print(f"Arrêté après {_SOLUTION_TIMEOUT:.0f} s : la commande n’a pas abouti.")
     elif code:
         print(f"La dernière commande a échoué (code {code}) : lisez le message ci-dessus.")
-
-
-def _commands(cell: str) -> list[str]:
-    """Return the commands of a solution, one an item, continuation lines joined."""
-    joined = cell.replace("\\\n", " ")
-    lines = (" ".join(text.split()) for text in joined.splitlines())
-    return [text for text in lines if text and not text.startswith("#")]
 
 
 def _write(text: str) -> None:

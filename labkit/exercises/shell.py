@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,12 +14,25 @@ from collections.abc import Callable, Iterable, Iterator
 
 from labkit.exercises.masking import mask
 
-__all__ = ["TIMED_OUT", "run", "tidy"]
+__all__ = ["TIMED_OUT", "interleaved", "run", "tidy"]
 
 TIMED_OUT = 124  # as coreutils' timeout says it
 
 _PROGRESS = re.compile(r"^overall progress: \d+ out of \d+ tasks")
-_NOISE = re.compile(r"^verify: Waiting \d+ seconds?")
+_NOISE = re.compile(r"^verify: Waiting \d+ seconds?|^\d+/\d+:\s*$")
+
+
+def interleaved(commands: str) -> str:
+    """Return a script that says each command before it runs it.
+
+    Parameters
+    ----------
+    commands
+        One command a line; a backslash continues a line, and comments are left out.
+    """
+    lines = (" ".join(text.split()) for text in commands.replace("\\\n", " ").splitlines())
+    wanted = [text for text in lines if text and not text.startswith("#")]
+    return "\n".join(f"printf '$ %s\\n' {shlex.quote(text)}\n{text}" for text in wanted)
 
 
 def tidy(lines: Iterable[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict,
 from labkit.exercises.checks import moving, spread
 from labkit.exercises.masking import contains_token, mask, protect
 from labkit.exercises.preflight import preflight_rows
-from labkit.exercises.shell import TIMED_OUT, run, tidy
+from labkit.exercises.shell import TIMED_OUT, interleaved, run, tidy
 from labkit.state import ClusterState, EngineState, Node, Port, Service, Task
 
 NAMES = ("node1", "node2", "node3")
@@ -185,10 +185,11 @@ def test_spread_counts_nodes_without_tasks() -> None:
     assert spread(out(), "whoami") == "0"
 
 
-def test_moving_is_for_tasks_that_start_or_stop_on_a_node() -> None:
+def test_moving_is_for_tasks_that_start_or_stop() -> None:
     state = with_service(swarm())
     assert not moving(state)
-    assert not moving(with_service(swarm(), pending=2))  # without a node they may wait for ever
+    assert moving(with_service(swarm(), pending=2))  # the scheduler has not spoken yet
+    assert not moving(with_service(swarm(), pending=2, error=PORT_IN_USE))  # it has
     starting = replace(state.tasks[0], state="preparing")
     stopping = replace(state.tasks[0], desired="shutdown")
     assert moving(replace(state, tasks=(starting,)))
@@ -261,12 +262,20 @@ def test_a_session_sends_no_token() -> None:
 def test_progress_is_said_once() -> None:
     lines = [
         "overall progress: 0 out of 5 tasks\n",
+        "1/5:  \n",
         "overall progress: 0 out of 5 tasks\n",
         "overall progress: 5 out of 5 tasks\n",
         "verify: Waiting 5 seconds to verify that tasks are stable...\n",
         "verify: Service abc converged\n",
     ]
-    assert list(tidy(lines)) == [lines[0], lines[2], lines[4]]
+    assert list(tidy(lines)) == [lines[0], lines[3], lines[5]]
+
+
+def test_a_solution_says_each_command_before_what_it_answers() -> None:
+    said: list[str] = []
+    cell = '# why\nx="it\'s"\n\necho $x \\\n  here\n'
+    assert run(interleaved(cell), said.append) == 0
+    assert said == ['$ x="it\'s"\n', "$ echo $x here\n", "it's here\n"]
 
 
 def test_run_streams_lines_and_returns_the_exit_code() -> None:

@@ -1,0 +1,122 @@
+"""What a committed notebook must be; each rule returns the problems it finds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+IGNORE = "nbval-ignore-output"
+TRY = "a-vous"
+# code cells whose outputs nbval may leave uncompared, a notebook
+BUDGET = {"00-demarrer.ipynb": 0, "01-introduction-a-swarm.ipynb": 5}
+COMPARED_SHARE = 0.6  # of the cells with outputs, at least
+
+_TOKEN = re.compile(r"SWMTKN-\d+-[0-9a-z]")
+_PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|tmp|work|opt|mnt)/\w")
+_ADDRESS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
+_ALLOWED = re.compile(r"127\.0\.0\.1$|0\.0\.0\.0$|10\.0\.2\.\d+$")  # the guest's own network
+_INFORMAL = re.compile(r"\b(?:tu|toi|ton|tes)\b", re.IGNORECASE)
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+
+Notebook = Mapping[str, Any]
+
+
+def code_cells(notebook: Notebook) -> list[Any]:
+    return [c for c in notebook["cells"] if c["cell_type"] == "code"]
+
+
+def tags(cell: Mapping[str, Any]) -> list[str]:
+    return list(cell["metadata"].get("tags", []))
+
+
+def problems(name: str, notebook: Notebook) -> list[str]:
+    """Return everything that is wrong with a notebook."""
+    rules = (outputs, ignored, counts, secrets, widgets, verdicts, hidden_solutions, language)
+    return [f"{name}: {said}" for rule in rules for said in rule(name, notebook)]
+
+
+def outputs(name: str, notebook: Notebook) -> Iterator[str]:
+    """Without stored outputs nbval compares nothing and passes."""
+    for cell in code_cells(notebook):
+        silent = TRY in tags(cell) or cell["source"].startswith(("import ", "from "))
+        if not silent and not cell["outputs"]:
+            yield f"cell {cell['id']} has no stored output"
+        for output in cell["outputs"]:
+            if output["output_type"] == "error":
+                yield f"cell {cell['id']} ended in {output['ename']}"
+    said = [c for c in code_cells(notebook) if c["outputs"]]
+    compared = [c for c in said if IGNORE not in tags(c)]
+    if not said or len(compared) < COMPARED_SHARE * len(said):
+        yield f"only {len(compared)} of {len(said)} cells with outputs are compared"
+
+
+def ignored(name: str, notebook: Notebook) -> Iterator[str]:
+    markers = re.compile(r"NBVAL_(?:IGNORE|SKIP)|nbval-(?:ignore|skip)")
+    left = [c for c in code_cells(notebook) if markers.search(c["source"] + " ".join(tags(c)))]
+    budget = BUDGET.get(name, 0)
+    if len(left) > budget:
+        yield f"{len(left)} cells are not compared, the budget is {budget}"
+
+
+def counts(name: str, notebook: Notebook) -> Iterator[str]:
+    found = [c["execution_count"] for c in code_cells(notebook)]
+    if found != list(range(1, len(found) + 1)):
+        yield f"not executed once from top to bottom: {found}"
+
+
+def secrets(name: str, notebook: Notebook) -> Iterator[str]:
+    for cell in notebook["cells"]:
+        kept = [cell["source"], cell["metadata"]]
+        for output in cell.get("outputs", ()):
+            data = {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
+            kept += [data, output.get("text", ""), output.get("metadata", {})]
+        text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", json.dumps(kept, ensure_ascii=False))
+        if _TOKEN.search(text):
+            yield f"cell {cell['id']} holds a join token"
+        if _PATH.search(text):
+            yield f"cell {cell['id']} holds a path of a machine: {_PATH.findall(text)[0]}"
+        for address in _ADDRESS.findall(text):
+            if not _ALLOWED.match(address):
+                yield f"cell {cell['id']} holds the address {address}"
+
+
+def widgets(name: str, notebook: Notebook) -> Iterator[str]:
+    if "widgets" in notebook["metadata"]:
+        yield "metadata.widgets is there"
+    for cell in code_cells(notebook):
+        if any(_WIDGET in output.get("data", {}) for output in cell["outputs"]):
+            yield f"cell {cell['id']} refers to a widget that is gone"
+
+
+def verdicts(name: str, notebook: Notebook) -> Iterator[str]:
+    for cell in code_cells(notebook):
+        text = json.dumps(cell["outputs"], ensure_ascii=False)
+        if "à revoir" in text or "Déjà fait" in text:
+            yield f"cell {cell['id']} was not run on a new cluster, or its check failed"
+
+
+def hidden_solutions(name: str, notebook: Notebook) -> Iterator[str]:
+    """A solution is folded, and every one is checked."""
+    everything = "\n".join(c["source"] for c in code_cells(notebook))
+    for cell in code_cells(notebook):
+        match = re.match(r"%%(solution|etape)[ \t]+(\S+)", cell["source"])
+        if not match:
+            continue
+        kind, exercise = match.groups()
+        if f'verifier("{exercise}")' not in everything:
+            yield f"nothing checks {exercise}"
+        folded = cell["metadata"].get("jupyter", {}).get("source_hidden")
+        if kind == "solution" and not (folded and "hide-cell" in tags(cell)):
+            yield f"the solution of {exercise} is not folded"
+
+
+def language(name: str, notebook: Notebook) -> Iterator[str]:
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            prose = re.sub(r"```.*?```|`[^`]*`", "", cell["source"], flags=re.DOTALL)
+            if found := _INFORMAL.findall(prose):
+                yield f"cell {cell['id']} is on familiar terms with students: {found}"
+            if "'" in re.sub(r"<[^>]*>", "", prose):
+                yield f"cell {cell['id']} has a straight apostrophe"

@@ -1,0 +1,211 @@
+"""The committed notebooks are executed, compared, and clean; and the guard that says so works."""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from labkit.exercises import EXERCISES
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "notebooks"))
+
+import guard  # noqa: E402
+import regenerate  # noqa: E402
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+INTRO = ROOT / "notebooks" / "01-introduction-a-swarm.ipynb"
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def cell(notebook: Any, name: str) -> Any:
+    return next(c for c in notebook.cells if c["id"] == name)
+
+
+def test_there_are_notebooks() -> None:
+    assert {p.name for p in NOTEBOOKS} == set(guard.BUDGET)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_a_notebook_is_fit_to_be_committed(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert guard.problems(path.name, notebook) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    prose = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    for target in re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", prose):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_exercise_stands_in_a_notebook() -> None:
+    sources = "\n".join(c.source for p in NOTEBOOKS for c in read(p).cells)
+    for name in EXERCISES:
+        assert f'verifier("{name}")' in sources
+        assert re.search(rf"%%(?:solution|etape) {name}\n", sources)
+
+
+def test_every_prediction_is_confronted_later() -> None:
+    for path in NOTEBOOKS:
+        said = "\n".join(c.source for c in read(path).cells if c.cell_type == "code")
+        asked = re.findall(r'predire\(\s*"([^"]+)"', said)
+        answered = re.findall(r'confronter\(\s*"([^"]+)"', said)
+        assert asked == answered
+
+
+# -- the guard can fail ---------------------------------------------------------------------
+
+
+def _no_outputs(notebook: Any) -> None:
+    for c in guard.code_cells(notebook):
+        c["outputs"] = []
+
+
+def _one_without_output(notebook: Any) -> None:
+    cell(notebook, "init-verifier")["outputs"] = []
+
+
+def _all_ignored(notebook: Any) -> None:
+    for c in guard.code_cells(notebook):
+        c["metadata"]["tags"] = [*guard.tags(c), guard.IGNORE]
+
+
+def _one_more_ignored(notebook: Any) -> None:
+    cell(notebook, "init-verifier")["source"] += "  # NBVAL_IGNORE_OUTPUT"
+
+
+def _not_executed(notebook: Any) -> None:
+    cell(notebook, "init-verifier")["execution_count"] = None
+
+
+def _error(notebook: Any) -> None:
+    output = nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[])
+    cell(notebook, "init-verifier")["outputs"] = [output]
+
+
+def _stream(text: str) -> Callable[[Any], None]:
+    def change(notebook: Any) -> None:
+        output = nbformat.v4.new_output("stream", name="stdout", text=text)
+        cell(notebook, "creer-ls")["outputs"].append(output)
+
+    change.__name__ = text.split(maxsplit=1)[0]
+    return change
+
+
+def _token_in_source(notebook: Any) -> None:
+    cell(notebook, "init-essai")["source"] = "!docker swarm join --token SWMTKN-1-0a1b2c"
+
+
+def _widget_state(notebook: Any) -> None:
+    notebook["metadata"]["widgets"] = {}
+
+
+def _widget_view(notebook: Any) -> None:
+    data = {"application/vnd.jupyter.widget-view+json": {"model_id": "0"}, "text/plain": "x"}
+    output = nbformat.v4.new_output("display_data", data)
+    cell(notebook, "scaler")["outputs"].append(output)
+
+
+def _unfolded(notebook: Any) -> None:
+    cell(notebook, "init-solution")["metadata"] = {}
+
+
+def _unchecked(notebook: Any) -> None:
+    cell(notebook, "init-verifier")["source"] = "1"
+
+
+def _familiar(notebook: Any) -> None:
+    cell(notebook, "titre")["source"] += "\nAs-tu compris ?"
+
+
+def _straight(notebook: Any) -> None:
+    cell(notebook, "titre")["source"] += "\nL'apostrophe"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _no_outputs,
+        _one_without_output,
+        _all_ignored,
+        _one_more_ignored,
+        _not_executed,
+        _error,
+        _stream("SWMTKN-1-0a1b2c"),
+        _stream("/home/someone/course"),
+        _stream("192.168.1.7 is an address"),
+        _stream("✘ Créer le service : 1 point à revoir"),
+        _token_in_source,
+        _widget_state,
+        _widget_view,
+        _unfolded,
+        _unchecked,
+        _familiar,
+        _straight,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
+    notebook = copy.deepcopy(read(INTRO))
+    assert guard.problems(INTRO.name, notebook) == []
+    spoil(notebook)
+    assert guard.problems(INTRO.name, notebook) != []
+
+
+# -- sanitising -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "overall progress: 0 out of 5 tasks\noverall progress: 5 out of 5 tasks\nverify",
+            "overall progress: 3 out of 5 tasks\nverify",
+        ),
+        ("node (xt53ku5y5xvsuav7rw9gc2hro) is", "node (pkms6tpwwe2k3okppg3z4ima3) is"),
+        (
+            "o9vs95dlzczs   whoami.1   traefik/whoami:latest   node3     Running",
+            "ymnoah9csysa   whoami.1   traefik/whoami:latest   node1     Running",
+        ),
+        ("Running 25 seconds ago   ", "Running about a minute ago".replace("about", "About")),
+        (
+            "$ x\nimage a/b:latest could not be accessed on a registry to record\nits digest. "
+            "Each\nversions of the image.\n\nid\n",
+            "$ x\nid\n",
+        ),
+        ("Docker Engine 28.5.2+dfsg4, ready", "Docker Engine 26.1.5, ready"),
+        ("http://127.0.0.1:9999/", "http://127.7.4.1:20080/"),
+    ],
+)
+def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
+    assert regenerate.sanitize(one) == regenerate.sanitize(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("whoami   replicated   5/5", "whoami   replicated   4/5"),
+        (
+            "o9vs95dlzczs   whoami.1   a   node3   Running",
+            "o9vs95dlzczs   whoami.1   a   node3   Failed",
+        ),
+        ("Répliques demandées : 5", "Répliques demandées : 8"),
+        ("*:9999->80/tcp", "*:9998->80/tcp"),
+        ("✔ node1:9999 répond", "✘ node1:9999 connexion refusée"),
+        ("node2     Ready     Active", "node2     Down     Active"),
+    ],
+)
+def test_what_must_not_differ_is_kept(one: str, other: str) -> None:
+    assert regenerate.sanitize(one) != regenerate.sanitize(other)

@@ -53,7 +53,9 @@ class ClusterView(LiveBox):
         self._note = widgets.HTML("suivi en direct")
         super().__init__(
             [
-                widgets.HBox([self._pause, self._tabular, self._note]),
+                widgets.HBox(
+                    [self._pause, self._tabular, self._note], layout={"align_items": "center"}
+                ),
                 self._html,
                 self._table,
             ],

@@ -279,17 +279,19 @@ def set_html(widget: Any, value: str) -> None:
 
 
 STYLE = """<style>
-.labkit { padding: 4px 2px; }
+.labkit { padding: 4px 2px; --jp-widgets-slider-handle-size: 24px; }
 .labkit, .labkit .widget-label, .labkit .widget-html-content, .labkit .widget-readout,
-.labkit button, .labkit select, .labkit input { font-size: 17px; }
+.labkit button, .labkit .jupyter-widgets select,
+.labkit .jupyter-widgets input[type="number"] { font-size: 17px; }
 .labkit .widget-html-content { line-height: 1.35; }
 .labkit button, .labkit .widget-toggle-button { height: 36px; line-height: 32px; }
 .labkit .widget-toggle-buttons button { width: auto; padding: 0 14px; }
-.labkit select, .labkit input[type="number"] { height: 34px; }
+.labkit .jupyter-widgets select, .labkit .jupyter-widgets input[type="number"] { height: 34px; }
+.labkit .widget-inline-hbox { height: 36px; align-items: center; }
+.labkit .widget-inline-hbox .widget-label { height: auto; }
 .labkit .widget-readout { font-weight: bold; min-width: 3ch; height: 34px; }
 .labkit button:focus-visible, .labkit select:focus-visible, .labkit input:focus-visible,
 .labkit .noUi-handle:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
-.labkit .widget-slider .noUi-handle { width: 24px; height: 24px; }
 .labkit code { font-size: 17px; background: var(--jp-layout-color2, #eee); padding: 2px 8px;
   border-radius: 4px; color: var(--jp-ui-font-color0, #16191d); }
 .labkit table { border-collapse: collapse; font-size: 17px; }

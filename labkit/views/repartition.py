@@ -76,7 +76,10 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
             layout={"width": "160px"},
         )  # fmt: skip
         self._nodes = widgets.Dropdown(
-            options=self._choices(), description="à", style=narrow, layout={"width": "220px"}
+            options=self._choices(),
+            description="envoyées à",
+            style=narrow,
+            layout={"width": "330px"},
         )
         self._mode = widgets.ToggleButtons(
             options=[(label, key) for key, (label, _) in _MODES.items()], value=_mode(mode)
@@ -228,7 +231,10 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
             done.append(sample)
             self._samples = tuple(done)
         self._draw()
-        rates = ", ".join(f"{s.rate:.0f} réponses/s" for s in done)
+        rates = ", ".join(
+            f"{'keep-alive' if s.keep_alive else 'nouvelle connexion'} : {s.rate:.0f} réponses/s"
+            for s in done
+        )
         self._say(f"✔ {self._progress()} ({rates})")
 
     def _progress(self) -> str:

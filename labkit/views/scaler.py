@@ -78,7 +78,10 @@ class Scaler(LiveBox):
         self._tasks = widgets.HTML()
         super().__init__(
             [
-                widgets.HBox([self._slider, self._less, self._more, self._again]),
+                widgets.HBox(
+                    [self._slider, self._less, self._more, self._again],
+                    layout={"align_items": "center"},
+                ),
                 self._command,
                 self._status,
                 self._tasks,

@@ -1,0 +1,83 @@
+"""A real JupyterLab, a real Chromium and a real swarm with whoami on it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from real_lab import ARTEFACTS, Lab, running_lab
+
+import labkit.engine
+from labkit._docker import talk
+from labkit.engine.endpoint import Fleet
+from labkit.services import Create, Remove, Scale
+from labkit.state import capture
+
+expect.set_options(timeout=60_000)
+CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync " \
+    "--disable-background-networking --disable-component-update".split()  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Fleet:
+    fleet = labkit.engine.up()
+    if not capture(fleet).active:
+        addresses = [e.swarm_address or f"10.0.2.1{i}" for i, e in enumerate(fleet, 1)]
+        first = fleet.endpoints[0]
+        with talk(first, 60) as api:
+            api.init_swarm(advertise_addr=addresses[0])
+            token = api.inspect_swarm()["JoinTokens"]["Worker"]
+        for endpoint, address in list(zip(fleet, addresses, strict=True))[1:]:
+            with talk(endpoint, 60) as api:
+                api.join_swarm([f"{addresses[0]}:2377"], token, advertise_addr=address)
+    return fleet
+
+
+@pytest.fixture
+def whoami(fleet: Fleet) -> Iterator[str]:
+    """A service of five tasks on port 9999."""
+    state = capture(fleet)
+    for service in state.services:
+        if service.name != "whoami":
+            Remove(service.name).apply(fleet)
+    if state.has_service("whoami"):
+        Scale("whoami", 5).apply(fleet)
+    else:
+        Create("whoami", "traefik/whoami", replicas=5).apply(fleet)
+    yield "whoami"
+    Remove("whoami").apply(fleet)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with running_lab(tmp_path) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=CHROMIUM
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(1280, 720), (1920, 1080)], ids=["1280x720", "1920x1080"])
+def page(request: pytest.FixtureRequest, chromium: Browser) -> Iterator[Page]:
+    """A page as large as a projector; what goes wrong in it fails the test."""
+    width, height = request.param
+    context = chromium.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    broken: list[str] = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    yield page
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"{width}x{height}-end.png")
+    context.close()
+    assert not broken

@@ -1,0 +1,152 @@
+"""The widgets in a real JupyterLab on a real swarm: clicked, dragged, typed at, looked at."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from real_lab import ARTEFACTS, Lab
+
+from labkit.engine.endpoint import Fleet
+from labkit.services import Scale
+from labkit.state import capture
+
+pytestmark = pytest.mark.browser
+
+CELLS = (
+    "import labkit.engine\nfrom labkit.views import ClusterView, Repartition, Scaler\n"
+    "fleet = labkit.engine.up(quiet=True)",
+    "vue = ClusterView()\nvue",
+    "curseur = Scaler('whoami')\ncurseur",
+    "mesure = Repartition(9999)\nmesure",
+)
+VIEW, SCALER, SPREAD = 1, 2, 3  # indices of cells
+
+
+def open_notebook(page: Page, lab: Lab) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, lab.home / "work" / "widgets.ipynb")
+    page.goto(f"{lab.url}/lab/tree/widgets.ipynb?token={lab.token}")
+    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.isReady")
+    page.evaluate("window.jupyterapp.shell.collapseLeft()")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    expect(output(page, SPREAD)).to_be_visible()
+
+
+def output(page: Page, cell: int) -> Locator:
+    return page.locator(".jp-Notebook .jp-Cell").nth(cell).locator(".labkit").first
+
+
+def shoot(page: Page, widget: Locator, name: str, wait: float = 0.5) -> None:
+    """Keep a screenshot of the whole page with the widget at the top of it."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    widget.evaluate("e => e.scrollIntoView({block: 'start'})")
+    time.sleep(wait)
+    size = page.viewport_size
+    assert size
+    page.screenshot(path=ARTEFACTS / f"{size['width']}x{size['height']}-{name}.png")
+
+
+def test_widgets(page: Page, lab: Lab, whoami: str, fleet: Fleet) -> None:
+    open_notebook(page, lab)
+    view, scaler, spread = (output(page, c) for c in (VIEW, SCALER, SPREAD))
+
+    # the cluster, live
+    for node in ("node1", "node2", "node3"):
+        expect(view.locator("svg text", has_text=re.compile(f"^{node}$"))).to_be_visible()
+    tasks = view.locator("svg text", has_text=re.compile(r"^whoami\.\d+$"))
+    expect(tasks).to_have_count(5)
+    shoot(page, view, "cluster-5")
+
+    # one run with a new connection each, then both side by side
+    spread.get_by_role("button", name="Lancer").click()
+    expect(spread.locator("table tbody tr")).to_have_count(5)
+    expect(spread.get_by_role("status")).to_contain_text("✔ 200 requêtes sur 200")
+    shares = [int(t.split()[0]) for t in spread.locator("td:nth-child(2)").all_inner_texts()]
+    assert sum(shares) == 200
+    assert min(shares) >= 30, "the mesh gives each replica about its share"
+    shoot(page, spread, "repartition")
+    spread.get_by_role("button", name="Les deux, côte à côte").click()
+    spread.get_by_role("button", name="Lancer").click()
+    expect(spread.get_by_role("status")).to_contain_text("✔ 400 requêtes sur 400")
+    expect(spread.locator("thead th")).to_have_count(5)
+    image = spread.locator("img")
+    assert image.evaluate("e => e.complete && e.naturalWidth") > 1000
+    shoot(page, spread, "repartition-both")
+
+    # the scaler, dragged to 8
+    handle = scaler.locator(".noUi-handle")
+    handle.scroll_into_view_if_needed()
+    track, knob = scaler.locator(".noUi-base").bounding_box(), handle.bounding_box()
+    assert track and knob
+    y = knob["y"] + knob["height"] / 2
+    page.mouse.move(knob["x"] + knob["width"] / 2, y)
+    page.mouse.down()
+    page.mouse.move(track["x"] + track["width"] * 0.6, y, steps=4)
+    page.mouse.move(track["x"] + track["width"] * 0.8, y, steps=4)
+    page.mouse.up()
+    expect(scaler).to_contain_text("docker service scale whoami=8")
+    expect(scaler.get_by_role("status")).to_contain_text("8")
+    shoot(page, view, "converging", wait=1.5)
+    expect(scaler.get_by_role("status")).to_contain_text("✔ 8 sur 8 tasks en marche")
+    expect(scaler.locator("li")).to_have_count(8)
+    expect(tasks).to_have_count(8)
+    assert len(capture(fleet).running("whoami")) == 8
+    shoot(page, scaler, "scaler-8")
+    shoot(page, view, "cluster-8")
+
+    # by keyboard, faster than the cluster follows: only the last value is asked for
+    handle.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    expect(scaler.get_by_role("status")).to_contain_text("✔ 4 sur 4 tasks en marche")
+    assert capture(fleet).service("whoami").replicas == 4
+
+    # scaled from elsewhere: the slider follows, and sends nothing itself
+    version = Scale("whoami", 6).apply(fleet).service("whoami").version
+    expect(scaler.locator(".widget-readout")).to_have_text("6")
+    expect(scaler.get_by_role("status")).to_contain_text("✔ 6 sur 6")
+    time.sleep(2)
+    assert capture(fleet).service("whoami").version == version
+
+
+def test_a_view_is_live_only_while_it_is_seen(page: Page, lab: Lab, whoami: str) -> None:
+    open_notebook(page, lab)
+    view = output(page, VIEW)
+    expect(view.locator("svg")).to_be_visible()
+    listeners = "print(len(vue._watch._listeners), vue._watch.alive)"
+    expect_kernel(lab, listeners, "2 True")
+
+    # paused and resumed by keyboard
+    pause = view.get_by_role("button", name="Pause")
+    pause.focus()
+    page.keyboard.press("Space")
+    expect(view).to_contain_text("en pause depuis")
+    expect_kernel(lab, listeners, "1 True")
+    page.keyboard.press("Space")
+    expect(view).to_contain_text("suivi en direct")
+    expect_kernel(lab, listeners, "2 True")
+
+    # run again: the new views are told, those that they replace no longer are
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    time.sleep(5)
+    expect_kernel(lab, listeners, "2 True")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    expect_kernel(lab, listeners, "0 False")
+
+
+def expect_kernel(lab: Lab, code: str, expected: str) -> None:
+    limit = time.monotonic() + 30
+    while (said := lab.ask_kernel(code)) != expected:
+        assert time.monotonic() < limit, said
+        time.sleep(0.5)
+
+
+def test_artefacts_are_not_committed() -> None:
+    ignored = Path(ARTEFACTS.parent / ".gitignore").read_text().split()
+    assert "artefacts/" in ignored

@@ -33,6 +33,8 @@ _MAX_CONCURRENCY = 256
 _BATCH_S = 0.2  # between two calls of on_batch
 _SETTLE_S = 0.05  # how long on_batch may wait for the answers under way
 _KNOCK_S = 0.002  # before knocking again at a full queue, see _Exchange.open
+# Source ports, see _source_port: all of them in 125 s, when IPVS has forgotten the first
+_FIRST_PORT, _PORTS, _PORTS_A_SECOND = 10_000, 55_000, 440
 _RARE = 0.01
 _TOO_FEW = 5  # answers expected from each replica for a chi-square test to mean anything
 _NARROW = "\u202f"  # the no-break space inside numbers and before « ; ? ! »
@@ -174,8 +176,8 @@ class Sample:
             slot = None if pd.isna(at.slot) else int(at.slot)
             rows[name] = (at.task, slot, at.replica_node, hits[name], 0)
         columns = ["task", "slot", "replica_node", "hits", "expected"]
-        table = pd.DataFrame(list(rows.values()), columns=columns, index=list(rows))
-        table.index.name = "replica"
+        index = pd.Index(list(rows), name="replica", dtype=object)
+        table = pd.DataFrame(list(rows.values()), columns=columns, index=index, dtype=object)
         table = table.astype({"slot": "Int64", "hits": int, "expected": float})
         total = table["hits"].sum()
         table.insert(4, "share", table["hits"] / total if total else 0.0)
@@ -450,6 +452,7 @@ class _Client:
 
     target: _Target
     sock: socket.socket | None = None
+    source: int = 0  # port to connect from; 0 takes the next one
     connecting: bool = False
     began: float = 0.0
     data: bytes = b""
@@ -568,19 +571,22 @@ class _Run:
         client.sock, client.connecting, client.fresh = sock, False, True
         try:
             sock.setblocking(False)
-            sock.connect_ex(client.target.address)
+            _connect(sock, client)
             sock.send(client.target.request)
         except BlockingIOError:
             if client.target.local:
                 self._drop(client)
                 self._knocking.append((time.perf_counter() + _KNOCK_S, client.began, client))
                 return
+            client.source = 0
             client.connecting = True
             self._selector.register(sock, selectors.EVENT_WRITE, client)
         except OSError as error:
+            client.source = 0
             cause = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or error.errno or 0
             self._fail(client, _error(cause))
         else:
+            client.source = 0
             self._selector.register(sock, selectors.EVENT_READ, client)
 
     def _sent(self, client: _Client) -> None:
@@ -651,6 +657,39 @@ class _Run:
             with suppress(KeyError, RuntimeError):  # never registered
                 self._selector.unregister(sock)
             sock.close()
+
+
+_last_port: dict[tuple[object, ...], int] = {}  # by address, counted without wrapping round
+
+
+def _source_port(address: tuple[object, ...]) -> int:
+    """Return a port to connect from that no connection to ``address`` had for two minutes.
+
+    IPVS remembers a closed connection for two minutes, and a new one from the same port goes to
+    the replica of the old one (conn_reuse_mode 0, as Docker sets it): after a scaling the old
+    replicas would get more than their share, and removed ones would still be tried. The kernel
+    alone picks a port again within seconds. So ports are taken in turn, and a clock says where
+    the turn is, which another process that asks the same port reads too.
+    """
+    count = max(_last_port.get(address, 0) + 1, int(time.time() * _PORTS_A_SECOND))
+    _last_port[address] = count
+    return _FIRST_PORT + count % _PORTS
+
+
+def _connect(sock: socket.socket, client: _Client) -> None:
+    """Start to connect, from a port of our choice if one is free."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for _ in range(16):
+        client.source = client.source or _source_port(client.target.address)
+        try:
+            sock.bind(("", client.source))
+        except OSError:  # somebody listens there
+            client.source = 0
+            continue
+        break
+    if sock.connect_ex(client.target.address) == errno.EADDRNOTAVAIL:  # an old one lingers
+        client.source = 0
+        sock.connect_ex(client.target.address)
 
 
 # -- answers --------------------------------------------------------------------------------

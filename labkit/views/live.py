@@ -287,9 +287,10 @@ STYLE = """<style>
 .labkit button, .labkit .widget-toggle-button { height: 36px; line-height: 32px; }
 .labkit .widget-toggle-buttons button { width: auto; padding: 0 14px; }
 .labkit .jupyter-widgets select, .labkit .jupyter-widgets input[type="number"] { height: 34px; }
-.labkit .widget-inline-hbox { height: 36px; align-items: center; }
-.labkit .widget-inline-hbox .widget-label { height: auto; }
-.labkit .widget-readout { font-weight: bold; min-width: 3ch; height: 34px; }
+.labkit .widget-slider, .labkit .widget-text, .labkit .widget-dropdown { height: 38px;
+  align-items: center; }
+.labkit .widget-inline-hbox .widget-label, .labkit .widget-readout { height: auto; }
+.labkit .widget-readout { font-weight: bold; min-width: 3ch; }
 .labkit button:focus-visible, .labkit select:focus-visible, .labkit input:focus-visible,
 .labkit .noUi-handle:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
 .labkit code { font-size: 17px; background: var(--jp-layout-color2, #eee); padding: 2px 8px;

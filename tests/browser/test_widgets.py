@@ -92,7 +92,7 @@ def test_widgets(page: Page, lab: Lab, whoami: str, fleet: Fleet) -> None:
     page.mouse.up()
     expect(scaler).to_contain_text("docker service scale whoami=8")
     expect(scaler.get_by_role("status")).to_contain_text("8")
-    shoot(page, view, "converging", wait=1.5)
+    shoot(page, view, "converging", wait=3.0)
     expect(scaler.get_by_role("status")).to_contain_text("✔ 8 sur 8 tasks en marche")
     expect(scaler.locator("li")).to_have_count(8)
     expect(tasks).to_have_count(8)

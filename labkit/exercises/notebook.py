@@ -19,7 +19,7 @@ from labkit.exercises.shell import TIMED_OUT, interleaved, run
 from labkit.exercises.verdict import Row, Verdict
 from labkit.state import ClusterState, capture
 
-__all__ = ["FRESH", "commencer", "install", "tasks_par_noeud", "verifier"]
+__all__ = ["FRESH", "Start", "commencer", "install", "tasks_par_noeud", "verifier"]
 
 FRESH = "LABKIT_FRESH"
 """Variable that makes :func:`commencer` start from a new cluster; the tests set it."""
@@ -61,21 +61,13 @@ def tasks_par_noeud(service: str) -> str:
     return spread(capture(), service)
 
 
-class _Start:
+class Start:
     """What the cluster looks like when a notebook starts."""
 
     def __init__(self, state: ClusterState, stand_ins: Sequence[str] = ()) -> None:
         answering = sum(e.reachable for e in state.engines)
         self._lines = [f"{answering} moteurs Docker sur {len(state.engines)} répondent."]
-        if state.swarm == "inactive":
-            self._lines.append("Aucun Swarm n’est actif : vous partez de zéro.")
-        else:
-            names = ", ".join(service.name for service in state.services) or "aucun"
-            self._lines.append(
-                f"Un Swarm existe déjà (services : {names}) : votre travail est conservé, et ce "
-                "qui est déjà fait ne sera pas refait."
-            )
-            self._lines.append("Pour repartir de zéro : labkit.reset().")
+        self._lines += _where_one_is(state)
         if stand_ins:
             self._lines.append(
                 "Images de remplacement, au même comportement (Docker Hub n’a pas répondu) : "
@@ -87,14 +79,30 @@ class _Start:
         return "\n".join(self._lines)
 
 
-def commencer() -> _Start:
+def _where_one_is(state: ClusterState) -> list[str]:
+    again = "Pour repartir de zéro : labkit.reset()."
+    if state.swarm == "inactive":
+        return ["Aucun Swarm n’est actif : vous partez de zéro."]
+    if state.active:
+        names = ", ".join(service.name for service in state.services) or "aucun"
+        return [
+            f"Un Swarm existe déjà (services : {names}) : votre travail est conservé, et ce qui "
+            "est déjà fait ne sera pas refait.",
+            again,
+        ]
+    if state.swarm == "unreachable":
+        return ["Dans un terminal, « labkit doctor » dit ce qui manque et quoi faire.", again]
+    return ["Un Swarm existe, mais aucun manager ne répond pour lui (quorum perdu ?).", again]
+
+
+def commencer() -> Start:
     """Start or rejoin the cluster, keep what is there, and say where one is."""
     fresh = os.environ.get(FRESH) == "1"
     if fresh:
         engine.reset(quiet=True)
     engine.up(quiet=fresh)
     images = {i.name.removesuffix(":latest"): i.origin for i in engine.status().images}
-    return _Start(capture(), [name for name, origin in images.items() if origin == "stand-in"])
+    return Start(capture(), [name for name, origin in images.items() if origin == "stand-in"])
 
 
 # -- IPython --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge
 from labkit.exercises.checks import moving, spread
 from labkit.exercises.masking import contains_token, mask, protect
+from labkit.exercises.notebook import Start
 from labkit.exercises.preflight import preflight_rows
 from labkit.exercises.shell import TIMED_OUT, interleaved, run, tidy
 from labkit.state import ClusterState, EngineState, Node, Port, Service, Task
@@ -194,6 +195,20 @@ def test_moving_is_for_tasks_that_start_or_stop() -> None:
     stopping = replace(state.tasks[0], desired="shutdown")
     assert moving(replace(state, tasks=(starting,)))
     assert moving(replace(state, tasks=(stopping,)))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (out(), "vous partez de zéro"),
+        (with_service(swarm()), "services : whoami"),
+        (_lost, "aucun manager ne répond"),
+        (_dead, "0 moteurs"),
+    ],
+)
+def test_the_start_says_where_one_is(state: ClusterState, said: str) -> None:
+    assert said in repr(Start(state))
+    assert "traefik/whoami" in repr(Start(state, ["traefik/whoami"]))
 
 
 # -- verdicts and predictions ---------------------------------------------------------------

@@ -165,7 +165,10 @@ class Machine:
                     break
             if not alive(self.run) or time.monotonic() > deadline:
                 tail = (self.run / "console").read_text(errors="replace")[-400:]
-                raise MachineFailed(f"La machine n’a pas démarré : {tail}")
+                raise MachineFailed(
+                    f"La machine n’a pas démarré ({self.qemu.accel}) : {tail or 'console muette'}",
+                    remedy="Relancez ; si cela recommence : LABKIT_ACCEL=tcg, puis labkit up.",
+                )
             time.sleep(0.3)
         self._open_engines()
 

@@ -51,7 +51,7 @@ def find_qemu(guest: Guest, settings: Settings) -> Qemu:
     command, version = _system() or _bundled(guest)
     accel = settings.accel
     if accel != "tcg":
-        works = probe_kvm(command)
+        works = probe_kvm(command, guest)
         if accel == "kvm" and not works:
             raise PlatformNotSupported(
                 "LABKIT_ACCEL=kvm, mais /dev/kvm n’est pas utilisable ici.",
@@ -87,26 +87,28 @@ def _tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def probe_kvm(command: Sequence[str]) -> bool:
+def probe_kvm(command: Sequence[str], guest: Guest) -> bool:
     """Tell whether KVM really runs a guest: a /dev/kvm may exist, accept one, and hang.
 
-    An empty machine is started; its firmware must reach the point where it looks for a disk
-    (seen in the firmware's debug port) within a time limit.
+    The guest's own kernel, on two CPUs, must reach its first process within a time limit. Its
+    firmware alone proves nothing: it runs where a kernel hangs.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     with tempfile.TemporaryDirectory(prefix="labkit-") as directory:
-        log = Path(directory) / "bios"
+        log = Path(directory) / "console"
         process = subprocess.Popen(
-            [*command, "-M", "pc", "-accel", "kvm", "-cpu", "host", "-m", "64", "-nodefaults",
-             "-no-user-config", "-display", "none", "-chardev", f"file,id=b,path={log}",
-             "-device", "isa-debugcon,iobase=0x402,chardev=b"],
+            [*command, "-M", "pc", "-accel", "kvm", "-cpu", "host", "-m", "256", "-smp", "2",
+             "-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{log}",
+             "-kernel", str(guest.directory / "vmlinuz"),
+             "-initrd", str(guest.directory / "initrd"),
+             "-append", "console=ttyS0 loglevel=7 panic=-1"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
             deadline = time.monotonic() + KVM_PROBE_SECONDS
             while time.monotonic() < deadline and process.poll() is None:
-                if log.exists() and b"No bootable device" in log.read_bytes():
+                if log.exists() and b"Run /init as init process" in log.read_bytes():
                     return True
                 time.sleep(0.05)
             return False

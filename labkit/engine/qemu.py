@@ -51,7 +51,7 @@ def find_qemu(guest: Guest, settings: Settings) -> Qemu:
     command, version = _system() or _bundled(guest)
     accel = settings.accel
     if accel != "tcg":
-        works = probe_kvm(command, guest)
+        works = _kvm_works(command, guest, settings.cache / "kvm-probe")
         if accel == "kvm" and not works:
             raise PlatformNotSupported(
                 "LABKIT_ACCEL=kvm, mais /dev/kvm n’est pas utilisable ici.",
@@ -85,6 +85,21 @@ def _version(command: Sequence[str]) -> str:
 
 def _tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
+
+
+def _kvm_works(command: Sequence[str], guest: Guest, memory: Path) -> bool:
+    """Probe KVM once a boot of this machine: a hang costs the whole time limit."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    try:
+        known, answer = memory.read_text().split()
+    except (OSError, ValueError):
+        known = answer = ""
+    if known != boot:
+        answer = "yes" if probe_kvm(command, guest) else "no"
+        memory.write_text(f"{boot} {answer}\n")
+    return answer == "yes"
 
 
 def probe_kvm(command: Sequence[str], guest: Guest) -> bool:

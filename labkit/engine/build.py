@@ -323,7 +323,7 @@ def _modules(modules: Path, root: Path, initrd: Path, busybox: Path) -> None:
 
 
 def _initrd(tree: Path, busybox: Path, target: Path) -> None:
-    for name in ("bin", "dev", "proc", "root"):
+    for name in ("bin", "dev", "proc", "newroot"):
         (tree / name).mkdir()
     shutil.copy2(busybox, tree / "bin/busybox")
     (tree / "init").write_bytes(files("labkit.engine").joinpath("guest/initrd-init").read_bytes())

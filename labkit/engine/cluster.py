@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,6 +42,7 @@ __all__ = ["ImageStatus", "NodeStatus", "Status", "build", "down", "join", "rese
 
 HUB_SECONDS = 3.0
 PULL_SECONDS = 120
+WARM_SECONDS = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,28 +410,41 @@ def _warm(machine: Machine) -> None:
             mode=docker.types.ServiceMode("replicated", replicas=2 * len(clients)),
             endpoint_spec=docker.types.EndpointSpec(ports={9999: 80}),
         )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+
+        def tasks_run() -> bool:
             running = service.tasks({"desired-state": "running"})
-            if sum(t["Status"]["State"] == "running" for t in running) == 2 * len(clients):
-                break
-            time.sleep(0.5)
-        else:
-            raise MachineFailed("Les premières tasks n’ont pas démarré dans la machine.")
+            up = [t for t in running if t["Status"]["State"] == "running"]
+            return len(up) == 2 * len(clients)
+
+        def out_of_swarm(client: docker.DockerClient) -> bool:
+            return bool(client.info()["Swarm"]["LocalNodeState"] == "inactive")
+
+        deadline = time.monotonic() + WARM_SECONDS
+        _until(tasks_run, deadline, "les premières tasks n’ont pas démarré")
         service.remove()
-        while any(client.containers.list() for client in clients):
-            time.sleep(0.3)
+        _until(
+            lambda: not any(client.containers.list() for client in clients),
+            deadline,
+            "les premières tasks ne se sont pas arrêtées",
+        )
         for client in [*others, first]:
             client.swarm.leave(force=True)
         for client in clients:
-            while client.info()["Swarm"]["LocalNodeState"] != "inactive":
-                time.sleep(0.2)
+            _until(partial(out_of_swarm, client), deadline, "un moteur reste dans le swarm")
             client.containers.prune()
     except APIError as error:
         raise MachineFailed(f"L’échauffement a échoué : {error.explanation}") from error
     finally:
         for client in clients:
             client.close()
+
+
+def _until(reached: Callable[[], bool], deadline: float, otherwise: str) -> None:
+    """Wait for a state of the machine, but not beyond ``deadline`` (monotonic seconds)."""
+    while not reached():
+        if time.monotonic() > deadline:
+            raise MachineFailed(f"L’échauffement a échoué : {otherwise}.", remedy="Relancez.")
+        time.sleep(0.2)
 
 
 def _lock_path(settings: Settings) -> Path:

@@ -12,7 +12,6 @@ import lzma
 import os
 import re
 import shutil
-import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,7 +23,14 @@ import pysequoia
 from debian.deb822 import Deb822
 from debian.debfile import DebFile
 
-from labkit.errors import BadChecksum, BadSignature, DiskFull, DownloadFailed, MirrorNotFound
+from labkit.errors import (
+    BadChecksum,
+    BadSignature,
+    BuildError,
+    DiskFull,
+    DownloadFailed,
+    MirrorNotFound,
+)
 
 __all__ = ["Archive", "Package", "find_mirror", "unpack"]
 
@@ -276,17 +282,18 @@ def unpack(deb: Path, target: Path, keep: Callable[[str], bool] = lambda name: T
     with DebFile(filename=str(deb)) as package:
         tar = package.data.tgz()
         members = [m for m in tar.getmembers() if m.isdir() or keep(m.name.removeprefix("./"))]
+        root = target.resolve()
+        # Python 3.11.0 to 3.11.3 has no extraction filters: what they would do is done here.
+        tar.extraction_filter = lambda member, path: member
         for member in members:
-            member.mode |= 0o700 if member.isdir() else 0o600
-            if not member.isdir():  # a package's file replaces one that is there
-                old = target / member.name
-                if old.is_symlink() or old.is_file():
-                    old.unlink()
-        tar.extractall(target, members=members, filter=_ours)
-
-
-def _ours(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
-    return tarfile.tar_filter(member.replace(uid=os.getuid(), gid=os.getgid()), target)
+            member.uid, member.gid = os.getuid(), os.getgid()
+            member.mode = member.mode & 0o755 | (0o700 if member.isdir() else 0o600)
+            place = target / member.name.lstrip("/")
+            if not place.parent.resolve().is_relative_to(root):
+                raise BuildError(f"Le paquet {deb.name} sort de son répertoire ({member.name}).")
+            if not member.isdir() and (place.is_symlink() or place.is_file()):
+                place.unlink()  # a package's file replaces one that is there
+            tar.extract(member, target, numeric_owner=True)
 
 
 def disk_full(where: Path, needed: int, error: OSError) -> DiskFull:

@@ -289,6 +289,8 @@ def unpack(deb: Path, target: Path, keep: Callable[[str], bool] = lambda name: T
             member.uid, member.gid = os.getuid(), os.getgid()
             member.mode = member.mode & 0o755 | (0o700 if member.isdir() else 0o600)
             place = target / member.name.lstrip("/")
+            if place == target:
+                continue
             if not place.parent.resolve().is_relative_to(root):
                 raise BuildError(f"Le paquet {deb.name} sort de son répertoire ({member.name}).")
             if not member.isdir() and (place.is_symlink() or place.is_file()):

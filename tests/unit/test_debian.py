@@ -1,12 +1,14 @@
 """Finding a mirror and trusting only what Debian signed."""
 
+import io
+import tarfile
 from pathlib import Path
 
 import pysequoia
 import pytest
 
-from labkit.engine.debian import find_mirror, verify_release
-from labkit.errors import BadSignature, MirrorNotFound
+from labkit.engine.debian import find_mirror, unpack, verify_release
+from labkit.errors import BadSignature, BuildError, MirrorNotFound
 
 MIRROR = "http://mirror.example/debian"
 
@@ -56,3 +58,61 @@ def test_a_release_signed_by_somebody_else_is_refused() -> None:
 def test_an_unsigned_release_is_refused() -> None:
     with pytest.raises(BadSignature):
         verify_release(b"Suite: trixie\n", "InRelease")
+
+
+def package(path: Path, *entries: tarfile.TarInfo) -> Path:
+    """Write a .deb with empty files, directories and links."""
+
+    def tar(*members: tarfile.TarInfo) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as out:
+            for member in members:
+                out.addfile(member)
+        return buffer.getvalue()
+
+    out = b"!<arch>\n"
+    parts = {"debian-binary": b"2.0\n", "control.tar.gz": tar(), "data.tar.gz": tar(*entries)}
+    for name, data in parts.items():
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{0o100644:<8o}{len(data):<10}`\n".encode()
+        out += data + b"\n" * (len(data) % 2)
+    path.write_bytes(out)
+    return path
+
+
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, to: str = ""
+) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.mode, member.linkname = kind, mode, to
+    member.uid = member.gid = 12345  # nobody here
+    return member
+
+
+def test_a_package_is_unpacked_as_ours(tmp_path: Path) -> None:
+    target = tmp_path / "root"
+    (target / "usr/bin").mkdir(parents=True)
+    (target / "bin").symlink_to("usr/bin")  # a merged /usr stays one
+    (target / "usr/bin/old").write_text("older")
+    deb = package(
+        tmp_path / "a.deb",
+        entry("./", tarfile.DIRTYPE, 0o755),
+        entry("./bin/", tarfile.DIRTYPE, 0o555),
+        entry("./bin/old", mode=0o4777),
+        entry("./bin/left-out"),
+        entry("./bin/link", tarfile.SYMTYPE, to="old"),
+    )
+    unpack(deb, target, keep=lambda name: "left-out" not in name)
+    unpack(deb, target, keep=lambda name: "left-out" not in name)  # over itself
+    assert (target / "bin").is_symlink()
+    assert sorted(p.name for p in (target / "usr/bin").iterdir()) == ["link", "old"]
+    assert (target / "usr/bin/old").read_text() == ""
+    assert (target / "usr/bin/old").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize("name", ["../out", "./a/../../out", "/../out"])
+def test_a_package_cannot_leave_its_directory(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "root"
+    target.mkdir()
+    with pytest.raises(BuildError):
+        unpack(package(tmp_path / "a.deb", entry(name)), target)
+    assert not (tmp_path / "out").exists()

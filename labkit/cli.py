@@ -170,6 +170,7 @@ def _lab(options: argparse.Namespace) -> int:
     notebooks = Path(__file__).resolve().parent.parent / "notebooks"
     root = notebooks if notebooks.is_dir() else Path.cwd()
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
+    command.append(f"--LabApp.app_settings_dir={Path(__file__).resolve().parent / 'lab'}")
     if os.geteuid() == 0:
         command.append("--allow-root")
     if (root / START_PAGE).exists():

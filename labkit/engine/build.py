@@ -45,8 +45,8 @@ DROP = re.compile(
 LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
 EARLY = ("virtio_pci", "virtio_blk", "ext4")
 LATE = tuple(
-    """virtio_net virtio_rng virtio_console overlay bridge br_netfilter veth vxlan dummy ip_vs
-    ip_vs_rr nf_nat nf_conntrack nf_conntrack_netlink nfnetlink nf_tables nft_compat
+    """virtio_net virtio_rng virtio_console virtio_balloon overlay bridge br_netfilter veth vxlan
+    dummy ip_vs ip_vs_rr nf_nat nf_conntrack nf_conntrack_netlink nfnetlink nf_tables nft_compat
     nft_chain_nat nft_ct nft_masq nft_nat nft_fib nft_fib_ipv4 xt_addrtype xt_conntrack
     xt_MASQUERADE xt_ipvs xt_nat xt_mark xt_REDIRECT xt_tcpudp xt_comment xt_u32 xt_bpf
     xt_policy xt_set xt_multiport ip_set ip_set_hash_net ip_tables iptable_nat iptable_filter
@@ -271,8 +271,8 @@ def _root(root: Path, busybox: Path) -> None:
     (root / "etc/group").write_text("root:x:0:\ndocker:x:101:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     (root / "etc/mtab").symlink_to("/proc/mounts")
-    for name, where in (("init", "usr/sbin/init"), ("node-start", "usr/bin/node-start")):
-        target = root / where
+    for name in ("init", "node-start", "quiet-ipvs"):
+        target = root / "usr/sbin" / name
         target.unlink(missing_ok=True)
         target.write_bytes(files("labkit.engine").joinpath("guest", name).read_bytes())
         target.chmod(0o755)

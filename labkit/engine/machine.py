@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -49,10 +49,16 @@ class Snapshot:
 
 def snapshot_of(guest: Guest, qemu: Qemu, settings: Settings) -> Snapshot:
     """Return where the snapshot of a guest under these settings is, made or not."""
-    name = (
-        f"snapshot-{guest.key}-{qemu.accel}-{qemu.version}-n{settings.nodes}"
-        f"-c{settings.cpus}-m{settings.guest_memory}"
+    # Any other command line would be another machine: the state would not fit it.
+    line = arguments(
+        Qemu(("qemu",), qemu.version, qemu.accel),
+        replace(settings, cluster="any"),
+        Guest(Path("guest"), guest.key),
+        Path("run"),
+        "127.0.0",
     )
+    digest = hashlib.sha256("\0".join(line).encode()).hexdigest()[:12]
+    name = f"snapshot-{guest.key}-{qemu.accel}-{qemu.version}-n{settings.nodes}-{digest}"
     return Snapshot(settings.cache / name)
 
 

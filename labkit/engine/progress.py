@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
 from tqdm.auto import tqdm
@@ -32,6 +33,7 @@ class Report:
         self.done()
         if not self.quiet:
             tqdm.write(f"… {text}")
+            sys.stdout.flush()  # a log shows where it is
 
     def bytes(self, done: int, total: int) -> None:
         """Say how many bytes of how many are there."""

@@ -230,7 +230,8 @@ def _volumes(raw: Raw, services: tuple[ComposeService, ...]) -> Iterator[Compose
     seen = set(declared)
     for service in services:
         for mount in service.mounts:
-            if mount.kind in ("volume", "cluster") and mount.source and mount.source not in seen:
+            named = mount.kind in ("volume", "cluster") and not mount.source.startswith("group:")
+            if named and mount.source and mount.source not in seen:
                 seen.add(mount.source)
                 line = raw.line(("services", service.name, "volumes"))
                 yield ComposeVolume(mount.source, mount.source, declared=False, line=line)

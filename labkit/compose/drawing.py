@@ -24,17 +24,17 @@ _MARGIN = 20.0
 _GAP = 18.0  # between columns
 _ROW_GAP = 14.0
 _PAD = 12.0  # inside a box
-_SERVICE = 360.0  # width of a column, as the next three (least, most)
-_PORTS = (140.0, 260.0)
+_SERVICE, _DENSE = 360.0, 640.0  # widths of a column, as the next three (least, most)
+_PORTS = (140.0, 270.0)
 _NETWORKS = (110.0, 190.0)
-_VOLUMES = (150.0, 330.0)
+_VOLUMES = (150.0, 350.0)
 _NARROW = 44.0  # width of a network's column when there are many
 _WIDE = 5  # most networks that are named in every row
-_LEAST = 760.0  # width of the picture
+_LEAST = 1000.0  # width of the picture
 _NAME, _BODY, _SMALL = 25.0, 20.0, 17.0  # sizes of type
 _CHIP = 38.0  # height of a port or a volume
 _BUS = 12.0  # width of a network's line
-_MANY = 8  # services from which rows are less high
+_MANY = 10  # most services that are drawn with several lines each
 _MOST = 4  # ports or volumes of one service, the others are folded into a line
 _DPI = 100
 
@@ -122,7 +122,9 @@ def _between(
 ) -> float:
     """Return a width in which the texts fit, within limits."""
     low, high = limits
-    return min(high, max([low, *(text_width(t, size, bold=bold) + 20 for t in texts)]))
+    return min(
+        high, max([low, *(text_width(t, size, bold=bold) + _capitals(t, size) + 20 for t in texts)])
+    )
 
 
 # -- order ----------------------------------------------------------------------------------
@@ -171,20 +173,25 @@ class _Drawing:
         self.colours = {
             network.name: colours[i % len(colours)] for i, network in enumerate(self.networks)
         }
-        self.compact = len(self.services) > _MANY
+        self.dense = len(self.services) > _MANY
+        self.card = _DENSE if self.dense else _SERVICE
         self.named = len(self.networks) <= _WIDE
         names = [n.label for n in self.networks]
         self.column = _between(_NETWORKS, names, _SMALL, bold=True) if self.named else _NARROW
         gap = _GAP if self.named else 6.0
-        ports = [str(p) for s in self.services for p in s.ports]
+        ports = [text for s in self.services for text in self._port_texts(s)]
         self.port_width = _between(_PORTS, ports, _BODY, bold=True) if ports else 0.0
-        mounts = [self._mount_text(m) for s in self.services for m in s.mounts]
+        mounts = [text for s in self.services for text, _ in self._mount_texts(s)]
         self.volume_width = _between(_VOLUMES, mounts, _SMALL) if mounts else 0.0
         self.service_x = _MARGIN + (self.port_width + 1.5 * _GAP if ports else 0.0)
-        start = self.service_x + _SERVICE + 2 * _GAP
+        start = self.service_x + self.card + 2 * _GAP
         self.network_x = {n.name: start + i * (self.column + gap)
                           for i, n in enumerate(self.networks)}  # fmt: skip
-        end = start + len(self.networks) * (self.column + gap)
+        modes = [_mode_text(s) for s in self.services if not s.networks and s.network_mode]
+        end = start + max(
+            [len(self.networks) * (self.column + gap),
+             *(text_width(mode, _SMALL) + 16 for mode in modes)]
+        )  # fmt: skip
         self.volume_x = end + _GAP
         self.width = max(end, _LEAST, self.volume_x + self.volume_width if mounts else 0) + _MARGIN
 
@@ -198,7 +205,7 @@ class _Drawing:
         for service in self.services:
             height = self._height(service)
             rows.append(_Place(service, y, height))
-            y += height + (_ROW_GAP - 4 if self.compact else _ROW_GAP)
+            y += height + (8 if self.dense else _ROW_GAP)
         bottom = y if rows else y + 44
         for network in self.networks:
             self._bus(shapes, network, rows)
@@ -225,7 +232,7 @@ class _Drawing:
         theme = self.theme
         heads = [
             (_MARGIN, "Ports publiés", self.port_width),
-            (self.service_x, "Services", _SERVICE),
+            (self.service_x, "Services", self.card),
             (self.volume_x, "Volumes", self.volume_width),
         ]
         for x, text, width in heads:
@@ -262,23 +269,24 @@ class _Drawing:
         return network.label
 
     def _height(self, service: ComposeService) -> float:
-        card = 46 + 26 * len(self._details(service)) - (8 if self.compact else 0)
+        if self.dense:
+            return _CHIP + 4
+        card = 46 + 26 * len(self._details(service))
         chips = max(self._chips(len(service.ports)), self._chips(len(service.mounts)))
         return max(card, chips * (_CHIP + 6) - 6)
 
     @staticmethod
     def _chips(count: int) -> int:
-        return min(count, _MOST + 1)
+        return min(count, _MOST + 1)  # as many, or all but what the last one stands for
 
     def _scale(self, service: ComposeService) -> str:
         running = "" if service.running is None else f", {service.running} en marche"
         return service.scale + running
 
     def _details(self, service: ComposeService) -> list[str]:
-        """Return the lines under a service's name."""
+        """Return what is said of a service beside its name."""
         details = [service.image or (f"build : {service.build}" if service.build else "")]
-        if not self.compact:
-            details.append(self._scale(service))
+        details.append(self._scale(service))
         if service.constraints:
             details.append(", ".join(service.constraints))
         return [d for d in details if d]
@@ -296,7 +304,7 @@ class _Drawing:
         colour: str,
     ) -> None:
         """Draw a line to the right of a service, broken where it passes another's network."""
-        x = self.service_x + _SERVICE
+        x = self.service_x + self.card
         for network in self.networks:
             if network.name in service.networks or self.network_x[network.name] > end:
                 continue
@@ -321,20 +329,12 @@ class _Drawing:
             last = max(self.network_x[key] for key in service.networks)
             self._line(shapes, rows, service, middle, 5, last, theme.faint)
         shapes.append(
-            Box(x, y, _SERVICE, height, theme.card, theme.ink, radius=8, tip=_tip(service))
+            Box(x, y, self.card, height, theme.card, theme.ink, radius=8, tip=_tip(service))
         )
-        inner = _SERVICE - 2 * _PAD
-        scale = self._scale(service) if self.compact else ""
-        room = inner - (text_width(scale, _SMALL) + 10 if scale else 0)
-        name = fit(service.name, _NAME, room, bold=True)
-        details = self._details(service)
-        base = y + (height - 30 - 26 * len(details)) / 2 + 24
-        shapes.append(Text(x + _PAD, base, name, _NAME, theme.ink, bold=True))
-        if scale:
-            shapes.append(Text(x + _SERVICE - _PAD, base, scale, _SMALL, theme.ink, anchor="end"))
-        for i, line in enumerate(details, 1):
-            text = fit(_last_part(line, inner), _SMALL, inner)
-            shapes.append(Text(x + _PAD, base + 26 * i, text, _SMALL, theme.ink))
+        if self.dense:
+            self._one_line(shapes, service, x, middle)
+        else:
+            self._lines(shapes, service, x, y, height)
         self._ports(shapes, service, y, height)
         for i, network in enumerate(self.networks):
             if network.name in service.networks:
@@ -344,30 +344,80 @@ class _Drawing:
                     self.column, label,
                 )  # fmt: skip
         if not service.networks and service.network_mode:
-            text = fit(
-                f"réseau : {service.network_mode}", _SMALL, self.volume_x - x - _SERVICE - 40
-            )
-            shapes.append(Text(x + _SERVICE + 16, middle + 6, text, _SMALL, theme.alarm))
+            text = _mode_text(service)
+            width = text_width(text, _SMALL) + 16
+            left = x + self.card + 2 * _GAP
+            shapes.append(Box(left, middle - 16, width, 32, theme.paper, theme.alarm, "dashed"))
+            shapes.append(Text(left + 8, middle + 6, text, _SMALL, theme.alarm))
         self._mounts(shapes, service, y, height)
+
+    def _lines(
+        self, shapes: list[Box | Text], service: ComposeService, x: float, y: float, height: float
+    ) -> None:
+        """Write a service's name with its details below."""
+        inner = self.card - 2 * _PAD
+        details = self._details(service)
+        base = y + (height - 30 - 26 * len(details)) / 2 + 24
+        name = fit(service.name, _NAME, inner, bold=True)
+        shapes.append(Text(x + _PAD, base, name, _NAME, self.theme.ink, bold=True))
+        for i, line in enumerate(details, 1):
+            text = fit(_last_part(line, inner), _SMALL, inner)
+            shapes.append(Text(x + _PAD, base + 26 * i, text, _SMALL, self.theme.ink))
+
+    def _one_line(
+        self, shapes: list[Box | Text], service: ComposeService, x: float, middle: float
+    ) -> None:
+        """Write a service's name, image and replicas side by side."""
+        ink = self.theme.ink
+        scale = self._scale(service)
+        if scale == "1 replica":
+            scale = ""
+        end = x + self.card - _PAD
+        name = fit(service.name, _BODY + 2, 0.66 * self.card, bold=True)
+        width = 1.08 * text_width(name, _BODY + 2, bold=True)  # at its widest
+        left = x + max(0.44 * self.card, _PAD + width + 10)
+        shapes.append(Text(x + _PAD, middle + 8, name, _BODY + 2, ink, bold=True))
+        if scale:
+            shapes.append(Text(end, middle + 7, scale, _SMALL, ink, anchor="end"))
+            end -= text_width(scale, _SMALL) + 12
+        image = self._details(service)[0]
+        if image != self._scale(service):
+            image = fit(_last_part(image, end - left), _SMALL, end - left)
+            shapes.append(Text(left, middle + 7, image, _SMALL, self.theme.faint))
 
     def _ports(
         self, shapes: list[Box | Text], service: ComposeService, y: float, height: float
     ) -> None:
-        texts = [str(port) for port in service.ports]
+        texts = self._port_texts(service)
         self._column(shapes, _MARGIN, self.port_width, y, height, texts,
                      ["solid"] * len(texts), bold=True)  # fmt: skip
+
+    def _port_texts(self, service: ComposeService) -> list[str]:
+        texts = [str(port) for port in service.ports]
+        return _joined(texts, _BODY, _PORTS[1], bold=True) if self.dense else texts
 
     def _mounts(
         self, shapes: list[Box | Text], service: ComposeService, y: float, height: float
     ) -> None:
-        texts, borders = [], []
-        for mount in service.mounts:
-            texts.append(self._mount_text(mount))
+        found = self._mount_texts(service)
+        self._column(shapes, self.volume_x, self.volume_width, y, height,
+                     [text for text, _ in found], [border for _, border in found])  # fmt: skip
+
+    def _mount_texts(self, service: ComposeService) -> list[tuple[str, str]]:
+        """Return what is written for each mount, volumes first, with the border around it."""
+        found = []
+        for mount in sorted(service.mounts, key=lambda m: m.kind not in ("volume", "cluster")):
             volume = self.file.volume(mount.source) if mount.kind == "volume" else None
             missing = volume is not None and not volume.declared
-            solid = mount.kind in ("volume", "cluster") and not missing
-            borders.append("alarm" if missing else "solid" if solid else "dashed")
-        self._column(shapes, self.volume_x, self.volume_width, y, height, texts, borders)
+            solid = mount.kind in ("volume", "cluster")
+            border = "alarm" if missing else "solid" if solid else "dashed"
+            found.append((self._mount_text(mount), border))
+        if not self.dense or not found:
+            return found
+        borders = [border for _, border in found]
+        worst = "alarm" if "alarm" in borders else borders[0]
+        texts = _joined([text for text, _ in found], _SMALL, _VOLUMES[1])
+        return [(text, worst) for text in texts]
 
     def _mount_text(self, mount: ComposeMount) -> str:
         volume = self.file.volume(mount.source) if mount.kind in ("volume", "cluster") else None
@@ -392,7 +442,7 @@ class _Drawing:
         bold: bool = False,
     ) -> None:
         """Draw small boxes under each other, centred in a row."""
-        shown = texts[:_MOST]
+        shown = texts if len(texts) <= _MOST + 1 else texts[:_MOST]
         folded = len(texts) - len(shown)
         total = len(shown) + (folded > 0)
         at = y + (height - total * (_CHIP + 6) + 6) / 2
@@ -403,7 +453,7 @@ class _Drawing:
                 Box(x, at, width, _CHIP, self.theme.paper, stroke, "dashed" if alarm else border)
             )
             size = _BODY if bold else _SMALL
-            label = fit(text, size, width - 16, bold=bold)
+            label = fit(text, size, width - 16 - _capitals(text, size), bold=bold)
             shapes.append(
                 Text(x + width / 2, at + 26, label, size, self.theme.ink, bold=bold,
                      anchor="middle")
@@ -491,13 +541,37 @@ class _Drawing:
         for service in self.services:
             said = [f"{service.name} ({service.scale})"]
             if service.networks:
-                said.append("réseaux " + ", ".join(labels[k] for k in service.networks))
+                named = [label for key, label in labels.items() if key in service.networks]
+                said.append("réseaux " + ", ".join(named))
             if service.ports:
                 said.append("ports " + ", ".join(map(str, service.ports)))
             if service.mounts:
                 said.append("volumes " + ", ".join(map(str, service.mounts)))
             parts.append(" ; ".join(said))
         return ". ".join(parts)
+
+
+def _capitals(text: str, size: float) -> float:
+    """Return how much wider than estimated a text may be for its capitals."""
+    return 0.12 * size * sum(c.isupper() or c in "mwW_{}$%@" for c in text)
+
+
+def _mode_text(service: ComposeService) -> str:
+    return fit(f"réseau : {service.network_mode}", _SMALL, 260)
+
+
+def _joined(texts: Sequence[str], size: float, width: float, *, bold: bool = False) -> list[str]:
+    """Put texts in one, as many as a box has room for; "+2" stands for the others."""
+    for count in range(len(texts), 0, -1):
+        rest = len(texts) - count
+        line = ", ".join(texts[:count]) + (f" +{rest}" if rest else "")
+        if text_width(line, size, bold=bold) <= width - 20:
+            return [line]
+    if len(texts) > 1:
+        others = f" +{len(texts) - 1}"
+        room = width - 20 - text_width(others, size, bold=bold)
+        return [fit(texts[0], size, room, bold=bold) + others]
+    return list(texts)
 
 
 def _last_part(image: str, room: float) -> str:

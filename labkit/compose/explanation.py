@@ -70,8 +70,7 @@ class Explanation:
             for one in self.of(verdict):
                 groups.setdefault((one.option, one.why), []).append(one)
             rows: list[tuple[str, ...]] = [
-                (option, " ; ".join(map(_where, found)), why)
-                for (option, why), found in groups.items()
+                (option, _wheres(found), why) for (option, why), found in groups.items()
             ]
             if rows:
                 yield verdict.french, rows
@@ -90,6 +89,7 @@ class Explanation:
         return f"<p><strong>{escape(self.file.title)}</strong> : {self.conclusion}</p>{tables}"
 
 
+_MOST_LINES, _MOST_PLACES = 8, 3  # shown for one option
 _HEAD = ("Option", "Où (ligne)", "Pourquoi")
 
 
@@ -118,10 +118,24 @@ def explain(file: ComposeFile) -> Explanation:
     return Explanation(file, tuple(findings))
 
 
-def _where(one: Finding) -> str:
-    line = f"l. {one.line}" if one.line else ""
-    value = f" = {one.value}" if one.value else ""
-    return f"{one.place} ({line}){value}" if one.place else f"{line}{value}"
+def _wheres(found: list[Finding]) -> str:
+    """Say where an option is set; services that share a line, by an anchor, come together."""
+    lines: dict[tuple[int | None, str], list[str]] = {}
+    for one in found:
+        lines.setdefault((one.line, one.value), []).append(one.place)
+    shown = [_where(*key, places) for key, places in lines.items()]
+    if len(shown) > _MOST_LINES + 1:
+        shown[_MOST_LINES:] = [f"et {len(shown) - _MOST_LINES} autres lignes"]
+    return " ; ".join(shown)
+
+
+def _where(line: int | None, value: str, places: list[str]) -> str:
+    number = f"l.\u00a0{line}" if line else ""
+    said = f" = {value}" if value else ""
+    if len(places) > _MOST_PLACES + 1:
+        places = [*places[:_MOST_PLACES], f"{len(places) - _MOST_PLACES} autres"]
+    names = ", ".join(p for p in places if p)
+    return f"{names} ({number}){said}" if names else f"{number}{said}"
 
 
 def _version(file: ComposeFile) -> Iterator[Finding]:
@@ -178,7 +192,10 @@ def _long_form(ports: object) -> bool:
 
 def _notes(file: ComposeFile) -> Iterator[Finding]:
     for variable in file.variables:
-        if variable.missing:
+        if variable.required:
+            why = "docker refuse le fichier tant que cette variable n’a pas de valeur."
+            yield Finding((), variable.line, Verdict.NOTE, f"${{{variable.name}}}", "", "", why)
+        elif variable.missing:
             why = "cette variable n’a ni valeur ni défaut : docker mettra un texte vide."
             yield Finding((), variable.line, Verdict.NOTE, f"${{{variable.name}}}", "", "", why)
     if not file.services:

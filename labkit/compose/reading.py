@@ -41,12 +41,15 @@ class Variable:
         What is used when it is not set; None if the file gives nothing.
     value
         What it was given; None if it was not set.
+    required
+        Docker refuses the file without it (``${A:?…}``), and it was not set.
     """
 
     name: str
     line: int
     default: str | None = None
     value: str | None = None
+    required: bool = False
 
     @property
     def missing(self) -> bool:
@@ -391,7 +394,11 @@ class _Reader:
         known = self.variables.get(name)
         if known is None or (known.default is None and default is not None):
             self.variables[name] = Variable(
-                name, known.line if known else line, default, value if set_ else None
+                name,
+                known.line if known else line,
+                default,
+                value if set_ else None,
+                required=operator.endswith("?") and not set_,
             )
         return result
 

@@ -1,18 +1,21 @@
 """What the Compose Specification's published schema says of a file, in French.
 
-The schema is the one that ``check-jsonschema`` carries and renews with each of its releases.
+The schema is the one that ``check-jsonschema`` carries and renews with each of its releases;
+it is read as a file, because importing that package takes a second.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any
 
-from check_jsonschema.builtin_schemas import get_builtin_schema
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import validator_for
@@ -29,10 +32,14 @@ class Problem:
     remedy: str = ""
 
 
+_SCHEMA = "check_jsonschema/builtin_schemas/vendor/compose-spec.json"
+
+
 @functools.cache
 def published_schema() -> dict[str, Any]:
     """Return the Compose Specification's schema."""
-    schema: dict[str, Any] = get_builtin_schema("vendor.compose-spec")
+    path = distribution("check-jsonschema").locate_file(_SCHEMA)
+    schema: dict[str, Any] = json.loads(Path(str(path)).read_text())
     return schema
 
 

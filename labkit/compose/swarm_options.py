@@ -153,7 +153,6 @@ _IGNORED = {  # docker says so: « Ignoring unsupported options » or « depr
     "build": "Swarm ne construit rien : chaque nœud doit pouvoir télécharger l’image. "
     "Construisez-la, puis poussez-la dans un registry.",
     "cgroup_parent": f"{_NODE}.",
-    "cgroupns_mode": f"{_NODE}.",
     "container_name": "Swarm nomme lui-même les conteneurs : un service peut en avoir plusieurs.",
     "devices": "un service n’a pas accès aux périphériques d’un nœud.",
     "domainname": f"{_NODE}.",
@@ -178,6 +177,11 @@ _SILENTLY = {  # docker stack deploy reads these and says nothing
     "tmpfs": "écrivez un volume « type: tmpfs ».",
     "networks.*.ipv4_address": "Swarm choisit l’adresse de chaque task.",
     "networks.*.ipv6_address": "Swarm choisit l’adresse de chaque task.",
+    "volumes.[].bind.create_host_path": "le dossier doit exister sur chaque nœud.",
+    "volumes.[].bind.recursive": "absent du format 3.x.",
+    "volumes.[].bind.selinux": "absent du format 3.x.",
+    "volumes.[].tmpfs.mode": "absent du format 3.x.",
+    "volumes.[].volume.labels": "mettez les labels sous volumes, au premier niveau.",
 }
 
 _REJECTED = {
@@ -236,11 +240,6 @@ _REJECTED = {
     "ports.[].app_protocol": "absent du format 3.x.",
     "ports.[].host_ip": "un port est publié sur toutes les adresses des nœuds.",
     "ports.[].name": "absent du format 3.x.",
-    "volumes.[].bind.create_host_path": "le dossier doit exister sur chaque nœud.",
-    "volumes.[].bind.recursive": "absent du format 3.x.",
-    "volumes.[].bind.selinux": "absent du format 3.x.",
-    "volumes.[].tmpfs.mode": "absent du format 3.x.",
-    "volumes.[].volume.labels": "absent du format 3.x : mettez les labels sous volumes.",
 }
 
 _REJECTED_TOP = {
@@ -299,6 +298,7 @@ _FORMS = [
              "nombre entre guillemets.", _number) for key in (
         "deploy.resources.limits.cpus",
         "deploy.resources.reservations.cpus",
+                "shm_size",
     )),
     *(Option(key, Verdict.REJECTED, "le format 3.x veut true ou false, sans guillemets.", _text)
       for key in (
@@ -366,7 +366,6 @@ SINCE: Mapping[str, int] = {
     "secrets.*.driver_opts": 8,
     "secrets.*.name": 5,
     "secrets.*.template_driver": 8,
-    "services.*.cgroupns_mode": 9,
     "services.*.configs": 3,
     "services.*.credential_spec": 3,
     "services.*.credential_spec.config": 8,

@@ -154,22 +154,22 @@ def _facts(file: ComposeFile, *, live: bool) -> _Facts:
             if isinstance(value, str | int) and not key.startswith("x-")
         }
     for service in file.services:
-        facts[f"service « {service.name} »"] = _service(file, service, live=live)
+        facts[f"service « {service.name} »"] = _service(file, service, live=live)
     for network in file.networks:
         # « default » is declared by nobody, and where no service uses it it does not exist
         if network.declared and any(network.name in s.networks for s in file.services):
-            facts[f"réseau « {network.label} »"] = (
+            facts[f"réseau « {network.label} »"] = (
                 {"external": "true"} if network.external else {}
             ) | ({} if live else _options(file.data.get("networks"), network.name))
     for volume in file.volumes:
         if volume.declared:
-            facts[f"volume « {volume.label} »"] = (
+            facts[f"volume « {volume.label} »"] = (
                 {"external": "true"} if volume.external else {}
             ) | ({} if live else _options(file.data.get("volumes"), volume.name))
     if not live:
         for kind, title in (("secrets", "secret"), ("configs", "config")):
             for key in file.data.get(kind) or {}:
-                facts[f"{title} « {key} »"] = _options(file.data[kind], key)
+                facts[f"{title} « {key} »"] = _options(file.data[kind], key)
     return facts
 
 

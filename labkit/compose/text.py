@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from html import escape
@@ -9,6 +10,7 @@ from html import escape
 __all__ = ["table_html", "table_text"]
 
 _WIDTH = 110  # characters of a line in a terminal
+_WORD = 38  # characters of a word that is not broken if that can be helped
 _LEAST = 8  # characters of a column
 
 
@@ -17,8 +19,15 @@ def table_text(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 
     cells = [[_plain(c) for c in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     room = width - 2 * (len(widths) - 1)
-    while sum(widths) > room and max(widths) > _LEAST:
-        widths[widths.index(max(widths))] -= 1
+    # words are kept whole while there is a column that can do with less
+    words = [max((len(w) for c in column for w in re.split(r"[ /→]", c)), default=0)
+             for column in zip(*cells, strict=True)]  # fmt: skip
+    for floors in ([min(word, _WORD) for word in words], [_LEAST] * len(widths)):
+        while sum(widths) > room:
+            spare = [w if w > floor else 0 for w, floor in zip(widths, floors, strict=True)]
+            if not any(spare):
+                break
+            widths[spare.index(max(spare))] -= 1
     lines = [*_lines(cells[0], widths), "  ".join("─" * w for w in widths)]
     for row in cells[1:]:
         lines += _lines(row, widths)
@@ -27,7 +36,7 @@ def table_text(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 
 
 def _plain(text: str) -> str:
     """Return text without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text.replace("\u00a0", " "))
+    return "".join(c if c.isprintable() or c == "\u00a0" else " " for c in text)
 
 
 def _lines(row: Sequence[str], widths: Sequence[int]) -> list[str]:

@@ -184,8 +184,8 @@ def test_file_and_stack_are_compared() -> None:
     assert compare(file, from_stack(live_state(), "vote")).equal
     comparison = compare(file, from_stack(live_state(vote=5), "vote"))
     assert [(d.place, d.option, d.left, d.right) for d in comparison.differences] == [
-        ("service «\u00a0vote\u00a0»", "deploy.replicas", "2", "5"),
-        ("service «\u00a0worker\u00a0»", "image", "worker", "worker:latest"),
+        ("service\u00a0«\u00a0vote\u00a0»", "deploy.replicas", "2", "5"),
+        ("service\u00a0«\u00a0worker\u00a0»", "image", "worker", "worker:latest"),
     ]
     assert "Stack" in str(comparison) and "5" in comparison._repr_html_()
 

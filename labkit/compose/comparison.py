@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
+from pathlib import PurePosixPath
 from typing import Any
 
-from labkit.compose.model import ComposeFile, ComposeService
+from labkit.compose.model import ComposeFile, ComposeMount, ComposeService
 from labkit.compose.schema import short
 from labkit.compose.text import table_html, table_text
 
@@ -101,8 +102,9 @@ def compare(left: ComposeFile, right: ComposeFile) -> Comparison:
     """Compare two files, or a file and the stack that it was deployed as.
 
     The syntax does not matter: a short and a long port, a list and a mapping of labels are the
-    same. Of a live stack, only what a cluster tells of it is compared: services, images,
-    replicas, networks, ports, volumes, constraints.
+    same. Of a live stack, only what a cluster tells of it is compared: services, images
+    (without digests), replicas, networks, ports, volumes (the last part of a machine's path),
+    constraints.
 
     Parameters
     ----------
@@ -182,19 +184,15 @@ def _service(file: ComposeFile, service: ComposeService, *, live: bool) -> dict[
     networks = {n.name: n.label for n in file.networks}
     volumes = {v.name: v.label for v in file.volumes}
     facts = {
-        "image": service.image,
+        "image": _image(service.image, live=live),
         "deploy.mode": service.mode,
         "deploy.replicas": service.replicas or "",
         "deploy.placement.constraints": ", ".join(_tidy(c) for c in sorted(service.constraints)),
         "networks": ", ".join(sorted(networks[n] for n in service.networks)),
         "network_mode": service.network_mode,
         "ports": ", ".join(map(str, service.ports)),
-        "volumes": ", ".join(
-            str(m).replace(m.source, volumes.get(m.source, m.source), 1)
-            if m.source and m.kind == "volume" else str(m)
-            for m in service.mounts
-        ),
-    }  # fmt: skip
+        "volumes": ", ".join(str(_mount(m, volumes, live=live)) for m in service.mounts),
+    }
     if not live:
         facts["build"] = service.build
         facts["depends_on"] = ", ".join(sorted(service.depends_on))
@@ -208,6 +206,24 @@ def _service(file: ComposeFile, service: ComposeService, *, live: bool) -> dict[
         labels = _plain("labels", deploy.pop("labels", None))
         facts |= dict(_flat({**deploy, "labels": labels}, "deploy"))
     return {key: value for key, value in facts.items() if value}
+
+
+def _image(image: str, *, live: bool) -> str:
+    """Write an image as Docker completes it; a cluster's tasks are told without digest."""
+    name, at, digest = image.partition("@")
+    if name and not at and ":" not in name.rpartition("/")[2] and "${" not in name:
+        name += ":latest"
+    return name if live else name + at + digest
+
+
+def _mount(mount: ComposeMount, volumes: Mapping[str, str], *, live: bool) -> ComposeMount:
+    """Name a volume as the engine does; docker makes a relative path absolute when it deploys."""
+    source = mount.source
+    if mount.kind == "volume":
+        source = volumes.get(source, source)
+    elif mount.kind == "bind" and live:
+        source = f"…/{PurePosixPath(source).name}"
+    return replace(mount, source=source)
 
 
 def _tidy(constraint: str) -> str:

@@ -285,7 +285,8 @@ class _Drawing:
 
     def _details(self, service: ComposeService) -> list[str]:
         """Return what is said of a service beside its name."""
-        details = [service.image or (f"build : {service.build}" if service.build else "")]
+        image = service.image.removesuffix(":latest")  # a cluster says it, a file rarely does
+        details = [image or (f"build : {service.build}" if service.build else "")]
         details.append(self._scale(service))
         if service.constraints:
             details.append(", ".join(service.constraints))
@@ -582,5 +583,6 @@ def _last_part(image: str, room: float) -> str:
 
 
 def _tip(service: ComposeService) -> str:
-    parts = [service.name, service.image or service.build, service.scale, *map(str, service.mounts)]
+    image = service.image.removesuffix(":latest")
+    parts = [service.name, image or service.build, service.scale, *map(str, service.mounts)]
     return " · ".join(p for p in parts if p)

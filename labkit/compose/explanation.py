@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from labkit.compose.model import ComposeFile
-from labkit.compose.swarm_options import NEWEST, Finding, Verdict, _minor, find, finding
+from labkit.compose.swarm_options import NEWEST, Finding, Verdict, find, finding, minor_of
 from labkit.compose.text import table_html, table_text
 from labkit.errors import ComposeError
 
@@ -141,7 +141,7 @@ def _where(line: int | None, value: str, places: list[str]) -> str:
 def _version(file: ComposeFile) -> Iterator[Finding]:
     if not file.version:
         return
-    minor = _minor(file.version)
+    minor = minor_of(file.version)
     if minor is None or minor > NEWEST:
         why = f"docker stack deploy ne connaît que les versions 3 à 3.{NEWEST}."
         yield finding(file, ("version",), Verdict.REJECTED, why, file.version)

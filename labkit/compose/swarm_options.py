@@ -18,7 +18,18 @@ from labkit.compose.model import ComposeFile
 from labkit.compose.reading import Step
 from labkit.compose.schema import short
 
-__all__ = ["NEWEST", "SINCE", "TABLE", "Finding", "Option", "Verdict", "find", "matches"]
+__all__ = [
+    "NEWEST",
+    "SINCE",
+    "TABLE",
+    "Finding",
+    "Option",
+    "Verdict",
+    "find",
+    "finding",
+    "matches",
+    "minor_of",
+]
 
 NEWEST = 13  # of the versions 3.x that docker stack deploy knows
 
@@ -403,10 +414,9 @@ def matches(path: tuple[Step, ...], pattern: str) -> bool:
     """Whether a path has the form of a pattern."""
     steps = pattern.split(".")
     return len(steps) == len(path) and all(
-        step == "*" if isinstance(at, str) and step == "*" else
-        step == ("[]" if isinstance(at, int) else at)
+        (step == "*" and isinstance(at, str)) or step == ("[]" if isinstance(at, int) else at)
         for step, at in zip(steps, path, strict=True)
-    )  # fmt: skip
+    )
 
 
 def find(file: ComposeFile) -> list[Finding]:
@@ -414,7 +424,7 @@ def find(file: ComposeFile) -> list[Finding]:
     by_length: dict[int, list[Option]] = {}
     for option in TABLE:
         by_length.setdefault(option.pattern.count(".") + 1, []).append(option)
-    minor = _minor(file.version)
+    minor = minor_of(file.version)
     findings = []
     for path, value in _walk(file.data, ()):
         for option in by_length.get(len(path), ()):
@@ -426,7 +436,7 @@ def find(file: ComposeFile) -> list[Finding]:
                 findings.append(finding(file, path, option.verdict, option.why, value))
                 if option.verdict is Verdict.REJECTED:
                     break
-        if minor is not None and not file.version.startswith("2"):
+        if minor is not None:
             for pattern, since in SINCE.items():
                 if since > minor and matches(path, pattern):
                     why = f"demande version 3.{since} ; le fichier déclare {file.version}."
@@ -455,7 +465,7 @@ def finding(
     return Finding(path, file.line(*path), verdict, option, place, _written(value), why)
 
 
-def _minor(version: str) -> int | None:
+def minor_of(version: str) -> int | None:
     """Return n of a version 3.n, as docker stack deploy takes it; None if it knows it not."""
     if version in ("", "3"):
         return NEWEST

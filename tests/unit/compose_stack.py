@@ -74,7 +74,7 @@ def live_state(**changes: int) -> ClusterState:
                  mounts=(socket,), constraints=_MANAGER),
         _service("vote", "vote:before", "frontend", ports=(Port(80, 5000),),
                  replicas=changes.get("vote", 2)),
-        _service("worker", "worker:latest" if changes else "worker", "backend", "frontend",
+        _service("worker", "worker:latest", "backend", "frontend",
                  constraints=_MANAGER),
     )  # fmt: skip
     task = Task("t1", "vote_vote", "vote_vote", 1, "n1", "node1", "running", "running")

@@ -185,9 +185,20 @@ def test_file_and_stack_are_compared() -> None:
     comparison = compare(file, from_stack(live_state(vote=5), "vote"))
     assert [(d.place, d.option, d.left, d.right) for d in comparison.differences] == [
         ("service\u00a0«\u00a0vote\u00a0»", "deploy.replicas", "2", "5"),
-        ("service\u00a0«\u00a0worker\u00a0»", "image", "worker", "worker:latest"),
     ]
     assert "Stack" in str(comparison) and "5" in comparison._repr_html_()
+
+
+def test_what_docker_completes_is_no_difference() -> None:
+    state = live_state()
+    bind = Mount("bind", "/home/eleve/tp/site", "/www")
+    web = replace(state.services[0], name="vote_web", image="nginx:latest", mounts=(bind,),
+                  constraints=(), networks=("vote_default",))  # fmt: skip
+    stack = from_stack(replace(state, services=(web,)), "vote")
+    file = parse("services: {web: {image: 'nginx@sha256:0', volumes: ['./site:/www']}}")
+    assert [d.option for d in compare(file, stack).differences] == ["image"]
+    file = parse("services: {web: {image: nginx, volumes: ['./site:/www']}}")
+    assert compare(file, stack).equal, str(compare(file, stack))
 
 
 def test_networks_and_volumes_of_others_keep_their_names() -> None:

@@ -412,7 +412,8 @@ class _Reader:
 
 
 _SYNTAX = (  # PyYAML's own words, and ours
-    ("mapping values are not allowed", "un « : » est mal placé, ou l’indentation est fausse."),
+    ("mapping values are not allowed",
+     "un « : » est mal placé, ou l’indentation est fausse."),
     ("expected <block end>", "l’indentation est fausse, ou une ligne n’est pas « clé : valeur »."),
     ("could not find expected ':'", "il manque un « : » après une clé."),
     ("did not find expected node content", "une valeur manque, ou un crochet n’est pas fermé."),
@@ -422,6 +423,11 @@ _SYNTAX = (  # PyYAML's own words, and ours
     ("found character that cannot start any token", "un caractère ne peut pas commencer une "
      "valeur : mettez-la entre guillemets."),
     ("did not find expected key", "l’indentation est fausse, ou une clé manque."),
+    ("block sequence entries are not allowed",
+     "un « - » est mal placé, ou l’indentation est fausse."),
+    ("directive name", "un « % » ne peut pas commencer une ligne."),
+    ("did not find expected <document start>",
+     "l’indentation est fausse : ceci n’appartient à rien."),
     ("did not find expected '-' indicator", "l’indentation d’une liste est fausse."),
     ("did not find expected ',' or", "un « ] » ou un « } » manque."),
 )  # fmt: skip

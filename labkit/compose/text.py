@@ -17,7 +17,7 @@ _LEAST = 8  # characters of a column
 def table_text(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = _WIDTH) -> str:
     """Return a table for a terminal; cells are wrapped so that it fits in ``width``."""
     cells = [[_plain(c) for c in row] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(1, *map(len, column)) for column in zip(*cells, strict=True)]
     room = width - 2 * (len(widths) - 1)
     # words are kept whole while there is a column that can do with less
     words = [max((len(w) for c in column for w in re.split(r"[ /→]", c)), default=0)

@@ -293,6 +293,11 @@ def test_syntax_makes_no_difference() -> None:
     assert "Aucune différence" in comparison._repr_html_()
 
 
+def test_only_the_whole_file_may_differ() -> None:
+    left, right = (parse(f"version: '{v}'\nservices: {{a: {{image: x}}}}") for v in ("3", "3.8"))
+    assert "version" in str(compare(left, right))
+
+
 def test_differences_are_named() -> None:
     left = parse(STACK, "a.yml")
     right = parse(

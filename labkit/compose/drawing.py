@@ -36,7 +36,7 @@ _CHIP = 38.0  # height of a port or a volume
 _BUS = 12.0  # width of a network's line
 _MANY = 10  # most services that are drawn with several lines each
 _MOST = 4  # ports or volumes of one service, the others are folded into a line
-_DPI = 100
+_DPI = 130
 
 
 @dataclass(frozen=True, slots=True)

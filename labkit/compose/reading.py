@@ -425,6 +425,7 @@ _SYNTAX = (  # PyYAML's own words, and ours
     ("did not find expected key", "l’indentation est fausse, ou une clé manque."),
     ("block sequence entries are not allowed",
      "un « - » est mal placé, ou l’indentation est fausse."),
+    ("tab character", "une tabulation sert à indenter."),
     ("directive name", "un « % » ne peut pas commencer une ligne."),
     ("did not find expected <document start>",
      "l’indentation est fausse : ceci n’appartient à rien."),

@@ -71,9 +71,31 @@ def _parser() -> argparse.ArgumentParser:
     add("reset", _reset, "revient à des moteurs neufs", nodes=True)
     add("doctor", _doctor, "cherche ce qui pourrait manquer")
     add("env", _env, 'variables pour un shell : eval "$(labkit env)"')
+    _add_compose(commands)
     lab = "ouvre JupyterLab sur le cours, le cluster derrière ; le reste va à jupyter lab"
     add("lab", _lab, lab, nodes=True)
     return parser
+
+
+def _add_compose(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "lit des fichiers compose : explain, diff, draw"
+    actions = commands.add_parser("compose", help=text, description=text).add_subparsers(
+        required=True, metavar="ACTION"
+    )
+
+    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=text, description=text)
+        action.set_defaults(run=run)
+        return action
+
+    explain = add("explain", _explain, "dit ce que Swarm fait de chaque option d’un fichier")
+    explain.add_argument("file", metavar="FICHIER")
+    diff = add("diff", _diff, "compare deux fichiers, option par option")
+    diff.add_argument("left", metavar="A")
+    diff.add_argument("right", metavar="B")
+    draw = add("draw", _draw, "dessine l’architecture d’un fichier")
+    draw.add_argument("file", metavar="FICHIER")
+    draw.add_argument("-o", "--output", metavar="IMAGE", help=".svg ou .png", required=True)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -154,6 +176,27 @@ def _doctor(options: argparse.Namespace) -> int:
         print(f"{'✔' if fine else '✘'} {text}" + ("" if fine else f"  → {remedy}"))
     print(status)
     return 0 if all(fine for fine, _, _ in rows) else 1
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from labkit.compose import explain, read
+
+    print(explain(read(options.file)))
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from labkit.compose import compare, read
+
+    print(compare(read(options.left), read(options.right)))
+    return 0
+
+
+def _draw(options: argparse.Namespace) -> int:
+    from labkit.compose import draw, read
+
+    print(draw(read(options.file)).save(options.output))
+    return 0
 
 
 def _lab(options: argparse.Namespace) -> int:

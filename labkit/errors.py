@@ -5,6 +5,7 @@ student, and a French ``remedy`` that says what to do next::
 
     LabkitError
     ├── SettingError              a LABKIT_* variable or an option is not usable
+    ├── ComposeError              a compose file cannot be read; it says the line and the reason
     ├── EngineError
     │   ├── EngineNotRunning      no cluster is up
     │   ├── EngineUnreachable     an engine does not answer
@@ -21,6 +22,7 @@ student, and a French ``remedy`` that says what to do next::
     │   ├── NotAManager           the engine asked is a worker
     │   ├── QuorumLost            the managers have no majority
     │   ├── NoSuchService
+    │   ├── NoSuchStack
     │   ├── NoSuchNode
     │   ├── ImageNotFound         a node can neither find nor pull the image
     │   ├── PortTaken             another service publishes the port
@@ -43,6 +45,7 @@ __all__ = [
     "BadChecksum",
     "BadSignature",
     "BuildError",
+    "ComposeError",
     "ConvergenceTimeout",
     "DiskFull",
     "DockerFailed",
@@ -56,6 +59,7 @@ __all__ = [
     "MirrorNotFound",
     "NoSuchNode",
     "NoSuchService",
+    "NoSuchStack",
     "NoSwarm",
     "NotAManager",
     "PlatformNotSupported",
@@ -98,6 +102,41 @@ class LabkitError(Exception):
 
 class SettingError(LabkitError):
     """A ``LABKIT_*`` variable or an option is not usable."""
+
+
+class ComposeError(LabkitError):
+    """A compose file cannot be read.
+
+    Parameters
+    ----------
+    file
+        Its name.
+    line
+        Where, from 1; None when no line is to blame.
+    reason
+        What is wrong, in French.
+    remedy
+        What to do next, in French.
+    others
+        Further lines that are wrong, each with its reason.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        line: int | None,
+        reason: str,
+        *,
+        remedy: str = "",
+        others: tuple[tuple[int, str], ...] = (),
+    ) -> None:
+        where = file if line is None else f"{file}, ligne {line}"
+        more = "".join(f"\n  ligne {n} : {text}" for n, text in others)
+        super().__init__(f"{where} : {reason}{more}", remedy=remedy)
+        self.file = file
+        self.line = line
+        self.reason = reason
+        self.others = others
 
 
 class EngineError(LabkitError):
@@ -162,6 +201,10 @@ class QuorumLost(SwarmError):
 
 class NoSuchService(SwarmError):
     """No service has this name."""
+
+
+class NoSuchStack(SwarmError):
+    """No service belongs to a stack of this name."""
 
 
 class NoSuchNode(SwarmError):

@@ -32,6 +32,7 @@ from labkit.errors import (
 __all__ = [
     "ClusterState",
     "EngineState",
+    "Mount",
     "Network",
     "Node",
     "Port",
@@ -94,6 +95,17 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """Something mounted in a service's containers; ``stack`` is that of a volume."""
+
+    type: str  # bind | volume | tmpfs | npipe | cluster | image
+    source: str  # "" for tmpfs and anonymous volumes
+    target: str
+    read_only: bool = False
+    stack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A service. Source: ``GET /services``."""
 
@@ -109,6 +121,7 @@ class Service:
     constraints: tuple[str, ...] = ()
     update_state: str | None = None  # updating | paused | completed | rollback_…
     version: int = 0
+    mounts: tuple[Mount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -540,6 +553,17 @@ def _port(raw: Mapping[str, Any]) -> Port:
     )
 
 
+def _mount(raw: Mapping[str, Any]) -> Mount:
+    options = raw.get("VolumeOptions") or {}
+    return Mount(
+        type=raw.get("Type", "volume"),
+        source=raw.get("Source", ""),
+        target=raw.get("Target", ""),
+        read_only=bool(raw.get("ReadOnly")),
+        stack=(options.get("Labels") or {}).get(_STACK),
+    )
+
+
 _MODES = {
     "Replicated": ("replicated", "Replicas"),
     "Global": ("global", ""),
@@ -552,6 +576,7 @@ def service_from_raw(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Ser
     """Make a service from ``GET /services``; ``networks`` gives names by id; pure."""
     spec = raw["Spec"]
     template = spec.get("TaskTemplate") or {}
+    container = template.get("ContainerSpec") or {}
     labels = dict(spec.get("Labels") or {})
     key, settings = next(iter((spec.get("Mode") or {"Replicated": {}}).items()))
     mode, count = _MODES.get(key, (key.lower(), ""))
@@ -562,7 +587,7 @@ def service_from_raw(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Ser
     return Service(
         id=raw["ID"],
         name=spec["Name"],
-        image=_without_digest((template.get("ContainerSpec") or {}).get("Image", "")),
+        image=_without_digest(container.get("Image", "")),
         mode=mode,
         replicas=(settings or {}).get(count, 1) if count else None,
         ports=tuple(map(_port, ports or ())),
@@ -572,6 +597,7 @@ def service_from_raw(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Ser
         constraints=tuple((template.get("Placement") or {}).get("Constraints") or ()),
         update_state=(raw.get("UpdateStatus") or {}).get("State"),
         version=raw["Version"]["Index"],
+        mounts=tuple(map(_mount, container.get("Mounts") or ())),
     )
 
 

@@ -13,7 +13,17 @@ from dataclasses import dataclass
 
 from labkit.state import Task
 
-__all__ = ["DARK", "FAILURE", "LIGHT", "SIGNS", "Sign", "Theme", "node_colours", "sign_of"]
+__all__ = [
+    "DARK",
+    "FAILURE",
+    "LIGHT",
+    "SIGNS",
+    "Sign",
+    "Theme",
+    "node_colours",
+    "palette",
+    "sign_of",
+]
 
 _BLUE, _ORANGE, _GREEN = "#0072b2", "#e69f00", "#009e73"
 _PURPLE, _SKY, _YELLOW, _VERMILION = "#cc79a7", "#56b4e9", "#f0e442", "#d55e00"
@@ -86,6 +96,11 @@ def sign_of(task: Task) -> Sign:
     else:
         kind = "over"
     return _SIGNS[kind]
+
+
+def palette() -> tuple[str, ...]:
+    """Return the colours that may stand for things; that of failures is not among them."""
+    return _NODES
 
 
 def node_colours(names: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,270 @@
+"""Two files, or a file and a live stack, compared option by option."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import PurePosixPath
+from typing import Any
+
+from labkit.compose.model import ComposeFile, ComposeMount, ComposeService
+from labkit.compose.schema import short
+from labkit.compose.text import table_html, table_text
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An option that is not the same on both sides.
+
+    Attributes
+    ----------
+    place
+        ``service « web »``, ``réseau « front »``… or empty for the whole file.
+    option
+        Such as ``deploy.replicas``; empty when the whole place is on one side only.
+    left, right
+        Values in a few words; None where there is none.
+    """
+
+    place: str
+    option: str
+    left: str | None
+    right: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What differs between two files.
+
+    Attributes
+    ----------
+    left, right
+        What was compared.
+    differences
+        By place, then option.
+    same
+        Number of options that are the same.
+    """
+
+    left: ComposeFile
+    right: ComposeFile
+    differences: tuple[Difference, ...]
+    same: int
+
+    @property
+    def equal(self) -> bool:
+        """Nothing differs."""
+        return not self.differences
+
+    @property
+    def conclusion(self) -> str:
+        """The whole in a French sentence."""
+        n = len(self.differences)
+        alike = f"{self.same} option{'s' if self.same > 1 else ''} en commun"
+        if not n:
+            return f"Aucune différence ({alike})."
+        return f"{n} différence{'s' if n > 1 else ''} ({alike})."
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = []
+        last = None
+        for one in self.differences:
+            place = one.place if one.place != last else ""
+            last = one.place
+            rows.append((place, one.option, _shown(one.left), _shown(one.right)))
+        return rows
+
+    def _head(self) -> tuple[str, ...]:
+        left, right = self.left.title, self.right.title
+        if left == right:
+            left, right = f"{left} (1)", f"{right} (2)"
+        return ("", "Option", left, right)
+
+    def __str__(self) -> str:
+        title = f"{self.left.title} ↔ {self.right.title} : {self.conclusion}"
+        return title if self.equal else f"{title}\n\n{table_text(self._head(), self._rows())}"
+
+    def _repr_html_(self) -> str:
+        title = (
+            f"<strong>{escape(self.left.title)}</strong> ↔ "
+            f"<strong>{escape(self.right.title)}</strong> : {self.conclusion}"
+        )
+        if self.equal:
+            return f"<p>{title}</p>"
+        return table_html(title, self._head(), self._rows())
+
+
+def compare(left: ComposeFile, right: ComposeFile) -> Comparison:
+    """Compare two files, or a file and the stack that it was deployed as.
+
+    The syntax does not matter: a short and a long port, a list and a mapping of labels are the
+    same. Of a live stack, only what a cluster tells of it is compared: services, images
+    (without digests), replicas, networks, ports, volumes (the last part of a machine's path),
+    constraints.
+
+    Parameters
+    ----------
+    left, right
+        From :func:`labkit.compose.read` or :func:`labkit.compose.from_stack`.
+    """
+    live = left.live or right.live
+    first, second = _facts(left, live=live), _facts(right, live=live)
+    places = [*first, *(place for place in second if place not in first)]
+    differences: list[Difference] = []
+    same = 0
+    for place in places:
+        a, b = first.get(place), second.get(place)
+        if a is None or b is None:
+            differences.append(
+                Difference(place, "", None if a is None else "présent",
+                           None if b is None else "présent")
+            )  # fmt: skip
+            continue
+        for option in [*a, *(o for o in b if o not in a)]:
+            if a.get(option) == b.get(option):
+                same += 1
+            else:
+                differences.append(Difference(place, option, a.get(option), b.get(option)))
+    return Comparison(left, right, tuple(differences), same)
+
+
+def _shown(value: str | None) -> str:
+    return "—" if value is None else value if value else "(vide)"
+
+
+# -- facts ----------------------------------------------------------------------------------
+
+_Facts = dict[str, dict[str, str]]
+
+_PARSED = frozenset(
+    {"image", "build", "networks", "ports", "volumes", "tmpfs", "depends_on", "network_mode",
+     "scale", "deploy"}
+)  # fmt: skip
+
+
+def _facts(file: ComposeFile, *, live: bool) -> _Facts:
+    """Return what there is to compare, by place and option, in a form free of syntax."""
+    facts: _Facts = {}
+    if not live:
+        facts[""] = {
+            key: short(value)
+            for key, value in file.data.items()
+            if isinstance(value, str | int) and not key.startswith("x-")
+        }
+    for service in file.services:
+        facts[f"service « {service.name} »"] = _service(file, service, live=live)
+    for network in file.networks:
+        # « default » is declared by nobody, and where no service uses it it does not exist
+        if network.declared and any(network.name in s.networks for s in file.services):
+            facts[f"réseau « {network.label} »"] = (
+                {"external": "true"} if network.external else {}
+            ) | ({} if live else _options(file.data.get("networks"), network.name))
+    for volume in file.volumes:
+        if volume.declared:
+            facts[f"volume « {volume.label} »"] = (
+                {"external": "true"} if volume.external else {}
+            ) | ({} if live else _options(file.data.get("volumes"), volume.name))
+    if not live:
+        for kind, title in (("secrets", "secret"), ("configs", "config")):
+            for key in file.data.get(kind) or {}:
+                facts[f"{title} « {key} »"] = _options(file.data[kind], key)
+    return facts
+
+
+def _options(section: Any, key: str) -> dict[str, str]:
+    options = (section or {}).get(key) or {}
+    return dict(_flat({k: v for k, v in options.items() if k not in ("external", "name")}))
+
+
+def _service(file: ComposeFile, service: ComposeService, *, live: bool) -> dict[str, str]:
+    networks = {n.name: n.label for n in file.networks}
+    volumes = {v.name: v.label for v in file.volumes}
+    facts = {
+        "image": _image(service.image, live=live),
+        "deploy.mode": service.mode,
+        "deploy.replicas": service.replicas or "",
+        "deploy.placement.constraints": ", ".join(_tidy(c) for c in sorted(service.constraints)),
+        "networks": ", ".join(sorted(networks[n] for n in service.networks)),
+        "network_mode": service.network_mode,
+        "ports": ", ".join(map(str, service.ports)),
+        "volumes": ", ".join(str(_mount(m, volumes, live=live)) for m in service.mounts),
+    }
+    if not live:
+        facts["build"] = service.build
+        facts["depends_on"] = ", ".join(sorted(service.depends_on))
+        for key, value in service.options.items():
+            if key not in _PARSED and not key.startswith("x-"):
+                facts |= dict(_flat(_plain(key, value), key))
+        deploy = dict(service.options.get("deploy") or {})
+        placement = dict(deploy.pop("placement", None) or {})
+        placement.pop("constraints", None)
+        deploy |= {"placement": placement, "mode": None, "replicas": None}
+        labels = _plain("labels", deploy.pop("labels", None))
+        facts |= dict(_flat({**deploy, "labels": labels}, "deploy"))
+    return {key: value for key, value in facts.items() if value}
+
+
+def _image(image: str, *, live: bool) -> str:
+    """Write an image as Docker completes it; a cluster's tasks are told without digest."""
+    name, at, digest = image.partition("@")
+    if name and not at and ":" not in name.rpartition("/")[2] and "${" not in name:
+        name += ":latest"
+    return name if live else name + at + digest
+
+
+def _mount(mount: ComposeMount, volumes: Mapping[str, str], *, live: bool) -> ComposeMount:
+    """Name a volume as the engine does; docker makes a relative path absolute when it deploys."""
+    source = mount.source
+    if mount.kind == "volume":
+        source = volumes.get(source, source)
+    elif mount.kind == "bind" and live:
+        source = f"…/{PurePosixPath(source).name}"
+    return replace(mount, source=source)
+
+
+def _tidy(constraint: str) -> str:
+    """Write a constraint with the spaces that are usual."""
+    for sign in ("==", "!="):
+        left, found, right = constraint.partition(sign)
+        if found:
+            return f"{left.strip()} {sign} {right.strip()}"
+    return constraint
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Bring the syntaxes of one option to the same form."""
+    if key in ("environment", "labels", "sysctls", "extra_hosts") and isinstance(value, list):
+        pairs = (str(item).partition("=") for item in value)
+        return {name: text if found else None for name, found, text in pairs}
+    if key in ("command", "entrypoint") and isinstance(value, str):
+        try:
+            return shlex.split(value)
+        except ValueError:
+            return value
+    if key in ("env_file", "dns", "dns_search") and isinstance(value, str):
+        return [value]
+    return value
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            path = f"{prefix}.{key}" if prefix else str(key)
+            if inner is None and prefix in ("environment", "labels"):
+                yield path, "(sans valeur)"
+            else:
+                yield from _flat(inner, path)
+    elif isinstance(value, list):
+        yield prefix, ", ".join(_item(inner) for inner in value)
+    elif value is not None:
+        yield prefix, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _item(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k}: {v}" for k, v in value.items()) + "}"
+    return str(value)

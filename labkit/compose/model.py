@@ -1,0 +1,286 @@
+"""What a compose file, or a live stack, is made of: frozen data with nothing of YAML left.
+
+Short and long syntaxes give equal values, so that files and stacks can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from labkit.compose.reading import Step, Variable
+from labkit.compose.text import table_html, table_text
+
+__all__ = [
+    "ComposeFile",
+    "ComposeMount",
+    "ComposeNetwork",
+    "ComposePort",
+    "ComposeService",
+    "ComposeVolume",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ComposePort:
+    """A published port; numbers are texts, because a variable may stand for one.
+
+    Attributes
+    ----------
+    target
+        Port in the container.
+    published
+        Port outside; empty when Docker chooses one.
+    protocol
+        ``tcp``, ``udp`` or ``sctp``.
+    mode
+        ``ingress`` (routing mesh) or ``host``.
+    address
+        Address of the machine that it is bound to; empty for all. Swarm has no such thing.
+    """
+
+    target: str
+    published: str = ""
+    protocol: str = "tcp"
+    mode: str = "ingress"
+    address: str = ""
+
+    def __str__(self) -> str:
+        outside = f"{self.address}:{self.published}" if self.address else self.published
+        text = f"{outside or 'auto'}→{self.target}"
+        text += "" if self.protocol == "tcp" else f"/{self.protocol}"
+        return text + (" (host)" if self.mode == "host" else "")
+
+    @property
+    def order(self) -> tuple[int, str, str, str]:
+        """Sorts ports by their number outside."""
+        number = int(self.published) if self.published.isdecimal() else 1 << 17
+        return (number, self.published, self.target, self.protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeMount:
+    """Something mounted in the containers of a service.
+
+    Attributes
+    ----------
+    kind
+        ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``.
+    source
+        Name of a volume, or path outside; empty for a tmpfs and an anonymous volume.
+    target
+        Path in the container.
+    read_only
+        It cannot be written to.
+    """
+
+    kind: str
+    source: str
+    target: str
+    read_only: bool = False
+
+    def __str__(self) -> str:
+        source = self.source or {"tmpfs": "tmpfs", "volume": "volume anonyme"}.get(self.kind, "?")
+        return f"{source}→{self.target}" + (" (ro)" if self.read_only else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeService:
+    """A service of a file or of a live stack.
+
+    Attributes
+    ----------
+    name
+        Without the stack's name.
+    image
+        As written, without digest for a live service; empty when there is only a build.
+    build
+        Directory of the Dockerfile; empty without a build.
+    mode
+        ``replicated``, ``global``, ``replicated-job`` or ``global-job``.
+    replicas
+        Wanted; a text because a variable may stand for it, None for global modes.
+    networks
+        Keys of :attr:`ComposeFile.networks`.
+    ports, mounts
+        In the order of their numbers and paths.
+    constraints
+        Of placement.
+    depends_on
+        Services that the file names; a live stack knows nothing of it.
+    network_mode
+        Such as ``host``: then there are no networks.
+    running
+        Tasks that run, for a live stack; None for a file.
+    line
+        Where the file describes it; None for a live stack.
+    options
+        The file's own words.
+    """
+
+    name: str
+    image: str
+    build: str = ""
+    mode: str = "replicated"
+    replicas: str | None = "1"
+    networks: tuple[str, ...] = ()
+    ports: tuple[ComposePort, ...] = ()
+    mounts: tuple[ComposeMount, ...] = ()
+    constraints: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    network_mode: str = ""
+    running: int | None = None
+    line: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def scale(self) -> str:
+        """How many tasks are wanted, in a word or two."""
+        if self.replicas is None:
+            return self.mode
+        plural = "" if self.replicas in ("0", "1") else "s"
+        what = "job" if self.mode == "replicated-job" else "replica"
+        return f"{self.replicas} {what}{plural}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeNetwork:
+    """A network that a file declares or uses, or that a live stack uses.
+
+    Attributes
+    ----------
+    name
+        Its key in the file.
+    label
+        What the engine calls it, without the stack's name.
+    declared
+        The file declares it; always true of ``default`` and of a live stack.
+    external
+        It exists outside the stack.
+    driver
+        As written; empty for the default one.
+    line
+        Where it is declared, or else first used.
+    """
+
+    name: str
+    label: str
+    declared: bool = True
+    external: bool = False
+    driver: str = ""
+    line: int | None = None
+
+    @property
+    def implicit(self) -> bool:
+        """It is the network of services that name none."""
+        return self.name == "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeVolume:
+    """A named volume; attributes as those of :class:`ComposeNetwork`."""
+
+    name: str
+    label: str
+    declared: bool = True
+    external: bool = False
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeFile:
+    """A compose file, or a live stack in the same terms.
+
+    Attributes
+    ----------
+    name
+        Of the file (without directory) or of the stack.
+    live
+        It was made from a cluster.
+    version
+        What the file says of its format; empty without.
+    services, networks, volumes
+        In the file's order.
+    variables
+        Variables that the file refers to.
+    data, lines
+        The file's own words, and the line of each path in them; empty for a live stack.
+    substituted
+        Paths of values that a variable is part of.
+    """
+
+    name: str
+    live: bool = False
+    version: str = ""
+    services: tuple[ComposeService, ...] = ()
+    networks: tuple[ComposeNetwork, ...] = ()
+    volumes: tuple[ComposeVolume, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    lines: Mapping[tuple[Step, ...], int] = field(default_factory=dict, repr=False)
+    substituted: frozenset[tuple[Step, ...]] = field(default=frozenset(), repr=False)
+
+    def service(self, name: str) -> ComposeService | None:
+        """Return the service of that name, or None."""
+        return next((s for s in self.services if s.name == name), None)
+
+    def network(self, name: str) -> ComposeNetwork | None:
+        """Return the network of that key, or None."""
+        return next((n for n in self.networks if n.name == name), None)
+
+    def volume(self, name: str) -> ComposeVolume | None:
+        """Return the volume of that key, or None."""
+        return next((v for v in self.volumes if v.name == name), None)
+
+    def line(self, *path: Step) -> int | None:
+        """Return the line of a path, or of the nearest thing around it; None when live."""
+        while path not in self.lines and path:
+            path = path[:-1]
+        return self.lines.get(path)
+
+    @property
+    def title(self) -> str:
+        """What it is, in French."""
+        return f"Stack « {self.name} »" if self.live else self.name
+
+    @property
+    def summary(self) -> str:
+        """How much there is of everything, in French."""
+        counts = (
+            (len(self.services), "service"),
+            (len(self.networks), "réseau"),
+            (len(self.volumes), "volume"),
+        )
+        return ", ".join(f"{n} {_plural(n, word)}" for n, word in counts)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        networks = {n.name: n.label for n in self.networks}
+        return [
+            (
+                s.name,
+                s.image or (f"build {s.build}" if s.build else "—"),
+                s.scale + (f" ({s.running} en marche)" if s.running is not None else ""),
+                ", ".join(networks[n] for n in s.networks) or s.network_mode or "—",
+                ", ".join(map(str, s.ports)) or "—",
+                ", ".join(map(str, s.mounts)) or "—",
+            )
+            for s in self.services
+        ]
+
+    def __str__(self) -> str:
+        head = f"{self.title} : {self.summary}"
+        return f"{head}\n\n{table_text(_HEAD, self._rows())}" if self.services else head
+
+    def _repr_html_(self) -> str:
+        return table_html(f"{escape(self.title)} : {self.summary}", _HEAD, self._rows())
+
+
+_HEAD = ("Service", "Image", "Tasks", "Réseaux", "Ports", "Volumes")
+
+
+def _plural(count: int, word: str) -> str:
+    if count < 2:
+        return word
+    return f"{word}x" if word.endswith("eau") else f"{word}s"

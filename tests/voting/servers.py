@@ -20,6 +20,8 @@ import psycopg2
 import pytest
 import redis
 
+from labkit.engine.images.voting import BEFORE, before
+
 APP = Path(__file__).parents[2] / "notebooks" / "example-voting-app"
 USER = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
 WORKERS = {
@@ -66,6 +68,8 @@ class Process:
             **{name: str(value) for name, value in env.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
+
+    stop = signal.SIGTERM  # what `docker stop` sends
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -158,7 +162,9 @@ class Postgres(Process):
         super().start()
         until("postgres", self.answers)
 
-    def end(self, how: signal.Signals = signal.SIGINT) -> float:
+    stop = signal.SIGINT  # the official image's STOPSIGNAL: do not wait for clients
+
+    def end(self, how: signal.Signals = stop) -> float:
         return super().end(signal.SIGQUIT if how == signal.SIGKILL else how)  # both are a crash
 
     def answers(self) -> bool:
@@ -193,6 +199,7 @@ class App:
     """The whole application; the names are those of its services."""
 
     def __init__(self, directory: Path, worker: str):
+        self.language = worker
         self.redis, self.db = Redis(directory), Postgres(directory)
         self.env = {
             "REDIS_HOST": "127.0.0.1",
@@ -202,13 +209,15 @@ class App:
         }
         self.vote_port, self.result_port = free_port(), free_port()
         self.directory = directory
-        self.vote = self.python("vote", PORT=self.vote_port)
-        self.result = self.python("result", PORT=self.result_port)
+        self.vote = self.python("vote")
+        self.result = self.python("result")
         self.workers = [self.worker(worker, i) for i in range(2)]
 
-    def python(self, service: str, **env: object) -> Process:
-        script = APP / service / "app.py"
-        return Process(self.directory / f"{service}.log", sys.executable, script, **self.env, **env)
+    def python(self, service: str, script: Path | None = None) -> Process:
+        port = {"vote": self.vote_port, "result": self.result_port}[service]
+        log = self.directory / f"{service}.log"
+        script = script or APP / service / "app.py"
+        return Process(log, sys.executable, script, **self.env, PORT=port)
 
     def worker(self, language: str, number: int, script: Path | None = None) -> Process:
         interpreter, usual = WORKERS[language]
@@ -216,6 +225,13 @@ class App:
             interpreter = program("lua5.4", "lua5.4 lua-cjson lua-socket lua-sql-postgres")
         log = self.directory / f"worker.{number}.log"
         return Process(log, interpreter, script or usual, **self.env)
+
+    def before(self, service: str) -> Path:
+        """Return the program of a service as it was before it was repaired."""
+        copy = shutil.copytree(APP / service, self.directory / f"{service}-before")
+        script = copy / BEFORE[service]
+        script.write_text(before(script.read_text()))
+        return script
 
     @property
     def processes(self) -> list[Process]:

@@ -27,6 +27,8 @@ def open_db():
         password=os.environ.get("POSTGRES_PASSWORD", "postgres"),
         dbname="postgres",
         connect_timeout=5,
+        tcp_user_timeout=10_000,  # ms: do not wait longer for a node that is gone
+        keepalives_idle=60,  # s: Swarm's load balancer forgets connections that stay silent
     )
     db.autocommit = True
     print("Connected to db")

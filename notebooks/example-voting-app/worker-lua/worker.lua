@@ -46,21 +46,27 @@ end
 
 -- PostgreSQL
 
+local LOCK, UNLOCK = "SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"
+
+local function ask(db, query)
+  local answer = assert(db:execute(query))
+  if type(answer) == "userdata" then answer:close() end
+end
+
 local function open_db()
   local db = assert(postgres:connect(
     "dbname=postgres connect_timeout=5"
+    .. " tcp_user_timeout=10000" -- ms: do not wait longer for a node that is gone
+    .. " keepalives_idle=60" -- s: Swarm's load balancer forgets connections that stay silent
     .. " host=" .. env("POSTGRES_HOST", "db")
     .. " port=" .. env("POSTGRES_PORT", "5432")
     .. " user=" .. env("POSTGRES_USER", "postgres")
     .. " password=" .. env("POSTGRES_PASSWORD", "postgres")
   ))
-  assert(db:execute("BEGIN"))
-  assert(db:execute("SELECT pg_advisory_xact_lock(1)")):close() -- two workers may start at once
-  assert(db:execute(
-    "CREATE TABLE IF NOT EXISTS votes"
-    .. " (id VARCHAR(255) NOT NULL PRIMARY KEY, vote VARCHAR(255) NOT NULL)"
-  ))
-  assert(db:execute("COMMIT"))
+  ask(db, LOCK) -- two workers may start at once
+  ask(db, "CREATE TABLE IF NOT EXISTS votes"
+    .. " (id VARCHAR(255) NOT NULL PRIMARY KEY, vote VARCHAR(255) NOT NULL)")
+  ask(db, UNLOCK)
   return db
 end
 
@@ -70,6 +76,7 @@ local function keep_trying(what, connect)
     local done, result = pcall(connect)
     if done then return result end
     print("Waiting for " .. what .. ": " .. first_line(result))
+    collectgarbage() -- it closes what was left half open
     socket.sleep(1)
   end
 end
@@ -87,23 +94,20 @@ end
 
 -- Count the vote at the head of the queue.
 local function count_next(queue, db)
-  assert(db:execute("BEGIN"))
-  assert(db:execute("LOCK TABLE votes IN EXCLUSIVE MODE")) -- readers are not held up
+  ask(db, LOCK)
   local entry = queue:ask("LINDEX", "votes", 0)
   if entry then -- else another worker was faster
     local voter, vote = read(entry)
     if voter then
       print("Processing vote for '" .. vote .. "' by '" .. voter .. "'")
-      assert(db:execute(
-        "INSERT INTO votes (id, vote) VALUES ('" .. voter .. "', '" .. vote .. "')"
-        .. " ON CONFLICT (id) DO UPDATE SET vote = excluded.vote"
-      ))
+      ask(db, "INSERT INTO votes (id, vote) VALUES ('" .. voter .. "', '" .. vote .. "')"
+        .. " ON CONFLICT (id) DO UPDATE SET vote = excluded.vote")
     else
       print("Not a vote, thrown away: " .. entry:gsub("[^%g ]", "?"))
     end
+    queue:ask("LREM", "votes", 1, entry)
   end
-  assert(db:execute("COMMIT")) -- it ends the lock, and is on the disk
-  if entry then queue:ask("LREM", "votes", 1, entry) end
+  ask(db, UNLOCK)
 end
 
 while true do

@@ -3,12 +3,13 @@
 No accepted vote is lost, and of a voter's votes the last one counts:
 
 1. a vote is read at the head of the queue, and stays there;
-2. it is written to the table, and the transaction is committed;
+2. it is written to the table;
 3. only then is it removed from the queue.
 
 A worker that is killed between two steps leaves the vote in the queue: the next one does it
-again, and writing the same row twice changes nothing. Several workers share the work; the lock
-on the table makes them take the votes in turn, in the order of the queue.
+again, and writing the same row twice changes nothing. Several workers share the work; a lock
+of the database, which ends with the connection of its holder, makes them do it in turn, in the
+order of the queue.
 """
 
 import json
@@ -21,6 +22,7 @@ import psycopg2
 import redis
 
 REDIS = os.environ.get("REDIS_HOST", "redis"), int(os.environ.get("REDIS_PORT", "6379"))
+LOCK, UNLOCK = "SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"
 
 
 def open_queue():
@@ -40,13 +42,17 @@ def open_db():
         password=os.environ.get("POSTGRES_PASSWORD", "postgres"),
         dbname="postgres",
         connect_timeout=5,
+        tcp_user_timeout=10_000,  # ms: do not wait longer for a node that is gone
+        keepalives_idle=60,  # s: Swarm's load balancer forgets connections that stay silent
     )
-    with db, db.cursor() as sql:
-        sql.execute("SELECT pg_advisory_xact_lock(1)")  # two workers may start at once
+    db.autocommit = True
+    with db.cursor() as sql:
+        sql.execute(LOCK)  # two workers may start at once
         sql.execute(
             "CREATE TABLE IF NOT EXISTS votes"
             " (id VARCHAR(255) NOT NULL PRIMARY KEY, vote VARCHAR(255) NOT NULL)"
         )
+        sql.execute(UNLOCK)
     return db
 
 
@@ -73,23 +79,23 @@ def read(entry):
 
 def count_next(queue, db):
     """Count the vote at the head of the queue."""
-    with db, db.cursor() as sql:  # one transaction, committed at the end of the block
-        sql.execute("LOCK TABLE votes IN EXCLUSIVE MODE")  # readers are not held up
+    with db.cursor() as sql:
+        sql.execute(LOCK)
         entry = queue.lindex("votes", 0)
-        if entry is None:  # another worker was faster
-            return
-        ballot = read(entry)
-        if ballot is None:
-            print(f"Not a vote, thrown away: {entry!r}")
-        else:
-            voter, vote = ballot
-            print(f"Processing vote for '{vote}' by '{voter}'")
-            sql.execute(
-                "INSERT INTO votes (id, vote) VALUES (%s, %s)"
-                " ON CONFLICT (id) DO UPDATE SET vote = excluded.vote",
-                (voter, vote),
-            )
-    queue.lrem("votes", 1, entry)
+        if entry is not None:  # else another worker was faster
+            ballot = read(entry)
+            if ballot is None:
+                print(f"Not a vote, thrown away: {entry!r}")
+            else:
+                voter, vote = ballot
+                print(f"Processing vote for '{vote}' by '{voter}'")
+                sql.execute(
+                    "INSERT INTO votes (id, vote) VALUES (%s, %s)"
+                    " ON CONFLICT (id) DO UPDATE SET vote = excluded.vote",
+                    (voter, vote),
+                )
+            queue.lrem("votes", 1, entry)
+        sql.execute(UNLOCK)
 
 
 def main():

@@ -1,4 +1,7 @@
-"""Real Redis, PostgreSQL and programs of the voting app, as processes on loopback ports."""
+"""Real Redis, PostgreSQL and programs of the voting app, as processes on loopback ports.
+
+``VOTING_PYTHON`` names another interpreter for the programs in Python, with their requirements.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ from labkit.engine.images.voting import BEFORE, before
 
 APP = Path(__file__).parents[2] / "notebooks" / "example-voting-app"
 USER = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+PYTHON = os.environ.get("VOTING_PYTHON", sys.executable)
 WORKERS = {
-    "python": (sys.executable, APP / "worker" / "app.py"),
+    "python": (PYTHON, APP / "worker" / "app.py"),
     "lua": ("lua5.4", APP / "worker-lua" / "worker.lua"),
 }
 
@@ -217,7 +221,7 @@ class App:
         port = {"vote": self.vote_port, "result": self.result_port}[service]
         log = self.directory / f"{service}.log"
         script = script or APP / service / "app.py"
-        return Process(log, sys.executable, script, **self.env, PORT=port)
+        return Process(log, PYTHON, script, **self.env, PORT=port)
 
     def worker(self, language: str, number: int, script: Path | None = None) -> Process:
         interpreter, usual = WORKERS[language]

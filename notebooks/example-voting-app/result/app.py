@@ -58,7 +58,7 @@ class Scores:
                 self.votes, self.problem = count(db), False
             except psycopg2.Error as error:
                 self.problem = True
-                reason = str(error).strip().splitlines()[0]
+                reason = str(error).partition("\n")[0]
                 if db is None:
                     print(f"Waiting for db: {reason}")
                 else:

@@ -123,4 +123,5 @@ while true do
   print("Connection lost: " .. first_line(problem))
   queue.connection:close()
   pcall(db.close, db)
+  socket.sleep(1)
 end

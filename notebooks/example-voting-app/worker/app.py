@@ -56,13 +56,18 @@ def open_db():
     return db
 
 
+def first_line(error):
+    """Return the first line of what an error says."""
+    return str(error).partition("\n")[0]
+
+
 def keep_trying(what, connect):
     """Connect, and try again each second until it works."""
     while True:
         try:
             return connect()
         except (psycopg2.Error, redis.RedisError) as error:
-            print(f"Waiting for {what}: {str(error).strip().splitlines()[0]}")
+            print(f"Waiting for {what}: {first_line(error)}")
             time.sleep(1)
 
 
@@ -110,9 +115,10 @@ def main():
                 if queue.blmove("votes", "votes", 5, "LEFT", "LEFT") is not None:
                     count_next(queue, db)
         except (psycopg2.Error, redis.RedisError) as error:
-            print(f"Connection lost: {str(error).strip().splitlines()[0]}")
+            print(f"Connection lost: {first_line(error)}")
             queue.close()
             db.close()
+            time.sleep(1)
 
 
 def end_at_once():

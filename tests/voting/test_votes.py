@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import random
@@ -21,7 +22,9 @@ KILL, TERM = signal.SIGKILL, signal.SIGTERM
 
 
 class Voters:
-    """Voters that change their minds; each waits for an answer before it votes again.
+    """Voters that vote once, or twice and differently, and wait for each answer.
+
+    A vote that is lost, or counted after a later one of the same voter, is seen in the table.
 
     Attributes
     ----------
@@ -32,30 +35,33 @@ class Voters:
         they may be counted or not.
     """
 
-    def __init__(self, port: int, threads: int = 4, voters: int = 40):
+    def __init__(self, port: int, threads: int = 4):
         self.port, self.stop = port, threading.Event()
         self.accepted: dict[str, list[str]] = {}
         self.unsure: dict[str, set[str]] = {}
         self.refused = 0
-        self.threads = [threading.Thread(target=self.run, args=(i, voters)) for i in range(threads)]
+        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(threads)]
 
-    def run(self, number: int, voters: int) -> None:
-        rng = random.Random(number)
-        while not self.stop.is_set():
-            voter = f"{number:x}{rng.randrange(voters):015x}"
-            vote = rng.choice("ab")
-            try:
-                status = post(self.port, vote, voter)[0]
-            except (OSError, http.client.HTTPException):  # no answer, or half of one
-                status = 0
-            if status == 200:
-                self.accepted.setdefault(voter, []).append(vote)
-                self.unsure.pop(voter, None)
-            else:
-                assert status in (0, 503), status
-                self.refused += 1
-                self.unsure.setdefault(voter, set()).add(vote)
-                time.sleep(0.05)
+    def run(self, number: int) -> None:
+        for voter in itertools.count():
+            for vote in random.choice(["a", "b", "ab", "ba"]):
+                if self.stop.is_set():
+                    return
+                self.vote(f"{number:x}{voter:015x}", vote)
+
+    def vote(self, voter: str, vote: str) -> None:
+        try:
+            status = post(self.port, vote, voter)[0]
+        except (OSError, http.client.HTTPException):  # no answer, or half of one
+            status = 0
+        if status == 200:
+            self.accepted.setdefault(voter, []).append(vote)
+            self.unsure.pop(voter, None)
+        else:
+            assert status in (0, 503), status
+            self.refused += 1
+            self.unsure.setdefault(voter, set()).add(vote)
+            time.sleep(0.05)
 
     @property
     def count(self) -> int:
@@ -102,13 +108,49 @@ def test_votes_are_counted_and_the_last_one_wins(app: App) -> None:
         assert worker.said("Processing vote for '") > 10
 
 
+def begin(worker: Process) -> None:
+    """Start a worker, and wait until it works."""
+    times = worker.said("Connected to redis and db")
+    worker.start()
+    until("the worker", lambda: worker.said("Connected to redis and db") > times)
+
+
+def fall_behind(app: App, voters: Voters) -> None:
+    """Let votes pile up, so that the workers are busy when something happens to them."""
+    for worker in app.workers:
+        worker.end(KILL)
+    voters.more(500)
+    for worker in app.workers:
+        begin(worker)
+
+
 def test_workers_killed_in_turn(app: App) -> None:
     with voting(app) as voters:
-        for turn in range(8):
-            voters.more(40)
+        fall_behind(app, voters)
+        for turn in range(16):
+            time.sleep(random.uniform(0.01, 0.06))
             worker = app.workers[turn % 2]
             worker.end(KILL)
-            worker.start()
+            begin(worker)
+    assert voters.refused == 0
+
+
+def test_a_worker_that_stalls_undoes_nothing(app: App) -> None:
+    """It wakes up when the other one has done its vote, and later ones of the same voter."""
+    holder = (
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    )
+    with voting(app) as voters:
+        fall_behind(app, voters)
+        for turn in range(16):
+            worker = app.workers[turn % 2].process
+            assert worker is not None
+            worker.send_signal(signal.SIGSTOP)
+            time.sleep(0.02)
+            app.db.ask(holder)  # as if its connection were cut
+            voters.more(20)
+            worker.send_signal(signal.SIGCONT)
+            voters.more(10)
     assert voters.refused == 0
 
 

@@ -20,7 +20,9 @@ from docker.errors import APIError, DockerException
 from labkit.engine.endpoint import Endpoint
 from labkit.errors import DockerFailed, EngineUnreachable, LabkitError
 
-__all__ = ["engine_errors", "explain", "read", "talk"]
+__all__ = ["NO_ANSWER", "engine_errors", "explain", "read", "talk"]
+
+NO_ANSWER = (requests.RequestException, DockerException, OSError)  # what read() may raise
 
 _T = TypeVar("_T")
 _Key = tuple[str, Path | None, int]

@@ -10,15 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-import requests
-from docker import APIClient
-from docker.errors import DockerException
-
-from labkit._docker import explain, read
-from labkit.engine import connect
-from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import (
     EngineUnreachable,
     NoSuchNode,
@@ -28,6 +21,11 @@ from labkit.errors import (
     QuorumLost,
     SwarmError,
 )
+
+if TYPE_CHECKING:  # only asking needs them: the voting app's visualizer has the data alone
+    from docker import APIClient
+
+    from labkit.engine.endpoint import Endpoint, Fleet
 
 __all__ = [
     "ClusterState",
@@ -369,9 +367,6 @@ class RawCluster(TypedDict):
     refusal: NotRequired[str]
 
 
-_NO_ANSWER = (requests.RequestException, DockerException, OSError)
-
-
 def ask(fleet: Fleet, *, timeout: float = 10.0) -> RawCluster:
     """Ask every engine of a fleet, then the first manager that answers.
 
@@ -386,6 +381,8 @@ def ask(fleet: Fleet, *, timeout: float = 10.0) -> RawCluster:
     timeout
         Seconds that one request may take.
     """
+    from labkit._docker import NO_ANSWER, explain, read
+
     now = datetime.now(UTC)
     executor = ThreadPoolExecutor(max_workers=len(fleet), thread_name_prefix="labkit-ask")
     try:
@@ -410,7 +407,7 @@ def ask(fleet: Fleet, *, timeout: float = 10.0) -> RawCluster:
             continue
         try:
             answers = read(endpoint, _ask_manager, timeout)
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             raw["refusal"] = explain(error)
             continue
         raw["nodes"], raw["services"], raw["tasks"], raw["networks"] = answers
@@ -420,9 +417,11 @@ def ask(fleet: Fleet, *, timeout: float = 10.0) -> RawCluster:
 
 
 def _ask_engine(endpoint: Endpoint, timeout: float) -> RawEngine:
+    from labkit._docker import NO_ANSWER, explain, read
+
     try:
         return {"name": endpoint.name, "info": read(endpoint, lambda api: api.info(), timeout)}
-    except _NO_ANSWER as error:
+    except NO_ANSWER as error:
         return {"name": endpoint.name, "info": None, "error": explain(error)}
 
 
@@ -451,6 +450,8 @@ def capture(fleet: Fleet | None = None, *, timeout: float = 10.0) -> ClusterStat
         When ``fleet`` is None and no cluster is up. Engines that do not answer are part of
         the state and raise nothing: see :meth:`ClusterState.require`.
     """
+    from labkit.engine import connect
+
     return from_raw(ask(connect() if fleet is None else fleet, timeout=timeout))
 
 

@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+if TYPE_CHECKING:  # only the static picture needs it: the voting app's visualizer shows SVG
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
 
 __all__ = ["Box", "Picture", "Text", "fit", "join", "png", "png_text", "text_width", "wrap"]
 
@@ -99,6 +100,8 @@ class Picture:
 
     def figure(self, *, inches: float = 12.0) -> Figure:
         """Draw the picture; ``inches`` is the width of the figure."""
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(inches, inches * self.height / self.width))
         figure.set_facecolor(self.background)
         axes = figure.add_axes((0, 0, 1, 1))
@@ -240,6 +243,8 @@ def _svg_text(text: Text) -> str:
 
 
 def _patches(box: Box, point: float) -> list[FancyBboxPatch]:
+    from matplotlib.patches import FancyBboxPatch
+
     line = (3.5 if box.border == "thick" else 2) * point
 
     def patch(**options: Any) -> FancyBboxPatch:

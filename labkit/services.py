@@ -490,7 +490,7 @@ def _inspect(endpoint: Endpoint, service_id: str, name: str) -> dict[str, Any]:
 def _check_replicas(replicas: int) -> None:
     if replicas < 0:
         raise SettingError(
-            f"{replicas} répliques : un service ne peut pas en avoir moins de zéro.",
+            f"{replicas} replicas : un service ne peut pas en avoir moins de zéro.",
             remedy="Donnez un nombre entier positif ou nul.",
         )
 
@@ -805,7 +805,7 @@ def _not_placed(progress: Progress, state: ClusterState) -> ConvergenceTimeout |
     return ConvergenceTimeout(
         f"Aucun nœud ne peut prendre toutes les tasks du service « {progress.service} » "
         f"({progress.message}) : {_reasons(waiting)}.",
-        remedy="Demandez moins de répliques, libérez des nœuds ou relâchez les contraintes, puis "
+        remedy="Demandez moins de replicas, libérez des nœuds ou relâchez les contraintes, puis "
         f"regardez « docker service ps --no-trunc {progress.service} ».",
     )
 

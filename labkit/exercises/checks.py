@@ -251,7 +251,7 @@ def _exists(state: ClusterState, name: str) -> Row:
 
 def _replicas(name: str, wanted: int | None, accepted: tuple[int, ...], hint: str) -> Row:
     return Row(
-        "Répliques demandées",
+        "Replicas demandés",
         str(wanted if wanted in accepted else accepted[0]),
         "—" if wanted is None else str(wanted),
         wanted in accepted,
@@ -309,7 +309,7 @@ EXERCISES = {
         Exercise("creer-service", "Créer le service", _created),
         Exercise("changer-echelle", "Changer d’échelle", _scaled),
         Exercise("mode-host", "Publier en mode host", _host_created),
-        Exercise("mode-host-5", "Demander plus de répliques que de nœuds", _host_scaled),
+        Exercise("mode-host-5", "Demander plus de replicas que de nœuds", _host_scaled),
         Exercise("supprimer", "Supprimer les services", _removed),
         Exercise("quitter", "Quitter le Swarm", _left),
     )

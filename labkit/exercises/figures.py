@@ -22,10 +22,10 @@ class Comparison:
         """What the picture shows, in French, for those who do not see it."""
         said = (
             f"{'connexion gardée' if s.keep_alive else 'connexions neuves'} : "
-            f"{len(s.frame)} requêtes, {s.frame['replica'].nunique()} réplique(s)"
+            f"{len(s.frame)} requêtes, {s.frame['replica'].nunique()} replica(s)"
             for s in self.samples
         )
-        return "Réponses de chaque réplique, en barres ; " + " ; ".join(said) + "."
+        return "Réponses de chaque replica, en barres ; " + " ; ".join(said) + "."
 
     def __repr__(self) -> str:
         return self.alternative

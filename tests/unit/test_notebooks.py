@@ -201,7 +201,7 @@ def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
             "o9vs95dlzczs   whoami.1   a   node3   Running",
             "o9vs95dlzczs   whoami.1   a   node3   Failed",
         ),
-        ("Répliques demandées : 5", "Répliques demandées : 8"),
+        ("Replicas demandés : 5", "Replicas demandés : 8"),
         ("*:9999->80/tcp", "*:9998->80/tcp"),
         ("✔ node1:9999 répond", "✘ node1:9999 connexion refusée"),
         ("node2     Ready     Active", "node2     Down     Active"),

@@ -343,11 +343,15 @@ class ClusterState:
 
 
 class RawEngine(TypedDict):
-    """What one engine said: ``GET /info``, or why it said nothing."""
+    """What one engine said: ``GET /info``, or why it said nothing.
+
+    ``standing`` is its place in its swarm as ``GET /_ping`` told it, such as ``active/worker``.
+    """
 
     name: str
     info: dict[str, Any] | None
     error: NotRequired[str]
+    standing: NotRequired[str]
 
 
 class RawCluster(TypedDict):
@@ -367,7 +371,7 @@ class RawCluster(TypedDict):
     refusal: NotRequired[str]
 
 
-def ask(fleet: Fleet, *, timeout: float = 10.0) -> RawCluster:
+def ask(fleet: Fleet, *, timeout: float = 10.0, before: RawCluster | None = None) -> RawCluster:
     """Ask every engine of a fleet, then the first manager that answers.
 
     ``/info`` goes to all engines at once, then ``/nodes``, ``/services``, ``/tasks`` and
@@ -380,13 +384,30 @@ def ask(fleet: Fleet, *, timeout: float = 10.0) -> RawCluster:
         The engines.
     timeout
         Seconds that one request may take.
+    before
+        An earlier answer, for one who asks every second: ``/info`` makes an engine start
+        programs to tell their versions, so an engine that ``/_ping`` shows in the same place
+        of the same swarm keeps what it said then.
     """
     from labkit._docker import NO_ANSWER, explain, read
 
     now = datetime.now(UTC)
+    known = {e["name"]: e for e in before["engines"]} if before else {}
+    ready = {
+        n["ID"]
+        for n in (before and before["nodes"]) or ()
+        if (n.get("Status") or {}).get("State") == "ready"
+    }
+
+    def ask_engine(endpoint: Endpoint) -> RawEngine:
+        engine = known.get(endpoint.name)
+        if engine and _node_id(engine) and _node_id(engine) not in ready:
+            engine = None  # it may have left and joined again
+        return _ask_engine(endpoint, timeout, engine)
+
     executor = ThreadPoolExecutor(max_workers=len(fleet), thread_name_prefix="labkit-ask")
     try:
-        engines = list(executor.map(lambda endpoint: _ask_engine(endpoint, timeout), fleet))
+        engines = list(executor.map(ask_engine, fleet))
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
     raw: RawCluster = {
@@ -416,13 +437,24 @@ def ask(fleet: Fleet, *, timeout: float = 10.0) -> RawCluster:
     return raw
 
 
-def _ask_engine(endpoint: Endpoint, timeout: float) -> RawEngine:
+def _ask_engine(endpoint: Endpoint, timeout: float, before: RawEngine | None) -> RawEngine:
     from labkit._docker import NO_ANSWER, explain, read
 
+    def question(api: APIClient) -> RawEngine:
+        answer = api.get(f"{api.base_url}/_ping", timeout=timeout)
+        standing = answer.headers.get("Swarm", "")
+        if before and before["info"] and standing and standing == before.get("standing"):
+            return before
+        return {"name": endpoint.name, "info": api.info(), "standing": standing}
+
     try:
-        return {"name": endpoint.name, "info": read(endpoint, lambda api: api.info(), timeout)}
+        return read(endpoint, question, timeout)
     except NO_ANSWER as error:
         return {"name": endpoint.name, "info": None, "error": explain(error)}
+
+
+def _node_id(engine: RawEngine) -> str:
+    return str(((engine["info"] or {}).get("Swarm") or {}).get("NodeID", ""))
 
 
 def _ask_manager(api: APIClient) -> tuple[list[dict[str, Any]], ...]:

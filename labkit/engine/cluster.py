@@ -29,6 +29,7 @@ from labkit.engine.machine import (
     Machine,
     Snapshot,
     alive,
+    endpoints_of,
     process_of,
     snapshot_of,
     stop_process,
@@ -150,19 +151,9 @@ class _Record:
         part.replace(run / "cluster.json")
 
     def fleet(self, run: Path) -> Fleet:
-        endpoints = tuple(
-            Endpoint(
-                name=f"node{n}",
-                url=f"tcp://{self.network}.{n}:2376",
-                address=f"{self.network}.{n}",
-                swarm_address=f"10.0.2.1{n}",
-                tls=run / "tls",
-            )
-            for n in range(1, self.nodes + 1)
-        )
         return Fleet(
             kind="embedded",
-            endpoints=endpoints,
+            endpoints=endpoints_of(self.network, self.nodes, run),
             docker_config=run / "docker",
             remapped=_Remapped(run / "forwards.json"),
         )

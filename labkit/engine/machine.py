@@ -86,16 +86,7 @@ class Machine:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The engines, once the machine was started."""
-        return tuple(
-            Endpoint(
-                name=f"node{n}",
-                url=f"tcp://{self.network}.{n}:{API_PORT}",
-                address=f"{self.network}.{n}",
-                swarm_address=f"10.0.2.1{n}",
-                tls=self.tls,
-            )
-            for n in range(1, self.settings.nodes + 1)
-        )
+        return endpoints_of(self.network, self.settings.nodes, self.run)
 
     def boot(self, step: Step) -> None:
         """Start from nothing; returns when every engine answers."""
@@ -226,6 +217,30 @@ rm -f /run/tls.pem
                         time.sleep(0.05)
             finally:
                 client.close()
+
+
+def endpoints_of(network: str, nodes: int, run: Path) -> tuple[Endpoint, ...]:
+    """Return the engines of a machine that runs.
+
+    Parameters
+    ----------
+    network
+        The first three numbers of its loopback addresses.
+    nodes
+        How many engines.
+    run
+        Its run directory.
+    """
+    return tuple(
+        Endpoint(
+            name=f"node{n}",
+            url=f"tcp://{network}.{n}:{API_PORT}",
+            address=f"{network}.{n}",
+            swarm_address=f"10.0.2.1{n}",
+            tls=run / "tls",
+        )
+        for n in range(1, nodes + 1)
+    )
 
 
 def free_network(settings: Settings) -> str:

@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import ipywidgets as widgets
 
+from labkit.engine import connect
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import EngineUnreachable, LabkitError
-from labkit.state import ClusterState, capture
+from labkit.state import ClusterState, RawCluster, ask, from_raw
 
-__all__ = ["STYLE", "Latest", "LiveBox", "Seen", "Watch", "look", "set_html"]
+__all__ = ["STYLE", "Latest", "LiveBox", "Look", "Seen", "Watch", "look", "set_html"]
 
 Seen = ClusterState | LabkitError
 Listener = Callable[[Seen], None]
@@ -28,18 +29,48 @@ _log = logging.getLogger(__name__)
 _TIMEOUT = 5.0  # s that one request may take before an engine counts as silent
 
 
+class Look:
+    """One look at the cluster after another; an error is returned, for a view has to show it.
+
+    Parameters
+    ----------
+    fleet
+        The engines; None looks for the cluster that is up, each time.
+    """
+
+    def __init__(self, fleet: Fleet | None) -> None:
+        self._fleet = fleet
+        self._before: tuple[tuple[Endpoint, ...], RawCluster] | None = None
+
+    def __call__(self) -> Seen:
+        """Capture the cluster."""
+        try:
+            fleet = connect() if self._fleet is None else self._fleet
+            before = None
+            if self._before and self._before[0] == fleet.endpoints:
+                before = self._before[1]
+            raw = ask(fleet, timeout=_TIMEOUT, before=before)
+            self._before = fleet.endpoints, raw
+            return from_raw(raw)
+        except LabkitError as error:
+            self._before = None
+            return error
+        except Exception as error:  # whatever happens, a live view goes on and says so
+            self._before = None
+            return _unreadable(error)
+
+
 def look(fleet: Fleet | None) -> Seen:
-    """Capture the cluster; an error is returned, because a view has to show it."""
-    try:
-        return capture(fleet, timeout=_TIMEOUT)
-    except LabkitError as error:
-        return error
-    except Exception as error:  # whatever happens, a live view goes on and says so
-        _log.debug("capture failed", exc_info=True)
-        return EngineUnreachable(
-            f"L’état du cluster ne peut pas être lu ({type(error).__name__} : {error}).",
-            remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
-        )
+    """Capture the cluster once, like :class:`Look`."""
+    return Look(fleet)()
+
+
+def _unreadable(error: Exception) -> EngineUnreachable:
+    _log.debug("capture failed", exc_info=error)
+    return EngineUnreachable(
+        f"L’état du cluster ne peut pas être lu ({type(error).__name__} : {error}).",
+        remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
+    )
 
 
 class Watch:
@@ -70,7 +101,7 @@ class Watch:
         key = (None if fleet is None else fleet.endpoints, interval)
         with cls._shared_lock:
             if key not in cls._shared:
-                cls._shared[key] = cls(lambda: look(fleet), interval)
+                cls._shared[key] = cls(Look(fleet), interval)
             return cls._shared[key]
 
     @property

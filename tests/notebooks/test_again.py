@@ -67,7 +67,7 @@ def test_after_commands_typed_by_hand() -> None:
         subprocess.run(["docker", *words], check=True, capture_output=True)
 
     docker("swarm", "init")
-    docker("service", "create", "--detach", "--name", "whoami", "--replicas", "2",
+    docker("service", "create", "--detach", "--name", "whoami", "--replicas", "5",
            "--publish", "9999:80", "traefik/whoami")  # fmt: skip
     notebook = client()
     with notebook.setup_kernel():

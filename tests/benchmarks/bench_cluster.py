@@ -1,0 +1,253 @@
+"""What the embedded cluster costs, beside a native dockerd in the same run. ::
+
+    sudo python tests/benchmarks/bench_cluster.py [--rounds N] [--no-cold]
+
+Starting it (cold, restored), what students do (init, create x5, scale, drain), memory and idle
+processor time. The yardstick is one native Docker Engine of this machine (Debian: docker.io),
+started here in directories of its own, as root; without it, its column is empty. It has one
+node and no routing mesh, so both sides are measured without a published port as well.
+Prints a table in Markdown: medians, with the extremes where there are several rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import docker
+import psutil
+
+import labkit
+from labkit.engine import cluster, images
+from labkit.engine.build import Guest, guest_key
+from labkit.engine.machine import Machine, process_of
+from labkit.engine.qemu import find_qemu
+from labkit.engine.settings import Settings
+
+IMAGE = "traefik/whoami:latest"
+Rows = dict[str, list[float]]
+
+
+def clock(rows: Rows, name: str, work: Callable[[], object]) -> None:
+    start = time.monotonic()
+    work()
+    rows.setdefault(name, []).append(time.monotonic() - start)
+
+
+class Side:
+    """A swarm under measurement: its manager's client and all its engines' clients."""
+
+    def __init__(self, clients: list[docker.DockerClient]) -> None:
+        self.clients = clients
+        self.manager = clients[0]
+        self.rows: Rows = {}
+
+    def running(self, service: str) -> list[dict]:
+        tasks = self.manager.api.tasks({"service": service, "desired-state": "running"})
+        return [t for t in tasks if t["Status"]["State"] == "running"]
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        limit = time.monotonic() + 180
+        while not reached():
+            assert time.monotonic() < limit, "not reached within 180 s"
+            time.sleep(0.1)
+
+    def containers(self) -> int:
+        return sum(len(c.api.containers(filters={"name": "bench"})) for c in self.clients)
+
+    def create(self, ports: dict[int, int] | None) -> None:
+        self.manager.services.create(
+            IMAGE,
+            name="bench",
+            mode=docker.types.ServiceMode("replicated", replicas=5),
+            endpoint_spec=docker.types.EndpointSpec(ports=ports or {}),
+        )
+        self.until(lambda: len(self.running("bench")) == 5)
+
+    def scale(self, replicas: int) -> None:
+        self.manager.services.get("bench").scale(replicas)
+        self.until(lambda: len(self.running("bench")) == replicas)
+        self.until(lambda: self.containers() == replicas)
+
+    def remove(self) -> None:
+        self.manager.services.get("bench").remove()
+        self.until(lambda: self.containers() == 0)
+
+    def drain(self, name: str) -> None:
+        (node,) = self.manager.nodes.list(filters={"name": name})
+
+        def away() -> bool:
+            tasks = self.running("bench")
+            return len(tasks) == 8 and all(t["NodeID"] != node.id for t in tasks)
+
+        self.until(lambda: len(self.running("bench")) == 8)
+        node.update({"Role": "worker", "Availability": "drain"})
+        self.until(away)
+
+    def measure(self, *, mesh: bool, last: str | None) -> None:
+        """Create, scale up and down, and drain; ``last`` names the node to drain."""
+        word = ", published" if mesh else ""
+        clock(self.rows, f"create ×5{word}", lambda: self.create({9999: 80} if mesh else None))
+        time.sleep(3)
+        clock(self.rows, f"scale 5→8{word}", lambda: self.scale(8))
+        time.sleep(3)
+        if last:
+            clock(self.rows, f"drain a node{word}", lambda: self.drain(last))
+            time.sleep(3)
+        clock(self.rows, f"scale 8→2{word}, containers gone", lambda: self.scale(2))
+        self.remove()
+        time.sleep(2)
+
+
+def embedded(settings: Settings, rounds: int, cold: bool) -> Rows:
+    rows: Rows = {}
+    if cold:
+        guest = Guest(settings.cache / f"guest-{guest_key(settings)}", guest_key(settings))
+        machine = Machine(
+            settings.run.with_name("bench.cold"), guest, find_qemu(guest, settings), settings
+        )
+        try:
+            clock(rows, "start, cold", lambda: machine.boot(lambda text: None))
+        finally:
+            machine.stop()
+    for _ in range(rounds):
+        one_round(settings, rows)
+    cluster.down(settings)
+    return rows
+
+
+def side_join(client: docker.DockerClient, address: str, *, first: str, token: str) -> None:
+    client.swarm.join([first], token, advertise_addr=address)
+
+
+def one_round(settings: Settings, rows: Rows) -> None:
+    cluster.down(settings)
+    clock(rows, "start, restored", lambda: labkit.up(quiet=True))
+    fleet = labkit.connect()
+    side = Side([e.client(timeout=60) for e in fleet])
+    side.rows = rows
+    addresses = [str(e.swarm_address) for e in fleet]
+    clock(rows, "swarm init", lambda: side.manager.swarm.init(advertise_addr=addresses[0]))
+    side.manager.swarm.reload()
+    token = side.manager.swarm.attrs["JoinTokens"]["Manager"]
+    join = partial(side_join, first=addresses[0], token=token)
+    for client, address in zip(side.clients[1:], addresses[1:], strict=True):
+        clock(rows, "join as manager", partial(join, client, address))
+    for client in side.clients[1:]:  # three managers for memory and idle time only
+        side.until(lambda c=client: c.info()["Swarm"]["ControlAvailable"])
+    process = process_of(settings.run)
+    assert process
+    side.manager.services.create(
+        IMAGE,
+        name="bench",
+        mode=docker.types.ServiceMode("replicated", replicas=10),
+        endpoint_spec=docker.types.EndpointSpec(ports={9999: 80}),
+    )
+    side.until(lambda: len(side.running("bench")) == 10)
+    rest(rows, process, "3 managers, 10 tasks")
+    side.remove()
+    for node in side.manager.nodes.list()[1:]:
+        if not node.attrs.get("ManagerStatus", {}).get("Leader"):
+            node.update({"Role": "worker", "Availability": "active"})
+    others = [n for n in side.manager.nodes.list() if n.attrs["Spec"]["Role"] == "worker"]
+    rest(rows, process, f"{3 - len(others)} manager(s), no task")
+    last = others[-1].attrs["Description"]["Hostname"]
+    side.measure(mesh=True, last=last)
+    (node,) = side.manager.nodes.list(filters={"name": last})
+    node.update({"Role": "worker", "Availability": "active"})
+    time.sleep(2)
+    side.measure(mesh=False, last=None)
+
+
+def rest(rows: Rows, process: psutil.Process, what: str, seconds: float = 30) -> None:
+    """Let it settle, then measure its processor time and its memory."""
+    time.sleep(15)
+    before, start = process.cpu_times(), time.monotonic()
+    time.sleep(seconds)
+    after = process.cpu_times()
+    used = after.user + after.system - before.user - before.system
+    percent = 100 * used / (time.monotonic() - start)
+    rows.setdefault(f"idle, {what}: % of one core", []).append(percent)
+    memory = process.memory_info().rss / 1e6
+    rows.setdefault(f"memory, {what}: MB", []).append(memory)
+
+
+@contextmanager
+def native(guest: Guest) -> Iterator[Side | None]:
+    """Run a dockerd of this machine aside, with the course's image in it."""
+    program = shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if program is None or os.geteuid() != 0:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as directory:
+        here = Path(directory)
+        with (here / "log").open("wb") as log:
+            daemon = subprocess.Popen(
+                [program, "-H", f"unix://{here}/sock", "--data-root", f"{here}/data",
+                 "--exec-root", f"{here}/exec", "-p", f"{here}/pid"],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            for _ in range(300):
+                if (here / "sock").exists() or daemon.poll() is not None:
+                    break
+                time.sleep(0.1)
+            client = docker.DockerClient(f"unix://{here}/sock", timeout=60)
+            (image,) = images.CATALOGUE[:1]
+            client.api.import_image_from_data(
+                images.archive(image, guest.directory / "images"),
+                repository="traefik/whoami", tag="latest", changes=image.changes,
+            )  # fmt: skip
+            side = Side([client])
+            clock(side.rows, "swarm init", lambda: client.swarm.init(advertise_addr="127.0.0.1"))
+            yield side
+            client.swarm.leave(force=True)
+        except Exception:
+            print((here / "log").read_text(errors="replace")[-1500:])
+            raise
+        finally:
+            daemon.terminate()
+            daemon.wait(30)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--no-cold", action="store_true")
+    options = parser.parse_args()
+    os.environ.setdefault("LABKIT_CLUSTER", "bench")
+    settings = Settings.read()
+    labkit.up(quiet=True)
+    guest = Guest(settings.cache / f"guest-{guest_key(settings)}", guest_key(settings))
+    beside: Rows = {}
+    with native(guest) as side:
+        if side:
+            for _ in range(options.rounds):
+                side.measure(mesh=False, last=None)
+            beside = side.rows
+    ours = embedded(settings, options.rounds, not options.no_cold)
+
+    def text(values: list[float] | None) -> str:
+        if not values:
+            return ""
+        middle = f"{statistics.median(values):.1f}"
+        return middle if len(values) == 1 else f"{middle} ({min(values):.1f}-{max(values):.1f})"
+
+    print("| seconds unless said | embedded | native dockerd | ratio |\n|---|---|---|---|")
+    for name, values in ours.items():
+        theirs = beside.get(name)
+        ratio = statistics.median(values) / statistics.median(theirs) if theirs else None
+        print(f"| {name} | {text(values)} | {text(theirs)} | {f'{ratio:.1f}' if ratio else ''} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -160,7 +160,7 @@ def test_impossible_constraint(clean_swarm: Fleet) -> None:
 
 def test_crashing_tasks_are_not_believed(clean_swarm: Fleet) -> None:
     with pytest.raises(ConvergenceTimeout) as caught:
-        Create("tombe", IMAGE, publish=(), args=("false",)).apply(clean_swarm, timeout=90)
+        Create("tombe", IMAGE, publish=(), args=("--no-such-flag",)).apply(clean_swarm, timeout=90)
     assert "tombe.1" in caught.value.message and "échouent" in caught.value.message
 
 

@@ -85,7 +85,10 @@ def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
                 if state.get("status") == "completed":
                     return
                 if state.get("status") == "failed":
-                    raise MachineFailed(f"Instantané inutilisable : {state.get('error-desc')}")
+                    what = "enregistré" if command == "migrate" else "relu"
+                    raise MachineFailed(
+                        f"L’instantané n’a pas pu être {what} : {state.get('error-desc')}"
+                    )
                 await asyncio.sleep(0.02)
         finally:
             await client.disconnect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,10 +17,11 @@ from pathlib import Path
 import psutil
 
 from labkit.engine import control
-from labkit.engine.build import Guest, Step, aside
+from labkit.engine.build import Guest, Step
 from labkit.engine.endpoint import Endpoint
 from labkit.engine.qemu import API_PORT, Qemu, arguments
 from labkit.engine.settings import Settings
+from labkit.engine.store import aside, fingerprint, intact, spoil
 from labkit.engine.tls import make_keys
 from labkit.errors import MachineFailed
 
@@ -35,10 +37,9 @@ class Snapshot:
 
     directory: Path
 
-    @property
-    def exists(self) -> bool:
-        """Whether it was saved, whole."""
-        return (self.directory / "snapshot.json").exists()
+    def intact(self, *, thorough: bool = False) -> bool:
+        """Tell whether it was saved, and is whole; ``thorough`` reads all of it."""
+        return intact(self.directory, thorough=thorough)
 
     @property
     def images(self) -> list[dict[str, str]]:
@@ -49,7 +50,8 @@ class Snapshot:
 
 def snapshot_of(guest: Guest, qemu: Qemu, settings: Settings) -> Snapshot:
     """Return where the snapshot of a guest under these settings is, made or not."""
-    # Any other command line would be another machine: the state would not fit it.
+    # Any other command line would be another machine, and a guest built again is another disk:
+    # the state would not fit.
     line = arguments(
         Qemu(("qemu",), qemu.version, qemu.accel),
         replace(settings, cluster="any"),
@@ -57,6 +59,7 @@ def snapshot_of(guest: Guest, qemu: Qemu, settings: Settings) -> Snapshot:
         Path("run"),
         "127.0.0",
     )
+    line.append(fingerprint(guest.directory))
     digest = hashlib.sha256("\0".join(line).encode()).hexdigest()[:12]
     name = f"snapshot-{guest.key}-{qemu.accel}-{qemu.version}-n{settings.nodes}-{digest}"
     return Snapshot(settings.cache / name)
@@ -102,9 +105,7 @@ class Machine:
         self._prepare()
         data = self.run / "data.ext4"
         step("Démarrage de la machine")
-        subprocess.run(
-            ["cp", "--sparse=always", self.guest.directory / "data.ext4", data], check=True
-        )
+        copy_sparse(self.guest.directory / "data.ext4", data)
         self._start(f"file={data},format=raw")
         self._wait_for_engines(step)
 
@@ -112,9 +113,11 @@ class Machine:
         """Freeze the machine into a snapshot; the machine ends."""
         self.shell("killall stunnel 2>/dev/null; rm -f /run/tls.pem; sync", timeout=60)
         with aside(snapshot.directory) as work:
-            control.migrate(self.run / "qmp", "migrate", f"file:{work / 'state'}")
+            state = work / "state"
+            control.migrate(self.run / "qmp", "migrate", f"file:{state}")
             self.stop(keep_disk=True)
-            (self.run / "data.ext4").rename(work / "data.ext4")
+            state.chmod(0o644)  # a cache may be shared; no key of a later start is in it
+            move_sparse(self.run / "data.ext4", work / "data.ext4")
             (work / "snapshot.json").write_text(json.dumps({"images": images}))
         shutil.rmtree(self.run, ignore_errors=True)
 
@@ -123,9 +126,19 @@ class Machine:
         self._prepare()
         disk = f"file={snapshot.directory / 'data.ext4'},format=raw,snapshot=on,file.locking=off"
         self._start(disk, "-incoming", "defer")
-        control.migrate(
-            self.run / "qmp", "migrate-incoming", f"file:{snapshot.directory / 'state'}"
-        )
+        try:
+            control.migrate(
+                self.run / "qmp", "migrate-incoming", f"file:{snapshot.directory / 'state'}"
+            )
+        except MachineFailed as error:
+            said = (self.run / "qemu.log").read_text(errors="replace").strip()
+            if "migration" not in said:  # QEMU says so of a state that it cannot load
+                raise
+            spoil(snapshot.directory)
+            raise MachineFailed(
+                f"L’instantané est inutilisable : {said[-300:]}",
+                remedy="Lancez « labkit build », qui le refait, puis la même commande.",
+            ) from error
         control.qmp(self.run / "qmp", ("cont", {}))
         self._open_engines()
 
@@ -228,6 +241,26 @@ rm -f /run/tls.pem
                 client.close()
 
 
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a disk image without writing its holes."""
+    done = subprocess.run(["cp", "--sparse=always", source, target], capture_output=True, text=True)
+    if done.returncode:
+        needed = 512 * source.stat().st_blocks
+        full = shutil.disk_usage(target.parent).free < needed
+        raise OSError(errno.ENOSPC if full else errno.EIO, done.stderr.strip()[-300:], str(target))
+
+
+def move_sparse(source: Path, target: Path) -> None:
+    """Move a disk image, to another file system too."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_sparse(source, target)
+        source.unlink()
+
+
 def free_network(settings: Settings) -> str:
     """Return the first three numbers of a loopback /24 on which no engine listens yet."""
     seed = hashlib.sha256(f"{os.getuid()} {settings.cluster}".encode()).digest()
@@ -255,8 +288,9 @@ def process_of(run: Path, file: str = "pid") -> psutil.Process | None:
     """Return the process whose id a run directory holds, if it is that one and alive."""
     try:
         process = psutil.Process(int((run / file).read_text()))
+        # not only the same beginning: the directory of « lab » begins that of « lab2 »
         if process.status() != psutil.STATUS_ZOMBIE and any(
-            str(run) in part for part in process.cmdline()
+            part == str(run) or f"{run}/" in part for part in process.cmdline()
         ):
             return process
     except (OSError, ValueError, psutil.Error):

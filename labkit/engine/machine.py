@@ -126,21 +126,21 @@ class Machine:
         self._prepare()
         disk = f"file={snapshot.directory / 'data.ext4'},format=raw,snapshot=on,file.locking=off"
         self._start(disk, "-incoming", "defer")
+        state = f"file:{snapshot.directory / 'state'}"
         try:
-            control.migrate(
-                self.run / "qmp", "migrate-incoming", f"file:{snapshot.directory / 'state'}"
-            )
-        except MachineFailed as error:
-            said = (self.run / "qemu.log").read_text(errors="replace").strip()
-            if "migration" not in said:  # QEMU says so of a state that it cannot load
-                raise
+            control.migrate(self.run / "qmp", "migrate-incoming", state)
+            control.qmp(self.run / "qmp", ("cont", {}))
+            self._open_engines()
+        except control.NotMigrated as error:
             spoil(snapshot.directory)
+            remedy = "Lancez « labkit build », qui le refait, puis la même commande."
+            raise MachineFailed(error.message, remedy=remedy) from error
+        except MachineFailed as error:
             raise MachineFailed(
-                f"L’instantané est inutilisable : {said[-300:]}",
-                remedy="Lancez « labkit build », qui le refait, puis la même commande.",
+                f"La machine n’a pas repris : {error.message}",
+                remedy="Relancez. Si cela recommence : « labkit build » relit l’instantané, et le "
+                "refait s’il est abîmé.",
             ) from error
-        control.qmp(self.run / "qmp", ("cont", {}))
-        self._open_engines()
 
     def shell(self, script: str, timeout: float = 20) -> str:
         """Run a shell script as root in the guest."""

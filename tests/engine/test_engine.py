@@ -18,7 +18,9 @@ import psutil
 import pytest
 
 import labkit
-from labkit.engine.machine import process_of
+from labkit.engine.build import guest_of
+from labkit.engine.machine import process_of, snapshot_of
+from labkit.engine.qemu import find_qemu
 from labkit.engine.settings import Settings
 from labkit.errors import EngineNotRunning
 
@@ -209,6 +211,29 @@ def gone(address: tuple[str, int], seconds: float) -> bool:
             return True
         time.sleep(0.2)
     return False
+
+
+def test_a_snapshot_that_qemu_refuses_says_what_repairs_it(tmp_path: Path) -> None:
+    settings = Settings.read()
+    guest = guest_of(settings)
+    whole = snapshot_of(guest, find_qemu(guest, settings), settings).directory
+    (tmp_path / guest.directory.name).symlink_to(guest.directory)
+    copy = tmp_path / whole.name
+    copy.mkdir()
+    (copy / "data.ext4").symlink_to(whole / "data.ext4")
+    for name in ("seal.json", "snapshot.json"):
+        (copy / name).write_bytes((whole / name).read_bytes())
+    with (copy / "state").open("wb") as state:
+        state.write(os.urandom(1 << 16))
+        state.truncate((whole / "state").stat().st_size)
+    other = {"LABKIT_CACHE": str(tmp_path), "LABKIT_CLUSTER": "abime"}
+    done = labkit_command("up", **other)
+    assert done.returncode == 1
+    assert "labkit build" in done.stderr
+    assert not Settings.read().run.with_name("abime").exists()
+    doctor = labkit_command("doctor", **other)
+    labkit_command("down", **other)
+    assert "L’instantané est abîmé" in doctor.stdout
 
 
 def test_down_leaves_nothing(fleet: labkit.Fleet) -> None:

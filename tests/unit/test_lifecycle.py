@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from labkit import cli
-from labkit.engine import cluster, debian
+from labkit.engine import cluster, control, debian
 from labkit.engine.build import guest_of, prune, remove_half_made
 from labkit.engine.machine import copy_sparse, move_sparse, process_of, stop_process
 from labkit.engine.progress import Report
@@ -310,6 +311,30 @@ def test_a_record_that_is_whole_is_read(home: Path) -> None:
     assert "s’est arrêtée" in cluster.status(settings).detail
     with pytest.raises(EngineNotRunning, match="s’est arrêté"):
         cluster.join(settings)
+
+
+@pytest.mark.parametrize("answers", [0, 1, 2])
+def test_a_machine_that_ends_while_it_is_asked(tmp_path: Path, answers: int) -> None:
+    said = [b'{"QMP": {"version": {"qemu": {}, "package": ""}, "capabilities": []}}\r\n',
+            b'{"return": {}, "id": "__labkit#00000"}\r\n']  # fmt: skip
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            for text in said[:answers]:
+                connection.sendall(text)
+                connection.recv(4096)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "qmp"))
+        server.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(MachineFailed, match="ne répond pas"):
+            control.qmp(tmp_path / "qmp", ("query-status", {}), timeout=5)
+        thread.join()
+    with pytest.raises(MachineFailed, match="ne répond pas"):
+        control.qmp(tmp_path / "nothing", ("query-status", {}), timeout=5)
 
 
 # Two at once

@@ -348,9 +348,10 @@ class Archive:
             answer.raise_for_status()
             if total not in (None, size):  # before what is there is lost to another file
                 raise EOFError(f"{total} octets au lieu de {size}")
-            with part.open("ab" if resumed else "wb", buffering=0) as out:
+            with part.open("ab" if resumed else "wb") as out:
                 for block in answer.iter_raw():  # as it comes: what was received is kept
                     out.write(block)
+                    out.flush()
                     tell()
                     if out.tell() > size:
                         break  # more than was announced: the checksum will tell

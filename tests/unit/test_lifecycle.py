@@ -233,11 +233,21 @@ def test_a_disk_image_without_room_says_so(tmp_path: Path, other_disk: Path) -> 
 # Run directories
 
 
+def living(argument: str) -> subprocess.Popen[bytes]:
+    """Start a process with an argument, and wait until it can be seen under its own name."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()", argument],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
 @pytest.fixture
 def stranger(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process of another cluster, whose directory's name begins with that of ours."""
-    process = subprocess.Popen([sys.executable, "-c", "input()", f"{tmp_path}/lab2/pid"],
-                               stdin=subprocess.PIPE)  # fmt: skip
+    process = living(f"{tmp_path}/lab2/pid")
     yield process
     process.kill()
     process.communicate()
@@ -286,8 +296,7 @@ def test_a_corrupt_record(home: Path, text: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(EngineNotRunning, match="labkit up"):
         cluster.join(settings)
     # With a machine that lives, nothing of what it contains is lost without being asked for.
-    machine = subprocess.Popen([sys.executable, "-c", "input()", f"{settings.run}/qmp"],
-                               stdin=subprocess.PIPE)  # fmt: skip
+    machine = living(f"{settings.run}/qmp")
     try:
         (settings.run / "pid").write_text(str(machine.pid))
         assert "labkit reset" in cluster.status(settings).detail

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,7 @@ import psutil
 from labkit.engine import cluster
 from labkit.engine.contexts import activate
 from labkit.engine.progress import Report
-from labkit.engine.settings import MAX_NODES, Settings
+from labkit.engine.settings import MAX_NODES, Settings, writable
 from labkit.errors import LabkitError
 
 __all__ = ["main"]
@@ -106,7 +106,9 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _build(options: argparse.Namespace) -> int:
     with Report() as report:
-        snapshot = cluster.build(_settings(options), report, remove_old=options.prune)
+        snapshot = cluster.build(
+            _settings(options), report, remove_old=options.prune, thorough=True
+        )
     print(f"Prêt : {snapshot.directory}")
     return 0
 
@@ -152,30 +154,59 @@ def _env(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from labkit.engine.build import NEEDED
-    from labkit.engine.debian import find_mirror
 
     settings = _settings(options)
     machine = os.uname()
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(settings.cache).free
     memory = psutil.virtual_memory().available
     rows = [
         (machine.sysname == "Linux" and machine.machine == "x86_64",
          f"système : {machine.sysname} {machine.machine}", "Linux sur x86-64 est nécessaire"),
         (sys.version_info >= (3, 11), f"Python {sys.version.split()[0]}", "3.11 ou plus récent"),
-        (free > NEEDED, f"disque libre du cache : {free / 1e9:.1f} Go",
-         f"il faut {NEEDED / 1e9:.1f} Go ; LABKIT_CACHE place le cache ailleurs"),
         (memory > 1.2e9, f"mémoire libre : {memory / 1e9:.1f} Go", "il faut 1,2 Go"),
+        _try(f"clusters : {settings.run.parent}", settings.check),
     ]  # fmt: skip
+    built = False
     try:
-        rows.append((True, f"miroir de paquets : {find_mirror(settings.mirror)}", ""))
+        built = cluster.built(settings)
+        rows.append((True, "machine construite" if built else "machine à construire", ""))
     except LabkitError as error:
         rows.append((False, error.message, error.remedy))
+    if not built:
+        place = next(p for p in (settings.cache, *settings.cache.parents) if p.is_dir())
+        free = shutil.disk_usage(place).free
+        rows += [
+            _try(f"cache : {settings.cache}", lambda: writable(settings.cache, "LABKIT_CACHE")),
+            (free > NEEDED, f"disque libre du cache : {free / 1e9:.1f} Go",
+             f"il faut {NEEDED / 1e9:.1f} Go ; LABKIT_CACHE place le cache ailleurs"),
+            _try("miroir de paquets", lambda: _mirror(settings)),
+        ]  # fmt: skip
     status = cluster.status(settings)
     for fine, text, remedy in rows:
         print(f"{'✔' if fine else '✘'} {text}" + ("" if fine else f"  → {remedy}"))
     print(status)
     return 0 if all(fine for fine, _, _ in rows) else 1
+
+
+def _try(text: str, look: Callable[[], str | None]) -> tuple[bool, str, str]:
+    """Return a row of ``labkit doctor``: what was looked at, or the error and its remedy."""
+    try:
+        found = look()
+    except LabkitError as error:
+        return False, error.message, error.remedy
+    return True, f"{text} : {found}" if found else text, ""
+
+
+def _mirror(settings: Settings) -> str:
+    """Return the address of the mirror once it answered with a signed release."""
+    from labkit.engine.debian import Archive, find_mirror, public
+
+    address = find_mirror(settings.mirror)
+    archive = Archive(address, settings.suite, settings.cache / "downloads")
+    try:
+        archive.release(attempts=1)
+    finally:
+        archive.close()
+    return public(address)
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -12,18 +12,17 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from labkit.engine.debian import Archive, disk_full, find_mirror, unpack
+from labkit.engine.debian import Archive, find_mirror, unpack
 from labkit.engine.settings import Settings
+from labkit.engine.store import aside, disk_error, intact, need_room
 from labkit.errors import BuildError
 
-__all__ = ["Guest", "build_guest", "guest_key", "prune"]
+__all__ = ["Guest", "build_guest", "guest_key", "guest_of", "prune", "remove_half_made"]
 
 KERNEL = "linux-image-cloud-amd64"  # small, and known to boot under TCG
 ROOT = (
@@ -86,9 +85,11 @@ class Guest:
 
 def guest_key(settings: Settings) -> str:
     """Return the key of the guest that these settings and this version of labkit make."""
-    digest = hashlib.sha256(f"{settings.suite}\n".encode())
+    from labkit import __version__  # here: labkit itself imports this module
+
+    digest = hashlib.sha256(f"{settings.suite}\n{__version__}\n".encode())
     here = files("labkit.engine")
-    sources = [Path(str(here / "build.py"))]
+    sources = [Path(str(here / "build.py")), Path(str(here / "debian.py"))]
     for part in ("guest", "images"):
         sources += sorted(p for p in Path(str(here / part)).rglob("*") if p.is_file())
     for path in sources:
@@ -97,7 +98,13 @@ def guest_key(settings: Settings) -> str:
     return f"{settings.suite}-{digest.hexdigest()[:12]}"
 
 
-def build_guest(settings: Settings, *, step: Step, progress: Callable[[int, int], None]) -> Guest:
+def build_guest(
+    settings: Settings,
+    *,
+    step: Step,
+    progress: Callable[[int, int], None],
+    thorough: bool = False,
+) -> Guest:
     """Build the guest unless it is built already.
 
     Parameters
@@ -109,47 +116,55 @@ def build_guest(settings: Settings, *, step: Step, progress: Callable[[int, int]
     progress
         Called with (bytes fetched so far, bytes in all) while packages are fetched.
 
+    thorough
+        Read every file of a guest that is there, instead of only looking at sizes.
+
     Raises
     ------
     BuildError
         In one of its kinds; nothing half-made is left in use.
     """
-    key = guest_key(settings)
-    guest = Guest(settings.cache / f"guest-{key}", key)
-    if (guest.directory / "manifest.json").exists():
+    guest = guest_of(settings)
+    if intact(guest.directory, thorough=thorough):
         return guest
-    settings.cache.mkdir(parents=True, exist_ok=True)
+    if guest.directory.exists():
+        step("La machine construite est abîmée : elle est refaite")
+    fetched = sum(p.stat().st_size for p in (settings.cache / "downloads").glob("*"))
     try:
+        settings.cache.mkdir(parents=True, exist_ok=True)
+        need_room(settings.cache, NEEDED - fetched)
         with aside(guest.directory) as work:
             _build(settings, work, step, progress)
+    except subprocess.CalledProcessError as error:
+        need_room(settings.cache, NEEDED - fetched)
+        raise BuildError(f"« {Path(error.cmd[0]).name} {error.cmd[1]} » a échoué.") from error
     except OSError as error:
-        raise disk_full(settings.cache, NEEDED, error) from error
+        raise disk_error(settings.cache, NEEDED, error) from error
     return guest
 
 
-@contextmanager
-def aside(target: Path) -> Iterator[Path]:
-    """Give a directory beside ``target`` that becomes it only if all goes well."""
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield work
-        work.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def guest_of(settings: Settings) -> Guest:
+    """Return where the guest of these settings is, built or not."""
+    key = guest_key(settings)
+    return Guest(settings.cache / f"guest-{key}", key)
 
 
 def prune(settings: Settings, keep: set[str]) -> list[Path]:
     """Remove what older versions of labkit built, and finished downloads; return what went."""
     gone = []
     for path in settings.cache.glob("*"):
-        ours = path.name.startswith(("guest-", "snapshot-", ".guest-", ".snapshot-"))
+        ours = path.name.startswith(("guest-", "snapshot-"))
         if path.is_dir() and (ours or path.name == "downloads") and path.name not in keep:
             shutil.rmtree(path, ignore_errors=True)
             gone.append(path)
     return gone
+
+
+def remove_half_made(settings: Settings) -> None:
+    """Remove what a killed build left; call it under the lock of builds."""
+    for name in (".guest-*", ".snapshot-*"):
+        for path in settings.cache.glob(name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _build(

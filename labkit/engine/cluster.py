@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
 import json
 import os
 import shutil
@@ -12,18 +13,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import docker
 from docker.errors import APIError, DockerException
+from requests.exceptions import RequestException
 
-from labkit.engine import images
-from labkit.engine.build import Guest, build_guest, guest_key, prune
+from labkit.engine import control, images
+from labkit.engine.build import Guest, build_guest, guest_of, prune, remove_half_made
 from labkit.engine.contexts import environment, write_contexts
-from labkit.engine.debian import disk_full
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.machine import (
     Machine,
@@ -33,17 +34,25 @@ from labkit.engine.machine import (
     process_of,
     snapshot_of,
     stop_process,
+    waits_for_room,
 )
 from labkit.engine.progress import Report
 from labkit.engine.qemu import find_qemu
-from labkit.engine.settings import Settings
+from labkit.engine.settings import MAX_NODES, Settings, writable
+from labkit.engine.store import disk_error, intact, need_room
 from labkit.errors import EngineNotRunning, MachineFailed, SettingError
 
 __all__ = ["ImageStatus", "NodeStatus", "Status", "build", "down", "join", "reset", "status", "up"]
 
 HUB_SECONDS = 3.0
+_PAUSED = (
+    "Le disque est plein : la machine est en pause, rien n’est perdu. Faites de la place, puis "
+    "« labkit up »."
+)
 PULL_SECONDS = 120
 WARM_SECONDS = 240
+RUN = 100_000_000  # bytes of disk that a cluster takes to start
+SNAPSHOT = 700_000_000  # bytes of disk that a snapshot takes at its largest, while it is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +149,16 @@ class _Record:
 
     @classmethod
     def read(cls, run: Path) -> _Record | None:
+        """Return the record, or None where there is none that can be read."""
         try:
-            return cls(**json.loads((run / "cluster.json").read_text()))
+            record = cls(**json.loads((run / "cluster.json").read_text()))
+            ipaddress.ip_address(f"{record.network}.{record.nodes}")
+            fits = 1 <= record.nodes <= MAX_NODES and isinstance(record.accel, str)
+            for image in record.images:
+                ImageStatus(**image)
         except (OSError, ValueError, TypeError):
             return None
+        return record if fits else None
 
     def write(self, run: Path) -> None:
         part = run / "cluster.json.part"
@@ -159,38 +174,86 @@ class _Record:
         )
 
 
-def build(settings: Settings, report: Report, *, remove_old: bool = False) -> Snapshot:
-    """Build the guest and its snapshot unless they are there already.
+def build(
+    settings: Settings, report: Report, *, remove_old: bool = False, thorough: bool = False
+) -> Snapshot:
+    """Build the guest and its snapshot unless they are there already, whole.
 
     Parameters
     ----------
     remove_old
         Also remove what other versions of labkit left in the cache.
+    thorough
+        Read every file of what is there: one that changed is made again.
     """
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    with _lock(settings.cache / "build.lock"):
-        guest = build_guest(settings, step=report.step, progress=report.bytes)
-        qemu = find_qemu(guest, settings)
-        snapshot = snapshot_of(guest, qemu, settings)
-        if not snapshot.exists:
-            run = settings.run.with_name(f"{settings.cluster}.build")
-            machine = Machine(run, guest, qemu, settings)
-            try:
-                machine.boot(report.step)
-                report.step("Chargement des images du cours")
-                origins = _load_images(machine)
-                report.step("Échauffement des moteurs")
-                _warm(machine)
-                report.step("Enregistrement de l’instantané")
-                machine.save(snapshot, origins)
-            except OSError as error:
-                raise disk_full(settings.cache, 700_000_000, error) from error
-            finally:
-                machine.stop()
+    settings.check()
+    guest = guest_of(settings)
+    if intact(guest.directory, thorough=thorough) and not remove_old:
+        snapshot = snapshot_of(guest, find_qemu(guest, settings), settings)
+        if snapshot.intact(thorough=thorough):
+            return snapshot  # without a lock: the cache may be shared read-only
+    writable(settings.cache, "LABKIT_CACHE")
+    with _lock(settings.cache / "build.lock", report):
+        try:
+            remove_half_made(settings)
+            guest = build_guest(
+                settings, step=report.step, progress=report.bytes, thorough=thorough
+            )
+            qemu = find_qemu(guest, settings)
+            snapshot = snapshot_of(guest, qemu, settings)
+            if not snapshot.intact(thorough=thorough):
+                _save(snapshot, Machine(settings.build_run, guest, qemu, settings), report)
+        except OSError as error:
+            raise disk_error(settings.cache, SNAPSHOT, error) from error
         if remove_old:
-            prune(settings, {guest.directory.name, snapshot.directory.name})
+            sizes = (replace(settings, nodes=n) for n in range(1, MAX_NODES + 1))
+            snapshots = {snapshot_of(guest, qemu, s).directory.name for s in sizes}
+            prune(settings, {guest.directory.name, *snapshots})
         report.done()
         return snapshot
+
+
+def built(settings: Settings) -> bool:
+    """Tell whether the guest and its snapshot are there.
+
+    Raises
+    ------
+    MachineFailed
+        When they are, but damaged.
+    """
+    guest = guest_of(settings)
+    if not guest.directory.exists():
+        return False
+    damaged = "La machine construite est abîmée."
+    if intact(guest.directory, thorough=True):
+        snapshot = snapshot_of(guest, find_qemu(guest, settings), settings)
+        if not snapshot.directory.exists():
+            return False
+        if snapshot.intact(thorough=True):
+            return True
+        damaged = "L’instantané est abîmé."
+    raise MachineFailed(damaged, remedy="Lancez « labkit build », qui le refait.")
+
+
+def _save(snapshot: Snapshot, machine: Machine, report: Report) -> None:
+    """Boot a machine, prepare its engines and freeze it into a snapshot."""
+    if snapshot.directory.exists():
+        report.step("L’instantané est abîmé : il est refait")
+    need_room(snapshot.directory.parent, SNAPSHOT)
+    try:
+        machine.boot(report.step)
+        report.step("Chargement des images du cours")
+        origins = _load_images(machine)
+        report.step("Échauffement des moteurs")
+        _warm(machine)
+        report.step("Enregistrement de l’instantané")
+        machine.save(snapshot, origins)
+    except (DockerException, RequestException) as error:  # the latter are OSErrors, too
+        raise MachineFailed(
+            f"Un moteur a refusé ou s’est tu : {error}", remedy="Relancez."
+        ) from error
+    finally:
+        machine.stop()
 
 
 def up(settings: Settings, report: Report) -> Fleet:
@@ -201,14 +264,20 @@ def up(settings: Settings, report: Report) -> Fleet:
     SettingError
         When a cluster with another number of nodes is running.
     """
-    with _lock(_lock_path(settings)):
+    settings.check()
+    with _lock(_lock_path(settings), report):
         record = _Record.read(settings.run)
+        if record is None and _unreadable(settings.run):
+            raise MachineFailed(_LOST, remedy=_FRESH)
         if record and alive(settings.run):
             if record.nodes != settings.nodes:
                 raise SettingError(
                     f"Un cluster de {record.nodes} nœuds est déjà démarré.",
                     remedy="Lancez « labkit down » d’abord : ce qu’il contient sera perdu.",
                 )
+            if waits_for_room(settings.run):
+                need_room(settings.run, RUN)
+                control.qmp(settings.run / "qmp", ("cont", {}))
             _keeper(settings)
             return record.fleet(settings.run)
         _stop(settings)
@@ -224,6 +293,8 @@ def join(settings: Settings) -> Fleet:
         When none does.
     """
     record = _Record.read(settings.run)
+    if record is None and _unreadable(settings.run):
+        raise EngineNotRunning(_LOST, remedy=_FRESH)
     if record is None or not alive(settings.run):
         what = "Le cluster s’est arrêté." if record else "Aucun cluster n’est démarré."
         raise EngineNotRunning(
@@ -237,7 +308,7 @@ def variables(settings: Settings) -> dict[str, str]:
 
     It can be known before the cluster is up.
     """
-    cli = _cli(Guest(settings.cache / f"guest-{guest_key(settings)}", guest_key(settings)))
+    cli = _cli(guest_of(settings))
     return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath))
 
 
@@ -248,31 +319,42 @@ def _cli(guest: Guest) -> Path:
 
 def reset(settings: Settings, report: Report) -> Fleet:
     """Return to fresh engines, with no swarm, no service and no container."""
-    with _lock(_lock_path(settings)):
+    settings.check()
+    with _lock(_lock_path(settings), report):
         _stop(settings)
         return _start(settings, report)
 
 
 def down(settings: Settings) -> None:
     """Stop the cluster; no process, port or file of its run is left."""
+    writable(settings.run.parent, "XDG_STATE_HOME")
     with _lock(_lock_path(settings)):
         _stop(settings)
-    with contextlib.suppress(OSError):
-        _lock_path(settings).unlink()
+        with contextlib.suppress(OSError):
+            _lock_path(settings).unlink()
 
 
 def status(settings: Settings) -> Status:
     """Say what runs."""
     record = _Record.read(settings.run)
+    if record is None and _unreadable(settings.run):
+        return Status("none", detail=f"{_LOST} {_FRESH}")
     if record is None:
         return Status("none", detail="Aucun cluster n’est démarré : « labkit up ».")
     process = process_of(settings.run)
     if process is None:
         return Status("none", detail="La machine s’est arrêtée : « labkit up » en refait une.")
-    nodes = tuple(node_status(e) for e in record.fleet(settings.run))
+    waiting = waits_for_room(settings.run)  # no engine answers then: do not wait for them
+    nodes = tuple(
+        NodeStatus(e.name, e.address, e.swarm_address, "", "unreachable")
+        if waiting
+        else node_status(e)
+        for e in record.fleet(settings.run)
+    )
     return Status(
         engine="embedded",
         nodes=nodes,
+        detail=_PAUSED if waiting else "",
         images=tuple(ImageStatus(**i) for i in record.images),
         accel=record.accel,
         memory=process.memory_info().rss // 1_000_000,
@@ -295,7 +377,7 @@ def node_status(endpoint: Endpoint) -> NodeStatus:
 
 def _start(settings: Settings, report: Report) -> Fleet:
     snapshot = build(settings, report)
-    guest = Guest(settings.cache / f"guest-{guest_key(settings)}", guest_key(settings))
+    guest = guest_of(settings)
     qemu = find_qemu(guest, settings)
     machine = Machine(settings.run, guest, qemu, settings)
     try:
@@ -304,11 +386,22 @@ def _start(settings: Settings, report: Report) -> Fleet:
         fleet = record.fleet(settings.run)
         write_contexts(fleet, settings.run / "docker", _cli(guest))
         record.write(settings.run)
-    except BaseException:
+    except BaseException as error:
         machine.stop()
+        if isinstance(error, OSError):
+            raise disk_error(settings.run.parent, RUN, error) from error
         raise
     _keeper(settings)
     return fleet
+
+
+_LOST = "Une machine tourne, mais son fichier cluster.json est illisible."
+_FRESH = "Lancez « labkit reset » : elle sera refaite, et ce qu’elle contient sera perdu."
+
+
+def _unreadable(run: Path) -> bool:
+    """Tell whether a machine lives whose record, though there, cannot be read."""
+    return (run / "cluster.json").exists() and _Record.read(run) is None and alive(run)
 
 
 def _stop(settings: Settings) -> None:
@@ -443,9 +536,23 @@ def _lock_path(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Let one process at a time start or stop a cluster."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _lock(path: Path, report: Report | None = None) -> Iterator[None]:
+    """Let one process at a time build, start or stop; say so to one that has to wait."""
+    while True:
+        try:
+            file = path.open("w")
+        except OSError as error:
+            raise SettingError(
+                f"Impossible d’ouvrir {path} : {error.strerror}.", remedy="Vérifiez ses droits."
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if report:
+                    report.step("Un autre labkit y travaille déjà : attente")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # whoever held it may have removed it: then it locks nothing any more
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                yield
+                return

@@ -17,9 +17,13 @@ from qemu.qmp import QMPClient, QMPError
 
 from labkit.errors import MachineFailed
 
-__all__ = ["guest_shell", "hmp", "qmp"]
+__all__ = ["NotMigrated", "guest_shell", "hmp", "migrate", "qmp"]
 
 T = TypeVar("T")
+
+
+class NotMigrated(MachineFailed):
+    """QEMU could not save or load a machine's state, and says why."""
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
@@ -38,7 +42,7 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
     thread.join()
     if failure:
         error = failure[0]
-        if isinstance(error, TimeoutError | OSError | QMPError):
+        if isinstance(error, TimeoutError | OSError | EOFError | QMPError):  # EOF: QEMU ended
             raise MachineFailed(
                 f"La machine ne répond pas ({type(error).__name__}).",
                 remedy="Lancez « labkit status », puis « labkit up ».",
@@ -69,7 +73,16 @@ def hmp(socket: Path, line: str) -> str:
 
 
 def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
-    """Save (``migrate``) or load (``migrate-incoming``) the machine's state."""
+    """Save (``migrate``) or load (``migrate-incoming``) the machine's state.
+
+    Raises
+    ------
+    NotMigrated
+        With QEMU's reason.
+    """
+    arguments: dict[str, object] = {"uri": uri}
+    if command == "migrate-incoming":
+        arguments["exit-on-error"] = False  # its reason would end with it
 
     async def work() -> None:
         client = QMPClient("labkit")
@@ -79,13 +92,16 @@ def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
             if command == "migrate":
                 await client.execute("stop")
             await client.execute("migrate-set-capabilities", {"capabilities": [ram]})
-            await client.execute(command, {"uri": uri})
+            await client.execute(command, arguments)
             while True:
                 state: Any = await client.execute("query-migrate")
                 if state.get("status") == "completed":
                     return
                 if state.get("status") == "failed":
-                    raise MachineFailed(f"Instantané inutilisable : {state.get('error-desc')}")
+                    what = "enregistré" if command == "migrate" else "relu"
+                    raise NotMigrated(
+                        f"L’instantané n’a pas pu être {what} : {state.get('error-desc')}"
+                    )
                 await asyncio.sleep(0.02)
         finally:
             await client.disconnect()

@@ -11,12 +11,12 @@ import hashlib
 import lzma
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pysequoia
@@ -27,15 +27,17 @@ from labkit.errors import (
     BadChecksum,
     BadSignature,
     BuildError,
-    DiskFull,
     DownloadFailed,
     MirrorNotFound,
+    SettingError,
 )
 
-__all__ = ["Archive", "Package", "find_mirror", "unpack"]
+__all__ = ["Archive", "Package", "find_mirror", "public", "unpack", "verify_release"]
 
 Progress = Callable[[int], None]
-ATTEMPTS = 4
+ATTEMPTS = 4  # without one more byte, before giving up
+PAUSE = 0.5  # seconds before a second attempt, twice before a third…
+PACKAGES = "main/binary-amd64/Packages.xz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +64,77 @@ def find_mirror(wanted: str | None = None, root: Path = Path("/")) -> str:
 
     Raises
     ------
+    SettingError
+        When what the user asked for is no address of a mirror.
     MirrorNotFound
         When nothing on this machine names a Debian mirror.
     """
     if wanted:
+        if not _is_mirror(wanted):
+            raise SettingError(
+                f"« {public(wanted)} » n’est pas l’adresse d’un miroir.",
+                remedy="Elle a la forme http://…/debian (LABKIT_MIRROR ou --mirror).",
+            )
         return wanted.rstrip("/")
-    lists = [root / "etc/apt/sources.list"]
+    lists = [root / "etc/apt/sources.list", root / "etc/apt/sources.list.d/debian.sources"]
     lists += sorted((root / "etc/apt/sources.list.d").glob("*"))
-    for source in lists:
-        for uri, suite in _sources(source):
-            if re.search(r"/debian/?$", uri) and "security" not in suite:
+    for source in lists if _is_debian(root) else ():
+        for uri, suite, components in _sources(source):
+            # other publishers have a /debian too, but hardly one with a « main »
+            ours = re.search(r"/debian/?$", uri) and "main" in components.split()
+            if ours and "security" not in suite and _is_mirror(uri):
                 return uri.rstrip("/")
-    script = root / "usr/share/debootstrap/scripts/sid"
-    if script.is_file():
-        found = re.search(r"^\s*default_mirror\s+(\S+)", script.read_text(), re.MULTILINE)
-        if found:
-            return found[1].rstrip("/")
+    script = _read(root / "usr/share/debootstrap/scripts/sid")
+    found = re.search(r"^\s*default_mirror\s+(https?://\S+)", script, re.MULTILINE)
+    if found:
+        return found[1].rstrip("/")
     raise MirrorNotFound(
         "Aucun miroir de paquets Debian n’est connu sur cette machine.",
         remedy="Indiquez-en un : LABKIT_MIRROR=http://…/debian ou « labkit build --mirror … ».",
     )
 
 
-def _sources(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (URI, first suite) of an apt source file, in either of apt's two formats."""
-    if path.suffix == ".sources" and path.is_file():
-        for paragraph in Deb822.iter_paragraphs(path.read_text()):
-            if paragraph.get("Enabled", "yes").lower() != "no":
+def _is_mirror(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - raises where it is no port
+        httpx.URL(address)
+    except (ValueError, httpx.InvalidURL):
+        return False
+    host = parts.hostname or ""
+    return parts.scheme in {"http", "https"} and bool(re.fullmatch(r"[\w.:%-]+", host))
+
+
+def public(address: str) -> str:
+    """Return an address without the password that it may hold."""
+    return re.sub(r"//[^/]*@", "//", address)
+
+
+def _is_debian(root: Path) -> bool:
+    return bool(re.search(r"^ID=[\"']?debian\b", _read(root / "etc/os-release"), re.MULTILINE))
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file, or nothing where there is none that this user may read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _sources(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (URI, suites, components) of an apt source file, in either of apt's two formats."""
+    if path.suffix == ".sources":
+        for paragraph in Deb822.iter_paragraphs(_read(path)):
+            enabled = paragraph.get("Enabled", "yes").lower() != "no"
+            if enabled and "deb" in paragraph.get("Types", "").split():
                 for uri in paragraph.get("URIs", "").split():
-                    yield uri, paragraph.get("Suites", "")
-    elif path.suffix == ".list" and path.is_file():
-        for line in path.read_text().splitlines():
-            found = re.match(r"deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)", line)
+                    yield uri, paragraph.get("Suites", ""), paragraph.get("Components", "")
+    elif path.suffix == ".list":
+        for line in _read(path).splitlines():
+            found = re.match(r"\s*deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]*)", line)
             if found:
-                yield found[1], found[2]
+                yield found[1], found[2], found[3]
 
 
 class Archive:
@@ -110,13 +149,22 @@ class Archive:
     downloads
         Directory that keeps what is fetched, named by SHA-256, so that an interrupted
         download goes on where it stopped.
+    keyring
+        OpenPGP certificates to trust; Debian's archive keys if not given.
     """
 
-    def __init__(self, mirror: str, suite: str, downloads: Path) -> None:
+    def __init__(
+        self, mirror: str, suite: str, downloads: Path, keyring: bytes | None = None
+    ) -> None:
         self.mirror = mirror
         self.suite = suite
         self.downloads = downloads
-        self._client = httpx.Client(timeout=30, follow_redirects=True)
+        self.keyring = keyring
+        # Compressed on the way, a file could be neither resumed nor counted.
+        headers = {"Accept-Encoding": "identity"}
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(30, connect=10), follow_redirects=True, headers=headers
+        )
         self._index: dict[str, str] = {}
 
     def close(self) -> None:
@@ -133,21 +181,31 @@ class Archive:
         BadChecksum
             When the package list is not the one that the release names.
         """
-        self.downloads.mkdir(parents=True, exist_ok=True)
-        name = f"dists/{self.suite}/InRelease"
-        release = Deb822(verify_release(self._get(name), f"{self.mirror}/{name}"))
-        packages = "main/binary-amd64/Packages.xz"
-        for line in release["SHA256"].splitlines():
+        release = self.release()
+        for line in release.get("SHA256", "").splitlines():
             fields = line.split()
-            if len(fields) == 3 and fields[2] == packages:
+            if len(fields) == 3 and fields[2] == PACKAGES:
                 digest, size = fields[0], int(fields[1])
                 break
         else:
-            raise DownloadFailed(f"La suite {self.suite} n’a pas de liste {packages}.")
-        path = self._fetch(f"dists/{self.suite}/{packages}", digest, size, lambda n: None)
+            raise DownloadFailed(f"La suite {self.suite} n’a pas de liste {PACKAGES}.")
+        self.downloads.mkdir(parents=True, exist_ok=True)
+        path = self._fetch(f"dists/{self.suite}/{PACKAGES}", digest, size, lambda n: None)
         text = lzma.decompress(path.read_bytes()).decode()
         self._index = {p.split("\n", 1)[0][9:]: p for p in text.split("\n\n") if p}
-        return str(release["Date"])
+        return str(release.get("Date", ""))
+
+    def release(self, attempts: int = ATTEMPTS) -> Deb822:
+        """Fetch the release file and return it once its signature is verified."""
+        name = f"dists/{self.suite}/InRelease"
+        release = Deb822(verify_release(self._get(name, attempts), self._shown(name), self.keyring))
+        if self.suite not in (names := {release.get("Suite"), release.get("Codename")}):
+            said = ", ".join(sorted(n for n in names if n))
+            raise DownloadFailed(
+                f"{self._shown(name)} n’est pas la suite {self.suite}, mais : {said}.",
+                remedy="Changez de miroir (LABKIT_MIRROR) ou de suite (LABKIT_SUITE).",
+            )
+        return release
 
     def package(self, name: str) -> Package:
         """Return one package of the suite."""
@@ -195,19 +253,37 @@ class Archive:
         """Fetch a package, resuming what was interrupted; ``progress`` is given bytes."""
         return self._fetch(package.filename, package.sha256, package.size, progress)
 
-    def _get(self, name: str) -> bytes:
-        url = f"{self.mirror}/{name}"
-        for attempt in range(ATTEMPTS):
+    def _shown(self, name: str) -> str:
+        return f"{public(self.mirror)}/{name}"
+
+    def _get(self, name: str, attempts: int) -> bytes:
+        attempt = 0
+        while True:
             try:
-                answer = self._client.get(url)
+                answer = self._client.get(f"{self.mirror}/{name}")
                 answer.raise_for_status()
                 return answer.content
-            except httpx.HTTPError as error:
-                problem = error
-                time.sleep(attempt)
-        raise DownloadFailed(
-            f"Impossible de télécharger {url} ({problem}).",
-            remedy="Vérifiez le réseau ou le miroir (LABKIT_MIRROR), puis relancez.",
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                attempt += 1
+                if attempt >= attempts or _is_final(error):
+                    raise self._failure(name, error) from error
+                time.sleep(PAUSE * attempt)
+
+    def _failure(self, name: str, error: Exception) -> DownloadFailed:
+        if isinstance(error, httpx.HTTPStatusError):
+            reason = f"réponse {error.response.status_code}"
+            if error.response.status_code == 404 and name.endswith("/InRelease"):
+                return DownloadFailed(
+                    f"Il n’y a pas de suite « {self.suite} » à cette adresse : "
+                    f"{self._shown(name)} (réponse 404).",
+                    remedy="Vérifiez le miroir (LABKIT_MIRROR) et la suite (LABKIT_SUITE).",
+                )
+        else:
+            reason = str(error) or type(error).__name__
+        return DownloadFailed(
+            f"Impossible de télécharger {self._shown(name)} ({reason}).",
+            remedy="Vérifiez le réseau ou le miroir (LABKIT_MIRROR), puis relancez : ce qui est "
+            "téléchargé est gardé.",
         )
 
     def _fetch(self, name: str, sha256: str, size: int, progress: Progress) -> Path:
@@ -217,20 +293,11 @@ class Archive:
             return path
         path.unlink(missing_ok=True)
         part = path.with_suffix(".part")
-        url = f"{self.mirror}/{name}"
-        for attempt in range(ATTEMPTS):
-            try:
-                self._download(url, part, size, progress)
-                break
-            except (httpx.HTTPError, EOFError) as error:
-                if attempt == ATTEMPTS - 1:
-                    raise DownloadFailed(
-                        f"Impossible de télécharger {url} ({error}).",
-                        remedy="Relancez : le téléchargement reprend où il s’est arrêté.",
-                    ) from error
-                time.sleep(attempt)
-            except OSError as error:
-                raise disk_full(self.downloads, size, error) from error
+        kept = _size(part)  # what an earlier run left: it may be anything
+        told = self._complete(name, part, size, 0, progress)
+        if _digest(part) != sha256 and kept:
+            part.unlink()
+            self._complete(name, part, size, told, progress)
         if _digest(part) != sha256:
             part.unlink()
             raise BadChecksum(
@@ -240,30 +307,102 @@ class Archive:
         part.replace(path)
         return path
 
-    def _download(self, url: str, part: Path, size: int, progress: Progress) -> None:
-        have = part.stat().st_size if part.exists() else 0
+    def _complete(self, name: str, part: Path, size: int, told: int, progress: Progress) -> int:
+        """Fetch what lacks of a file, over as many connections as it takes.
+
+        ``told`` is how many of its bytes ``progress`` knows of; returned as it is at the end.
+        """
+
+        def tell() -> None:
+            nonlocal told
+            progress(_size(part) - told)
+            told = _size(part)
+
+        attempt, most = 0, _size(part)
+        while True:
+            try:
+                self._download(f"{self.mirror}/{name}", part, size, tell)
+                return told
+            except (httpx.HTTPError, httpx.InvalidURL, EOFError) as error:
+                attempt = 0 if _size(part) > most else attempt + 1
+                most = max(most, _size(part))
+                if attempt == ATTEMPTS or _is_final(error):
+                    raise self._failure(name, error) from error
+                time.sleep(PAUSE * attempt)
+
+    def _download(self, url: str, part: Path, size: int, tell: Callable[[], None]) -> None:
+        have = _size(part)
         if have > size:
             part.unlink()
             have = 0
-        if have == size:
+        tell()
+        if have == size and part.exists():
             return
         headers = {"Range": f"bytes={have}-"} if have else {}
         with self._client.stream("GET", url, headers=headers) as answer:
-            answer.raise_for_status()
             resumed = answer.status_code == 206
-            if resumed:
-                progress(have)
+            first, total = _extent(answer)
+            if answer.status_code == 416 or (resumed and first != have):
+                part.unlink(missing_ok=True)  # this server cannot resume: from the start, then
+                raise EOFError("reprise refusée")
+            answer.raise_for_status()
+            if total not in (None, size):  # before what is there is lost to another file
+                raise EOFError(f"{total} octets au lieu de {size}")
             with part.open("ab" if resumed else "wb") as out:
-                for block in answer.iter_bytes(1 << 16):
+                for block in answer.iter_raw():  # as it comes: what was received is kept
                     out.write(block)
-                    progress(len(block))
-        if part.stat().st_size < size:
+                    out.flush()
+                    tell()
+                    if out.tell() > size:
+                        break  # more than was announced: the checksum will tell
+        if _size(part) < size:
             raise EOFError("fichier tronqué")
 
 
-def verify_release(signed: bytes, name: str) -> str:
-    """Return the text of an inline-signed release file after checking who signed it."""
-    keyring = files("labkit.engine").joinpath("keys/debian-archive-keyring.gpg").read_bytes()
+def _extent(answer: httpx.Response) -> tuple[int, int | None]:
+    """Return (first byte, size of the whole file where it is said) of an answer."""
+    if answer.status_code == 206:
+        found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        if not found:
+            return -1, None
+        return int(found[1]), None if found[2] == "*" else int(found[2])
+    length = answer.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdigit() else None
+
+
+def _is_final(error: Exception) -> bool:
+    """Tell whether asking again would give the same answer."""
+    if isinstance(error, httpx.HTTPStatusError):
+        code = error.response.status_code
+        return 400 <= code < 500 and code not in {408, 425, 429}
+    return isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def verify_release(signed: bytes, name: str, keyring: bytes | None = None) -> str:
+    """Return the text of an inline-signed release file after checking who signed it.
+
+    Parameters
+    ----------
+    signed
+        The file.
+    name
+        What to call it in an error.
+    keyring
+        OpenPGP certificates to trust; Debian's archive keys if not given.
+    """
+    if not signed.lstrip().startswith(b"-----BEGIN PGP SIGNED MESSAGE-----"):
+        raise BadSignature(
+            f"{name} n’est pas un fichier signé : cette adresse n’est pas un miroir Debian, ou "
+            "une page du réseau (un portail, un proxy) répond à sa place.",
+            remedy="Rien n’a été construit. Vérifiez le réseau ou le miroir (LABKIT_MIRROR).",
+        )
+    if keyring is None:
+        bundled = files("labkit.engine").joinpath("keys/debian-archive-keyring.gpg")
+        keyring = bundled.read_bytes()
     certificates = pysequoia.Cert.split_bytes(keyring)
     try:
         verified = pysequoia.verify(signed, store=lambda ids: certificates)
@@ -296,17 +435,6 @@ def unpack(deb: Path, target: Path, keep: Callable[[str], bool] = lambda name: T
             if not member.isdir() and (place.is_symlink() or place.is_file()):
                 place.unlink()  # a package's file replaces one that is there
             tar.extract(member, target, numeric_owner=True)
-
-
-def disk_full(where: Path, needed: int, error: OSError) -> DiskFull:
-    """Describe an :class:`OSError` of a full disk with the room that is needed."""
-    free = shutil.disk_usage(where).free
-    return DiskFull(
-        f"Écriture impossible dans {where} : {error.strerror} "
-        f"({free / 1e6:.0f} Mo libres, {needed / 1e6:.0f} Mo nécessaires).",
-        remedy="Faites de la place, « labkit build --prune », ou placez le cache ailleurs "
-        "avec LABKIT_CACHE, puis relancez.",
-    )
 
 
 def _digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,10 +17,11 @@ from pathlib import Path
 import psutil
 
 from labkit.engine import control
-from labkit.engine.build import Guest, Step, aside
+from labkit.engine.build import Guest, Step
 from labkit.engine.endpoint import Endpoint
 from labkit.engine.qemu import API_PORT, Qemu, arguments
 from labkit.engine.settings import Settings
+from labkit.engine.store import aside, fingerprint, intact, spoil
 from labkit.engine.tls import make_keys
 from labkit.errors import MachineFailed
 
@@ -35,10 +37,9 @@ class Snapshot:
 
     directory: Path
 
-    @property
-    def exists(self) -> bool:
-        """Whether it was saved, whole."""
-        return (self.directory / "snapshot.json").exists()
+    def intact(self, *, thorough: bool = False) -> bool:
+        """Tell whether it was saved, and is whole; ``thorough`` reads all of it."""
+        return intact(self.directory, thorough=thorough)
 
     @property
     def images(self) -> list[dict[str, str]]:
@@ -49,7 +50,8 @@ class Snapshot:
 
 def snapshot_of(guest: Guest, qemu: Qemu, settings: Settings) -> Snapshot:
     """Return where the snapshot of a guest under these settings is, made or not."""
-    # Any other command line would be another machine: the state would not fit it.
+    # Any other command line would be another machine, and a guest built again is another disk:
+    # the state would not fit.
     line = arguments(
         Qemu(("qemu",), qemu.version, qemu.accel),
         replace(settings, cluster="any"),
@@ -57,6 +59,7 @@ def snapshot_of(guest: Guest, qemu: Qemu, settings: Settings) -> Snapshot:
         Path("run"),
         "127.0.0",
     )
+    line.append(fingerprint(guest.directory))
     digest = hashlib.sha256("\0".join(line).encode()).hexdigest()[:12]
     name = f"snapshot-{guest.key}-{qemu.accel}-{qemu.version}-n{settings.nodes}-{digest}"
     return Snapshot(settings.cache / name)
@@ -93,9 +96,7 @@ class Machine:
         self._prepare()
         data = self.run / "data.ext4"
         step("Démarrage de la machine")
-        subprocess.run(
-            ["cp", "--sparse=always", self.guest.directory / "data.ext4", data], check=True
-        )
+        copy_sparse(self.guest.directory / "data.ext4", data)
         self._start(f"file={data},format=raw")
         self._wait_for_engines(step)
 
@@ -103,9 +104,11 @@ class Machine:
         """Freeze the machine into a snapshot; the machine ends."""
         self.shell("killall stunnel 2>/dev/null; rm -f /run/tls.pem; sync", timeout=60)
         with aside(snapshot.directory) as work:
-            control.migrate(self.run / "qmp", "migrate", f"file:{work / 'state'}")
+            state = work / "state"
+            control.migrate(self.run / "qmp", "migrate", f"file:{state}")
             self.stop(keep_disk=True)
-            (self.run / "data.ext4").rename(work / "data.ext4")
+            state.chmod(0o644)  # a cache may be shared; no key of a later start is in it
+            move_sparse(self.run / "data.ext4", work / "data.ext4")
             (work / "snapshot.json").write_text(json.dumps({"images": images}))
         shutil.rmtree(self.run, ignore_errors=True)
 
@@ -114,11 +117,21 @@ class Machine:
         self._prepare()
         disk = f"file={snapshot.directory / 'data.ext4'},format=raw,snapshot=on,file.locking=off"
         self._start(disk, "-incoming", "defer")
-        control.migrate(
-            self.run / "qmp", "migrate-incoming", f"file:{snapshot.directory / 'state'}"
-        )
-        control.qmp(self.run / "qmp", ("cont", {}))
-        self._open_engines()
+        state = f"file:{snapshot.directory / 'state'}"
+        try:
+            control.migrate(self.run / "qmp", "migrate-incoming", state)
+            control.qmp(self.run / "qmp", ("cont", {}))
+            self._open_engines(ANSWER_SECONDS)
+        except control.NotMigrated as error:
+            spoil(snapshot.directory)
+            remedy = "Lancez « labkit build », qui le refait, puis la même commande."
+            raise MachineFailed(error.message, remedy=remedy) from error
+        except MachineFailed as error:
+            raise MachineFailed(
+                f"La machine n’a pas repris : {error.message}",
+                remedy="Relancez. Si cela recommence : « labkit build » relit l’instantané, et le "
+                "refait s’il est abîmé.",
+            ) from error
 
     def shell(self, script: str, timeout: float = 20) -> str:
         """Run a shell script as root in the guest."""
@@ -167,9 +180,9 @@ class Machine:
                     remedy="Relancez ; si cela recommence : LABKIT_ACCEL=tcg, puis labkit up.",
                 )
             time.sleep(0.3)
-        self._open_engines()
+        self._open_engines(BOOT_SECONDS)
 
-    def _open_engines(self) -> None:
+    def _open_engines(self, patience: float) -> None:
         """Set the clock, mix in fresh randomness, and open the engines behind mutual TLS."""
         addresses = [e.address for e in self.endpoints]
         pem = make_keys(self.tls, addresses)
@@ -200,7 +213,7 @@ stunnel /run/stunnel.conf </dev/null >/run/stunnel.log 2>&1
 rm -f /run/tls.pem
 """
         self.shell(script)
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + patience
         for endpoint in self.endpoints:
             client = endpoint.client(timeout=5)
             try:
@@ -243,6 +256,35 @@ def endpoints_of(network: str, nodes: int, run: Path) -> tuple[Endpoint, ...]:
     )
 
 
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a disk image without writing its holes."""
+    done = subprocess.run(["cp", "--sparse=always", source, target], capture_output=True, text=True)
+    if done.returncode:
+        needed = 512 * source.stat().st_blocks
+        full = shutil.disk_usage(target.parent).free < needed
+        raise OSError(errno.ENOSPC if full else errno.EIO, done.stderr.strip()[-300:], str(target))
+
+
+def move_sparse(source: Path, target: Path) -> None:
+    """Move a disk image, to another file system too."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_sparse(source, target)
+        source.unlink()
+
+
+def waits_for_room(run: Path) -> bool:
+    """Tell whether QEMU paused a machine because the host's disk is full."""
+    try:
+        (state,) = control.qmp(run / "qmp", ("query-status", {}), timeout=5)
+    except (MachineFailed, OSError):
+        return False
+    return isinstance(state, dict) and state.get("status") == "io-error"
+
+
 def free_network(settings: Settings) -> str:
     """Return the first three numbers of a loopback /24 on which no engine listens yet."""
     seed = hashlib.sha256(f"{os.getuid()} {settings.cluster}".encode()).digest()
@@ -270,8 +312,9 @@ def process_of(run: Path, file: str = "pid") -> psutil.Process | None:
     """Return the process whose id a run directory holds, if it is that one and alive."""
     try:
         process = psutil.Process(int((run / file).read_text()))
+        # not only the same beginning: the directory of « lab » begins that of « lab2 »
         if process.status() != psutil.STATUS_ZOMBIE and any(
-            str(run) in part for part in process.cmdline()
+            part == str(run) or f"{run}/" in part for part in process.cmdline()
         ):
             return process
     except (OSError, ValueError, psutil.Error):

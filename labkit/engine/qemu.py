@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -100,7 +101,8 @@ def _kvm_works(command: Sequence[str], guest: Guest, memory: Path) -> bool:
         known = answer = ""
     if known != boot:
         answer = "yes" if probe_kvm(command, guest) else "no"
-        memory.write_text(f"{boot} {answer}\n")
+        with contextlib.suppress(OSError):  # a cache may be shared read-only
+            memory.write_text(f"{boot} {answer}\n")
     return answer == "yes"
 
 

@@ -8,6 +8,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,10 @@ import psutil
 import pytest
 
 import labkit
-from labkit.engine.machine import process_of
+from labkit.engine.build import guest_of
+from labkit.engine.control import guest_shell
+from labkit.engine.machine import process_of, snapshot_of
+from labkit.engine.qemu import find_qemu
 from labkit.engine.settings import Settings
 from labkit.errors import EngineNotRunning
 
@@ -211,6 +215,29 @@ def gone(address: tuple[str, int], seconds: float) -> bool:
     return False
 
 
+def test_a_snapshot_that_qemu_refuses_says_what_repairs_it(tmp_path: Path) -> None:
+    settings = Settings.read()
+    guest = guest_of(settings)
+    whole = snapshot_of(guest, find_qemu(guest, settings), settings).directory
+    (tmp_path / guest.directory.name).symlink_to(guest.directory)
+    copy = tmp_path / whole.name
+    copy.mkdir()
+    (copy / "data.ext4").symlink_to(whole / "data.ext4")
+    for name in ("seal.json", "snapshot.json"):
+        (copy / name).write_bytes((whole / name).read_bytes())
+    with (copy / "state").open("wb") as state:
+        state.write(os.urandom(1 << 16))
+        state.truncate((whole / "state").stat().st_size)
+    other = {"LABKIT_CACHE": str(tmp_path), "LABKIT_CLUSTER": "abime"}
+    done = labkit_command("up", **other)
+    assert done.returncode == 1
+    assert "labkit build" in done.stderr
+    assert not Settings.read().run.with_name("abime").exists()
+    doctor = labkit_command("doctor", **other)
+    labkit_command("down", **other)
+    assert "L’instantané est abîmé" in doctor.stdout
+
+
 def test_down_leaves_nothing(fleet: labkit.Fleet) -> None:
     run = Settings.read().run
     addresses = [(e.address, 2376) for e in fleet]
@@ -220,3 +247,30 @@ def test_down_leaves_nothing(fleet: labkit.Fleet) -> None:
             if any(str(run) in part for part in p.info["cmdline"] or ())]  # fmt: skip
     assert ours == []
     assert all(gone(a, 5) for a in addresses)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk wants root")
+def test_a_full_disk_pauses_the_machine_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(tempfile.mkdtemp(prefix="labkit-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", place], check=True)
+    try:
+        monkeypatch.setenv("XDG_STATE_HOME", str(place))
+        monkeypatch.setenv("LABKIT_CLUSTER", "plein")
+        labkit.up(quiet=True)
+        subprocess.run(["docker", "swarm", "init"], check=True, capture_output=True)
+        fill = "(dd if=/dev/zero of=/var/fill bs=1M count=300; sync) >/dev/null 2>&1 &"
+        guest_shell(Settings.read().run / "agent", fill)
+        limit = time.monotonic() + 60
+        while "disque est plein" not in labkit.status().detail:
+            assert time.monotonic() < limit, labkit.status()
+            time.sleep(0.5)
+        refused = labkit_command("up")
+        assert refused.returncode == 1
+        assert "Mo nécessaires" in refused.stderr
+        subprocess.run(["mount", "-o", "remount,size=900m", place], check=True)
+        labkit.up(quiet=True)
+        assert [n.swarm for n in labkit.status().nodes] == ["active", "inactive", "inactive"]
+    finally:
+        labkit.down()
+        subprocess.run(["umount", place], check=True)
+        place.rmdir()

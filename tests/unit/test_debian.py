@@ -17,21 +17,60 @@ def test_the_users_word_wins(tmp_path: Path) -> None:
     assert find_mirror("http://other.example/debian/", tmp_path) == "http://other.example/debian"
 
 
+def a_debian(root: Path) -> None:
+    (root / "etc/apt/sources.list.d").mkdir(parents=True)
+    (root / "etc/os-release").write_text('NAME="Debian GNU/Linux"\nID=debian\n')
+
+
 def test_deb822_sources(tmp_path: Path) -> None:
+    a_debian(tmp_path)
     directory = tmp_path / "etc/apt/sources.list.d"
-    directory.mkdir(parents=True)
-    (directory / "a.sources").write_text("Types: deb\nURIs: http://x.example/ubuntu\nSuites: y\n")
+    (directory / "a.sources").write_text(
+        "Types: deb\nURIs: http://x.example/ubuntu\nSuites: y\nComponents: main\n"
+    )
     (directory / "d.sources").write_text(
-        f"# a comment\nTypes: deb\nURIs: {MIRROR}-security\nSuites: trixie-security\n\n"
-        f"Types: deb\nURIs: {MIRROR}\nSuites: trixie trixie-updates\n"
+        f"# a comment\nTypes: deb\nURIs: {MIRROR}-security\nSuites: trixie-security\n"
+        "Components: main\n\n"
+        "Types: deb-src\nURIs: http://source.example/debian\nSuites: trixie\nComponents: main\n\n"
+        f"Types: deb\nURIs: {MIRROR}\nSuites: trixie trixie-updates\nComponents: main contrib\n"
     )
     assert find_mirror(root=tmp_path) == MIRROR
 
 
 def test_one_line_sources(tmp_path: Path) -> None:
-    (tmp_path / "etc/apt").mkdir(parents=True)
-    (tmp_path / "etc/apt/sources.list").write_text(f"deb [arch=amd64] {MIRROR} trixie main\n")
+    a_debian(tmp_path)
+    (tmp_path / "etc/apt/sources.list").write_text(
+        "deb cdrom:[Debian 13]/ trixie main\ndeb file:/srv/debian trixie main\n"
+        f" deb [arch=amd64] {MIRROR} trixie main\n"
+    )
     assert find_mirror(root=tmp_path) == MIRROR
+
+
+def test_another_publishers_debian_is_no_mirror(tmp_path: Path) -> None:
+    a_debian(tmp_path)
+    directory = tmp_path / "etc/apt/sources.list.d"
+    (directory / "a.list").write_text("deb https://engines.example/linux/debian trixie stable\n")
+    (directory / "b.list").write_text("deb https://other.example/debian stable main\n")
+    (directory / "debian.sources").write_text(
+        f"Types: deb\nURIs: {MIRROR}\nSuites: trixie\nComponents: main\n"
+    )
+    assert find_mirror(root=tmp_path) == MIRROR
+
+
+def test_the_sources_of_another_distribution_are_left_alone(tmp_path: Path) -> None:
+    a_debian(tmp_path)
+    (tmp_path / "etc/os-release").write_text("ID=ubuntu\nID_LIKE=debian\n")
+    (tmp_path / "etc/apt/sources.list").write_text("deb https://x.example/debian stable main\n")
+    with pytest.raises(MirrorNotFound):
+        find_mirror(root=tmp_path)
+
+
+def test_sources_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
+    a_debian(tmp_path)
+    (tmp_path / "etc/apt/sources.list").write_bytes(b"\xff\xfe\0")
+    (tmp_path / "etc/apt/sources.list.d/x.list").mkdir()
+    with pytest.raises(MirrorNotFound):
+        find_mirror(root=tmp_path)
 
 
 def test_debootstraps_default(tmp_path: Path) -> None:

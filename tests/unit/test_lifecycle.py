@@ -1,0 +1,438 @@
+"""Settings, sealed directories, run directories and locks: what is refused, seen or kept."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit import cli
+from labkit.engine import cluster, control, debian
+from labkit.engine.build import guest_of, prune, remove_half_made
+from labkit.engine.machine import copy_sparse, move_sparse, process_of, stop_process
+from labkit.engine.progress import Report
+from labkit.engine.settings import Settings
+from labkit.engine.store import aside, disk_error, fingerprint, intact, spoil
+from labkit.errors import BuildError, EngineNotRunning, LabkitError, MachineFailed, SettingError
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own: nothing of the user's is read or written."""
+    for name in [n for n in os.environ if n.startswith("LABKIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LABKIT_ACCEL", "tcg")
+    return tmp_path
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "variable, value",
+    [("LABKIT_NODES", v) for v in ("abc", "0", "9", "-1", "3.5")]
+    + [("LABKIT_CLUSTER", v) for v in ("Lab", "a/b", "..", "é", "a b", "x" * 21, "-a")]
+    + [("LABKIT_ACCEL", "foo"), ("LABKIT_SUITE", "../x"), ("LABKIT_SUITE", "a/b")]
+    + [("LABKIT_CPUS", "0"), ("LABKIT_CPUS", "x"), ("LABKIT_MEMORY", "-5"), ("LABKIT_MEMORY", "8")],
+)
+def test_a_bad_setting_says_which_and_what_to_do(
+    home: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingError) as caught:
+        Settings.read()
+    assert caught.value.remedy
+    assert value in caught.value.message
+    assert cli.main(["status"]) == 1, "an error, not a traceback"
+
+
+def a_file(path: Path) -> Path:
+    path.write_text("precious")
+    return path
+
+
+@pytest.mark.parametrize("variable", ["LABKIT_CACHE", "XDG_STATE_HOME"])
+@pytest.mark.parametrize("kind", ["a file", "under a file", "a refusal", "a comma"])
+def test_a_directory_that_cannot_be_used(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    kind: str,
+) -> None:
+    place = {
+        "a file": lambda: a_file(home / "file"),
+        "under a file": lambda: a_file(home / "file") / "under",
+        "a refusal": lambda: Path("/proc/refused"),
+        "a comma": lambda: home / "a,b",
+    }[kind]()
+    monkeypatch.setenv(variable, str(place))
+    assert cli.main(["build", "--mirror", "http://127.0.0.1:9/debian"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("labkit : ")
+    assert str(place) in said
+    assert variable in said, "the variable that chooses another"
+    if (home / "file").exists():
+        assert (home / "file").read_text() == "precious"
+
+
+def test_a_run_directory_too_long_for_sockets(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = 107 - len("/labkit/lab.build/agent")
+    for length, fits in ((room, True), (room + 1, False)):
+        place = home / "é"
+        place = place.with_name("x" * (length - len(os.fsencode(home)) - 1))
+        monkeypatch.setenv("XDG_STATE_HOME", str(place))
+        if fits:
+            Settings.read().check()
+        else:
+            with pytest.raises(SettingError, match="trop long de 1 octets"):
+                Settings.read().check()
+
+
+def test_nothing_long_begins_with_a_bad_directory(home: Path) -> None:
+    a_file(home / "state")
+    for command in (cluster.up, cluster.reset, cluster.build):
+        with pytest.raises(SettingError, match="XDG_STATE_HOME"):
+            command(Settings.read(), Report(quiet=True))
+    assert not (home / "cache").exists()
+
+
+# What is kept
+
+
+def sealed(target: Path) -> Path:
+    with aside(target) as work:
+        (work / "sub").mkdir()
+        (work / "sub/state").write_bytes(b"s" * 5000)
+        with (work / "disk").open("wb") as disk:
+            disk.truncate(64 << 20)
+            disk.seek(40 << 20)
+            disk.write(b"data")
+        (work / "link").symlink_to("sub/state")
+    return target
+
+
+def test_a_sealed_directory_knows_what_was_damaged(tmp_path: Path) -> None:
+    target = sealed(tmp_path / "guest")
+    assert intact(target)
+    assert intact(target, thorough=True)
+    assert target.stat().st_mode & 0o777 == 0o755
+    state = target / "sub/state"
+    state.write_bytes(b"s" * 4999)
+    assert not intact(target), "truncated"
+    state.write_bytes(b"s" * 2500 + b"t" + b"s" * 2499)
+    assert intact(target), "sizes say nothing"
+    assert not intact(target, thorough=True), "changed"
+    state.unlink()
+    assert not intact(target), "missing"
+
+
+def test_a_changed_disk_is_seen(tmp_path: Path) -> None:
+    target = sealed(tmp_path / "guest")
+    with (target / "disk").open("r+b") as disk:
+        disk.seek(10 << 20)
+        disk.write(b"x")
+    assert not intact(target, thorough=True)
+
+
+@pytest.mark.parametrize("seal", [None, "", "{", "[1]", '{"sub/state": 5}', '{"sub/state": [1]}'])
+def test_a_seal_that_is_no_seal(tmp_path: Path, seal: str | None) -> None:
+    target = sealed(tmp_path / "guest")
+    if seal is None:
+        spoil(target)
+        spoil(target)
+    else:
+        (target / "seal.json").write_text(seal)
+    assert not intact(target)
+
+
+def test_a_damaged_directory_is_replaced_whole(tmp_path: Path) -> None:
+    target = sealed(tmp_path / "guest")
+    before = fingerprint(target)
+    (target / "sub/state").unlink()
+    (target / "stranger").write_text("")
+    assert fingerprint(sealed(target)) == before
+    assert intact(target, thorough=True)
+    assert not (target / "stranger").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["guest"]
+
+
+def test_what_fails_half_way_leaves_what_was_there(tmp_path: Path) -> None:
+    target = sealed(tmp_path / "guest")
+    for failure in (KeyboardInterrupt, OSError):
+        with pytest.raises(failure), aside(target) as work:
+            (work / "half").write_text("")
+            raise failure
+    assert intact(target, thorough=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["guest"]
+
+
+def test_what_a_killed_build_left_goes(home: Path) -> None:
+    settings = Settings.read()
+    for name in (".guest-x.abc", ".snapshot-x.abc", ".guest-x.abc.old", "guest-x", "mine"):
+        (settings.cache / name).mkdir(parents=True)
+    remove_half_made(settings)
+    assert sorted(p.name for p in settings.cache.iterdir()) == ["guest-x", "mine"]
+
+
+def test_prune_removes_only_what_labkit_made(home: Path) -> None:
+    settings = Settings.read()
+    for name in ("guest-old", "guest-new", "snapshot-old", "downloads", "mine"):
+        (settings.cache / name).mkdir(parents=True)
+    (settings.cache / "guest-file").write_text("")
+    gone = prune(settings, {"guest-new"})
+    assert sorted(p.name for p in gone) == ["downloads", "guest-old", "snapshot-old"]
+    assert {p.name for p in settings.cache.iterdir()} == {"guest-new", "mine", "guest-file"}
+
+
+def test_other_errors_are_no_full_disk(tmp_path: Path) -> None:
+    said = disk_error(tmp_path, 1, PermissionError(13, "Permission denied", "/x/y"))
+    assert type(said) is BuildError
+    assert "/x/y" in said.message
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a disk")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_image_moves_to_another_file_system(tmp_path: Path, other_disk: Path) -> None:
+    source = tmp_path / "image"
+    with source.open("wb") as disk:
+        disk.truncate(64 << 20)
+        disk.seek(40 << 20)
+        disk.write(b"data")
+    move_sparse(source, other_disk / "image")
+    assert not source.exists()
+    assert (other_disk / "image").stat().st_size == 64 << 20
+
+
+def test_a_disk_image_without_room_says_so(tmp_path: Path, other_disk: Path) -> None:
+    (tmp_path / "image").write_bytes(os.urandom(2 << 20))
+    with pytest.raises(OSError) as caught:
+        copy_sparse(tmp_path / "image", other_disk / "image")
+    said = disk_error(other_disk, 2_000_000, caught.value)
+    assert said.code == "disk-full"
+    assert "2 Mo nécessaires" in said.message
+
+
+# Run directories
+
+
+def living(argument: str) -> subprocess.Popen[bytes]:
+    """Start a process with an argument, and wait until it can be seen under its own name."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()", argument],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of another cluster, whose directory's name begins with that of ours."""
+    process = living(f"{tmp_path}/lab2/pid")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_stale_pid_never_ends_another_process(
+    tmp_path: Path, stranger: subprocess.Popen[bytes]
+) -> None:
+    for name, theirs in (("lab", False), ("lab2", True)):
+        run = tmp_path / name
+        run.mkdir()
+        (run / "pid").write_text(f"{stranger.pid}\n")
+        assert (process_of(run) is not None) == theirs
+    stop_process(tmp_path / "lab")
+    assert stranger.poll() is None
+    stop_process(tmp_path / "lab2")
+    assert stranger.wait(5) is not None
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "0", "1", "9" * 30, "1 2", "\0", "é"])
+def test_a_pid_file_with_garbage_is_nobodys(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pid").write_text(text)
+    assert process_of(tmp_path) is None
+    stop_process(tmp_path)
+
+
+RECORD = {"network": "127.80.3", "nodes": 3, "accel": "tcg", "images": []}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "3", '"x"', "{}", "\0"]
+    + [
+        json.dumps(RECORD | change)
+        for change in (
+            {"nodes": "3"}, {"nodes": 0}, {"nodes": 300}, {"network": 5}, {"network": "x"},
+            {"accel": None}, {"images": [{"x": 1}]}, {"images": 1}, {"more": 1},
+        )
+    ],
+)  # fmt: skip
+def test_a_corrupt_record(home: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings.read()
+    settings.run.mkdir(parents=True)
+    (settings.run / "cluster.json").write_text(text)
+    assert cluster.status(settings).engine == "none"
+    with pytest.raises(EngineNotRunning, match="labkit up"):
+        cluster.join(settings)
+    # With a machine that lives, nothing of what it contains is lost without being asked for.
+    machine = living(f"{settings.run}/qmp")
+    try:
+        (settings.run / "pid").write_text(str(machine.pid))
+        assert "labkit reset" in cluster.status(settings).detail
+        with pytest.raises(EngineNotRunning, match="labkit reset"):
+            cluster.join(settings)
+        with pytest.raises(MachineFailed, match="labkit reset"):
+            cluster.up(settings, Report(quiet=True))
+        assert machine.poll() is None
+        assert cli.main(["down"]) == 0
+        assert machine.wait(5) is not None
+    finally:
+        machine.kill()
+        machine.communicate()
+    assert not list(settings.run.parent.iterdir())
+
+
+def test_a_record_that_is_whole_is_read(home: Path) -> None:
+    settings = Settings.read()
+    settings.run.mkdir(parents=True)
+    (settings.run / "cluster.json").write_text(json.dumps(RECORD))
+    assert "s’est arrêtée" in cluster.status(settings).detail
+    with pytest.raises(EngineNotRunning, match="s’est arrêté"):
+        cluster.join(settings)
+
+
+@pytest.mark.parametrize("answers", [0, 1, 2])
+def test_a_machine_that_ends_while_it_is_asked(tmp_path: Path, answers: int) -> None:
+    said = [b'{"QMP": {"version": {"qemu": {}, "package": ""}, "capabilities": []}}\r\n',
+            b'{"return": {}, "id": "__labkit#00000"}\r\n']  # fmt: skip
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            for text in said[:answers]:
+                connection.sendall(text)
+                connection.recv(4096)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "qmp"))
+        server.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(MachineFailed, match="ne répond pas"):
+            control.qmp(tmp_path / "qmp", ("query-status", {}), timeout=5)
+        thread.join()
+    with pytest.raises(MachineFailed, match="ne répond pas"):
+        control.qmp(tmp_path / "nothing", ("query-status", {}), timeout=5)
+
+
+# Two at once
+
+
+def test_the_second_waits_says_so_and_only_one_holds_the_lock(tmp_path: Path) -> None:
+    lock, held, most, said = tmp_path / "lock", 0, 0, []
+    count = threading.Lock()
+
+    class Saying(Report):
+        def step(self, text: str) -> None:
+            said.append(text)
+
+    def work(remove: bool) -> None:
+        nonlocal held, most
+        with cluster._lock(lock, Saying()):
+            with count:
+                held += 1
+                most = max(most, held)
+            time.sleep(0.05)
+            if remove:  # as « labkit down » does
+                lock.unlink()
+            with count:
+                held -= 1
+
+    threads = [threading.Thread(target=work, args=(n % 2 == 0,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert most == 1
+    assert said[0] == "Un autre labkit y travaille déjà : attente"
+
+
+# labkit doctor
+
+
+def doctor(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    status = cli.main(["doctor"])
+    said = capsys.readouterr()
+    return status, said.out + said.err
+
+
+def test_doctor_tries_the_mirror(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for address, what in (("http://127.0.0.1:9/debian", "InRelease"), ("foo", "foo")):
+        monkeypatch.setenv("LABKIT_MIRROR", address)
+        status, said = doctor(capsys)
+        assert status == 1
+        assert any(line.startswith("✘") and what in line for line in said.splitlines()), said
+
+
+def test_doctor_tries_the_directories(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LABKIT_MIRROR", "foo")
+    a_file(home / "cache")
+    a_file(home / "state")
+    status, said = doctor(capsys)
+    assert status == 1
+    assert "LABKIT_CACHE" in said
+    assert "XDG_STATE_HOME" in said
+
+
+def test_doctor_sees_a_damaged_guest(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LABKIT_MIRROR", "foo")
+    guest_of(Settings.read()).directory.mkdir(parents=True)
+    status, said = doctor(capsys)
+    assert status == 1
+    assert "✘ La machine construite est abîmée.  → Lancez « labkit build »" in said
+
+
+def test_a_damaged_guest_is_said_and_built_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian, "PAUSE", 0.0)
+    steps: list[str] = []
+
+    class Saying(Report):
+        def step(self, text: str) -> None:
+            steps.append(text)
+
+    settings = Settings(cache=home / "cache", mirror="http://127.0.0.1:9/debian", accel="tcg")
+    sealed_by_us = guest_of(settings).directory
+    sealed_by_us.parent.mkdir()
+    (sealed(sealed_by_us) / "sub/state").write_text("short")
+    with pytest.raises(LabkitError, match="InRelease"):
+        cluster.build(settings, Saying())
+    assert steps[0] == "La machine construite est abîmée : elle est refaite"

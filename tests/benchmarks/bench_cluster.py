@@ -29,9 +29,11 @@ import psutil
 import labkit
 from labkit.engine import cluster, images
 from labkit.engine.build import Guest, guest_key
+from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.machine import Machine, process_of
 from labkit.engine.qemu import find_qemu
 from labkit.engine.settings import Settings
+from labkit.services import Scale
 
 IMAGE = "traefik/whoami:latest"
 Rows = dict[str, list[float]]
@@ -44,11 +46,12 @@ def clock(rows: Rows, name: str, work: Callable[[], object]) -> None:
 
 
 class Side:
-    """A swarm under measurement: its manager's client and all its engines' clients."""
+    """A swarm under measurement: its engines, and a client for each; the first is a manager."""
 
-    def __init__(self, clients: list[docker.DockerClient]) -> None:
-        self.clients = clients
-        self.manager = clients[0]
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.clients = [e.client(timeout=60) for e in fleet]
+        self.manager = self.clients[0]
         self.rows: Rows = {}
 
     def running(self, service: str) -> list[dict]:
@@ -74,8 +77,8 @@ class Side:
         self.until(lambda: len(self.running("bench")) == 5)
 
     def scale(self, replicas: int) -> None:
-        self.manager.services.get("bench").scale(replicas)
-        self.until(lambda: len(self.running("bench")) == replicas)
+        # not docker-py's scale: it sends a task template of its own, and every task starts anew
+        Scale("bench", replicas).apply(self.fleet)
         self.until(lambda: self.containers() == replicas)
 
     def remove(self) -> None:
@@ -133,7 +136,7 @@ def one_round(settings: Settings, rows: Rows) -> None:
     cluster.down(settings)
     clock(rows, "start, restored", lambda: labkit.up(quiet=True))
     fleet = labkit.connect()
-    side = Side([e.client(timeout=60) for e in fleet])
+    side = Side(fleet)
     side.rows = rows
     addresses = [str(e.swarm_address) for e in fleet]
     clock(rows, "swarm init", lambda: side.manager.swarm.init(advertise_addr=addresses[0]))
@@ -201,13 +204,14 @@ def native(guest: Guest) -> Iterator[Side | None]:
                 if (here / "sock").exists() or daemon.poll() is not None:
                     break
                 time.sleep(0.1)
-            client = docker.DockerClient(f"unix://{here}/sock", timeout=60)
+            engine = Endpoint("native", f"unix://{here}/sock", "127.0.0.1")
+            side = Side(Fleet("host", (engine,)))
+            client = side.manager
             (image,) = images.CATALOGUE[:1]
             client.api.import_image_from_data(
                 images.archive(image, guest.directory / "images"),
                 repository="traefik/whoami", tag="latest", changes=image.changes,
             )  # fmt: skip
-            side = Side([client])
             clock(side.rows, "swarm init", lambda: client.swarm.init(advertise_addr="127.0.0.1"))
             yield side
             client.swarm.leave(force=True)

@@ -1,0 +1,6 @@
+"""What all tests share."""
+
+import signal
+
+# A shell that starts the tests in the background makes them ignore Ctrl-C, which some test.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -187,7 +187,7 @@ class Machine:
         addresses = [e.address for e in self.endpoints]
         pem = make_keys(self.tls, addresses)
         services = "".join(
-            f"[node{n}]\naccept = 10.0.2.15:{API_PORT + n}\nconnect = /run/node{n}.sock\n"
+            f"[node{n}]\naccept = 10.0.2.9:{API_PORT + n}\nconnect = /run/node{n}.sock\n"
             for n in range(1, self.settings.nodes + 1)
         )
         script = f"""umask 077

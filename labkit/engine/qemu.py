@@ -147,7 +147,7 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
         The first three numbers of the cluster's loopback addresses, such as ``127.80.3``.
     """
     forwards = "".join(
-        f",hostfwd=tcp:{network}.{n}:{API_PORT}-10.0.2.15:{API_PORT + n}"
+        f",hostfwd=tcp:{network}.{n}:{API_PORT}-10.0.2.9:{API_PORT + n}"
         for n in range(1, settings.nodes + 1)
     )
     accel = "kvm" if qemu.accel == "kvm" else "tcg,thread=multi,tb-size=256"

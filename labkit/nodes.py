@@ -1,4 +1,10 @@
-"""Actions on nodes: each says its ``docker node …`` command, acts, and waits for the swarm."""
+"""Nodes: what the swarm can do to them, and what can happen to them as machines.
+
+Actions such as :class:`Drain` each say their ``docker node …`` command, act, and wait for the
+swarm. :func:`stop`, :func:`kill`, :func:`start`, :func:`cut` and :func:`heal` act on the machines
+of the embedded cluster, which the swarm then notices by itself; :func:`ls` shows both sides, and
+:func:`logs` what an engine has to say about it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +14,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from labkit._docker import engine_errors, read, talk
 from labkit.engine import connect
 from labkit.engine.endpoint import Fleet
+from labkit.engine.journal import Log, LogLine, follow, logs
+from labkit.engine.power import Power, cut, heal, kill, power, start, stop
 from labkit.errors import ConvergenceTimeout, DockerFailed, QuorumLost
 from labkit.state import ClusterState, Node, capture
 
-__all__ = ["Activate", "Demote", "Drain", "NodeProgress", "OnNodeProgress", "Promote"]
+__all__ = [
+    "Activate",
+    "Demote",
+    "Drain",
+    "Log",
+    "LogLine",
+    "NodeProgress",
+    "OnNodeProgress",
+    "Power",
+    "Promote",
+    "cut",
+    "follow",
+    "heal",
+    "kill",
+    "logs",
+    "ls",
+    "power",
+    "start",
+    "stop",
+]
 
 _INTERVAL = 0.5  # s between two looks
 _RETRIES = 10  # of an update that came out of sequence
@@ -43,6 +72,56 @@ class NodeProgress:
     elapsed: float
     message: str
     done: bool
+
+
+_ENGINE = {"up": "en marche", "stopped": "arrêté", "killed": "sans courant"}
+
+
+def ls(fleet: Fleet | None = None) -> pd.DataFrame:
+    """Show each node as its machine is, beside what the swarm believes of it.
+
+    Parameters
+    ----------
+    fleet
+        The engines; None takes :func:`labkit.engine.connect`.
+
+    Returns
+    -------
+    DataFrame
+        One row a node, by name; ``moteur`` and ``câble`` as :func:`power` found them, the rest
+        in the words of ``docker node ls``: "?" for what no manager tells, empty without a swarm.
+
+    Raises
+    ------
+    EngineNotRunning, MachineFailed
+    SettingError
+        For engines that are not the embedded cluster's.
+    """
+    fleet = connect() if fleet is None else fleet
+    machines = power(fleet)
+    state = capture(fleet, timeout=5.0)
+    unknown = "" if state.swarm == "inactive" else "?"
+    by_id = {n.id: n for n in state.nodes}
+    by_name = {n.name: n for n in state.nodes}
+    rows = []
+    for machine in machines:
+        engine = state.engine(machine.name)
+        node = by_id.get(engine.node_id) or by_name.get(machine.name)
+        rows.append(
+            {
+                "nœud": machine.name,
+                "moteur": _ENGINE[machine.engine],
+                "câble": "coupé" if machine.cut else "branché",
+                "status": node.state if node else unknown,
+                "availability": node.availability if node else unknown,
+                "manager status": _standing(node) if node else unknown,
+            }
+        )
+    return pd.DataFrame(rows).set_index("nœud")
+
+
+def _standing(node: Node) -> str:
+    return "leader" if node.leader else node.reachability or ""
 
 
 OnNodeProgress = Callable[[NodeProgress], None]

@@ -102,7 +102,9 @@ class Machine:
 
     def save(self, snapshot: Snapshot, images: list[dict[str, str]]) -> None:
         """Freeze the machine into a snapshot; the machine ends."""
-        self.shell("killall stunnel 2>/dev/null; rm -f /run/tls.pem; sync", timeout=60)
+        # the engines' logs begin with what students do, not with the warming up
+        empty = "for log in /run/node?.log; do : >$log; done"
+        self.shell(f"killall stunnel 2>/dev/null; rm -f /run/tls.pem; {empty}; sync", timeout=60)
         with aside(snapshot.directory) as work:
             state = work / "state"
             control.migrate(self.run / "qmp", "migrate", f"file:{state}")
@@ -215,21 +217,32 @@ rm -f /run/tls.pem
         self.shell(script)
         deadline = time.monotonic() + patience
         for endpoint in self.endpoints:
-            client = endpoint.client(timeout=5)
+            answer(endpoint, deadline - time.monotonic(), "Lancez « labkit reset ».")
+
+
+def answer(endpoint: Endpoint, patience: float, remedy: str) -> None:
+    """Wait until an engine answers.
+
+    Raises
+    ------
+    MachineFailed
+        With this remedy, when it does not within ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    client = endpoint.client(timeout=5)
+    try:
+        while True:
             try:
-                while True:
-                    try:
-                        client.ping()
-                        break
-                    except Exception as error:  # any transport's error means: not yet
-                        if time.monotonic() > deadline:
-                            raise MachineFailed(
-                                f"Le moteur de {endpoint.name} ne répond pas.",
-                                remedy="Lancez « labkit reset ».",
-                            ) from error
-                        time.sleep(0.05)
-            finally:
-                client.close()
+                client.ping()
+                return
+            except Exception as error:  # any transport's error means: not yet
+                if time.monotonic() > deadline:
+                    raise MachineFailed(
+                        f"Le moteur de {endpoint.name} ne répond pas.", remedy=remedy
+                    ) from error
+                time.sleep(0.05)
+    finally:
+        client.close()
 
 
 def endpoints_of(network: str, nodes: int, run: Path) -> tuple[Endpoint, ...]:

@@ -14,9 +14,9 @@ from IPython.display import HTML, display
 from labkit import engine
 from labkit.errors import LabkitError
 from labkit.exercises.checks import EXERCISES, judge, moving, spread
-from labkit.exercises.masking import contains_token, mask, protect
 from labkit.exercises.shell import TIMED_OUT, interleaved, run
 from labkit.exercises.verdict import Row, Verdict
+from labkit.masking import contains_token, mask, protect
 from labkit.state import ClusterState, capture
 
 __all__ = ["FRESH", "Start", "commencer", "install", "tasks_par_noeud", "verifier"]

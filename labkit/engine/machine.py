@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from labkit.engine import control
 from labkit.engine.build import Guest, Step
 from labkit.engine.endpoint import Endpoint
 from labkit.engine.qemu import API_PORT, Qemu, arguments
-from labkit.engine.settings import Settings
+from labkit.engine.settings import MAX_NODES, Settings
 from labkit.engine.store import aside, fingerprint, intact, spoil
 from labkit.engine.tls import make_keys
 from labkit.errors import MachineFailed
@@ -89,7 +90,7 @@ class Machine:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The engines, once the machine was started."""
-        return endpoints_of(self.network, self.settings.nodes, self.run)
+        return endpoints_of(self.network, range(1, self.settings.nodes + 1), self.run)
 
     def boot(self, step: Step) -> None:
         """Start from nothing; returns when every engine answers."""
@@ -139,6 +140,43 @@ class Machine:
         """Run a shell script as root in the guest."""
         return control.guest_shell(self.run / "agent", script, timeout)
 
+    def share_images(self) -> None:
+        """Give the images of the first engine to all, without a copy.
+
+        Layers are never written, so the engines share their files: one place on the disk, and
+        one in memory for a program that runs on several nodes. What is added later gets them
+        from ``/var/lib/docker/images``.
+        """
+        others = " ".join(f"node{n}" for n in range(2, self.settings.nodes + 1))
+        self.shell(
+            f"""set -e
+mkdir /run/disk
+mount --bind /var /run/disk # without the mounts that engines make of their directories
+for node in {others}; do
+    engine=$(cat /run/$node/docker.pid)
+    kill "$engine"
+    while kill -0 "$engine" 2>/dev/null; do usleep 50000; done
+    cd /run/disk/lib/docker/$node
+    rm -rf image overlay2
+    cp -a ../node1/image image
+    cp -al ../node1/overlay2 overlay2
+    cd /
+    setsid node-start "${{node#node}}" </dev/null >/dev/null 2>&1 &
+done
+mkdir /run/disk/lib/docker/images
+cd /run/disk/lib/docker/images
+cp -a ../node1/image image
+cp -al ../node1/overlay2 overlay2
+cd /
+umount /run/disk
+rmdir /run/disk
+for node in {others}; do
+    until [ -S /run/$node.sock ]; do usleep 50000; done
+done
+""",
+            timeout=120,
+        )
+
     def stop(self, *, keep_disk: bool = False) -> None:
         """End the machine and remove all that it left."""
         stop_process(self.run)
@@ -186,11 +224,11 @@ class Machine:
 
     def _open_engines(self, patience: float) -> None:
         """Set the clock, mix in fresh randomness, and open the engines behind mutual TLS."""
-        addresses = [e.address for e in self.endpoints]
-        pem = make_keys(self.tls, addresses)
+        numbers = range(1, MAX_NODES + 1)  # those that are added later, too
+        pem = make_keys(self.tls, [f"{self.network}.{n}" for n in numbers])
         services = "".join(
-            f"[node{n}]\naccept = 10.0.2.9:{API_PORT + n}\nconnect = /run/node{n}.sock\n"
-            for n in range(1, self.settings.nodes + 1)
+            f"[node{n}]\naccept = 192.168.77.9:{API_PORT + n}\nconnect = /run/node{n}.sock\n"
+            for n in numbers
         )
         script = f"""umask 077
 date -s @{time.time():.0f} >/dev/null
@@ -245,15 +283,15 @@ def answer(endpoint: Endpoint, patience: float, remedy: str) -> None:
         client.close()
 
 
-def endpoints_of(network: str, nodes: int, run: Path) -> tuple[Endpoint, ...]:
+def endpoints_of(network: str, numbers: Iterable[int], run: Path) -> tuple[Endpoint, ...]:
     """Return the engines of a machine that runs.
 
     Parameters
     ----------
     network
         The first three numbers of its loopback addresses.
-    nodes
-        How many engines.
+    numbers
+        Those of its nodes.
     run
         Its run directory.
     """
@@ -262,10 +300,10 @@ def endpoints_of(network: str, nodes: int, run: Path) -> tuple[Endpoint, ...]:
             name=f"node{n}",
             url=f"tcp://{network}.{n}:{API_PORT}",
             address=f"{network}.{n}",
-            swarm_address=f"10.0.2.1{n}",
+            swarm_address=f"192.168.77.1{n}",
             tls=run / "tls",
         )
-        for n in range(1, nodes + 1)
+        for n in numbers
     )
 
 
@@ -305,7 +343,7 @@ def free_network(settings: Settings) -> str:
     for attempt in range(64):
         number = (start + attempt) % (63 * 256)
         network = f"127.{64 + number // 256}.{number % 256}"
-        if all(can_bind(f"{network}.{n}", API_PORT) for n in range(1, settings.nodes + 1)):
+        if all(can_bind(f"{network}.{n}", API_PORT) for n in range(1, MAX_NODES + 1)):
             return network
     raise MachineFailed("Aucune adresse de bouclage n’est libre.", remedy="Lancez labkit doctor.")
 

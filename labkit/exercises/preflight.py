@@ -22,7 +22,7 @@ _TITLE = "Vérifications avant le départ"
 _DOCTOR = "« labkit doctor » dans un terminal dit quoi faire."
 _ORIGINS = {
     "hub": "image d’origine (Docker Hub)",
-    "stand-in": "image de remplacement, au même comportement (Docker Hub n’a pas répondu)",
+    "stand-in": "image de remplacement, au même comportement",
 }
 
 
@@ -36,7 +36,7 @@ class ImageInfo(Protocol):
 
     @property
     def origin(self) -> str:
-        """``hub`` or ``stand-in``."""
+        """``hub``, ``stand-in`` or ``course``."""
         ...
 
 
@@ -90,7 +90,7 @@ def preflight_rows(
         "Des versions différentes se côtoient dans un Swarm, mais les messages changent.",
     )
     known = list(images)
-    for image in known:
+    for image in (i for i in known if i.origin != "course"):
         yield Row(
             f"Image {image.name.removesuffix(':latest')}",
             "présente",
@@ -98,6 +98,8 @@ def preflight_rows(
             bool(image.origin),
             _DOCTOR,
         )
+    if own := [i for i in known if i.origin == "course"]:
+        yield Row("Images de l’application de vote", "présentes", f"{len(own)} images", True, "")
     if not known:
         yield Row("Images", "présentes", "aucune", False, _DOCTOR)
     yield Row(

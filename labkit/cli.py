@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "agit sur les nœuds : ls, logs, stop, start, kill, cut, heal"
+    text = "agit sur les nœuds : ls, logs, stop, start, kill, cut, heal, add, rm"
     actions = commands.add_parser("node", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"
     )
@@ -87,7 +87,7 @@ def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
         action = actions.add_parser(name, help=text, description=text)
         action.set_defaults(run=run)
-        if name != "ls":
+        if name not in ("ls", "add"):
             action.add_argument("node", metavar="NŒUD", help="node1, node2…")
         return action
 
@@ -103,7 +103,11 @@ def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         ("cut", "débranche le câble réseau : les autres nœuds ne le joignent plus"),
         ("heal", "rebranche le câble réseau"),
     ):
-        add(name, _node_power, text).set_defaults(action=name)
+        add(name, _node_action, text).set_defaults(action=name)
+    add("add", _node_add, "ajoute un nœud au cluster qui tourne, hors du swarm")
+    add(
+        "rm", _node_action, "retire un nœud : il quitte le swarm, et son disque est effacé"
+    ).set_defaults(action="rm")
 
 
 def _add_compose(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -255,7 +259,15 @@ def _node_logs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _node_power(options: argparse.Namespace) -> int:
+def _node_add(options: argparse.Namespace) -> int:
+    from labkit import nodes
+
+    name = nodes.add().name
+    print(f"{name} est là, hors du swarm : docker --context {name} swarm join …")
+    return 0
+
+
+def _node_action(options: argparse.Namespace) -> int:
     from labkit import nodes
 
     getattr(nodes, options.action)(options.node)

@@ -15,7 +15,18 @@ from labkit.engine.progress import Report
 from labkit.engine.settings import Settings
 from labkit.errors import SettingError
 
-__all__ = ["Power", "cut", "heal", "kill", "power", "start", "stop"]
+__all__ = [
+    "Power",
+    "cut",
+    "embedded",
+    "heal",
+    "in_guest",
+    "kill",
+    "number",
+    "power",
+    "start",
+    "stop",
+]
 
 STOP_SECONDS = 90  # dockerd gives its containers 10 s each, and has many under emulation
 KILL_SECONDS = 30
@@ -146,8 +157,10 @@ def embedded(fleet: Fleet | None, instead: str) -> Fleet:
 
 
 def number(endpoint: Endpoint) -> int:
+    """Return the number of an embedded node."""
     return int(endpoint.name.removeprefix("node"))
 
 
 def in_guest(script: str, timeout: float = 20) -> str:
+    """Run a shell script as root in the machine of the current cluster."""
     return control.guest_shell(Settings.read().run / "agent", script, timeout)

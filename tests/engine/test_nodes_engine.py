@@ -217,6 +217,22 @@ def test_nodes_come_and_go(whole: Fleet) -> None:
     assert containers(whole, *(e.name for e in whole)) == before
 
 
+def test_the_command(whole: Fleet) -> None:
+    def labkit_node(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "labkit", "node", *words],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    listed = labkit_node("ls").stdout
+    assert re.search(r"node1 +en marche +branché +ready +active +(leader|reachable)", listed)
+    assert "leader" in listed
+    said = labkit_node("logs", "node1", "--election").stdout
+    assert "became" in said and "SWMTKN-" not in said
+    wrong = labkit_node("kill", "node9")
+    assert wrong.returncode == 1 and "node1, node2, node3" in wrong.stderr
+
+
 def test_what_is_refused(whole: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingError, match="node1"):
         nodes.rm("node1", quiet=True)
@@ -234,19 +250,3 @@ def test_what_is_refused(whole: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SettingError, match="les vôtres") as caught:
             act("node1")
         assert instead in caught.value.remedy
-
-
-def test_the_command(whole: Fleet) -> None:
-    def labkit_node(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "labkit", "node", *words],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-
-    listed = labkit_node("ls").stdout
-    assert re.search(r"node1 +en marche +branché +ready +active +(leader|reachable)", listed)
-    assert "leader" in listed
-    said = labkit_node("logs", "node1", "--election").stdout
-    assert "became" in said and "SWMTKN-" not in said
-    wrong = labkit_node("kill", "node9")
-    assert wrong.returncode == 1 and "node1, node2, node3" in wrong.stderr

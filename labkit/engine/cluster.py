@@ -308,11 +308,11 @@ def variables(settings: Settings) -> dict[str, str]:
 
     It can be known before the cluster is up.
     """
-    cli = _cli(guest_of(settings))
+    cli = docker_cli(guest_of(settings))
     return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath))
 
 
-def _cli(guest: Guest) -> Path:
+def docker_cli(guest: Guest) -> Path:
     """Return the user's ``docker`` command, or the guest's where there is none."""
     return Path(shutil.which("docker") or guest.cli)
 
@@ -362,6 +362,7 @@ def status(settings: Settings) -> Status:
 
 
 def node_status(endpoint: Endpoint) -> NodeStatus:
+    """Ask one engine who it is; one that does not answer within 5 s is unreachable."""
     version, swarm = "", "unreachable"
     try:
         client = endpoint.client(timeout=5)
@@ -384,7 +385,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
         machine.restore(snapshot)
         record = _Record(machine.network, settings.nodes, qemu.accel, snapshot.images)
         fleet = record.fleet(settings.run)
-        write_contexts(fleet, settings.run / "docker", _cli(guest))
+        write_contexts(fleet, settings.run / "docker", docker_cli(guest))
         record.write(settings.run)
     except BaseException as error:
         machine.stop()

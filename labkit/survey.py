@@ -40,7 +40,7 @@ __all__ = ["PORTS", "Machine", "Survey", "meet", "survey"]
 PORTS = probe.PORTS
 _TIMEOUT = 15.0  # seconds for an answer of an engine
 _START = 30.0  # seconds for a probe to start and to end
-_EXCHANGE = 10.0  # seconds of knocking, when not all ports are open
+_EXCHANGE = 8.0  # seconds of knocking, when not all ports are open
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +153,11 @@ def survey(fleet: Fleet, *, image: str, quiet: bool = False) -> Survey:
         machines = tuple(replace(m, cli=cli) for m, cli in zip(machines, clis, strict=True))
         report.step("Adresses des machines")
         machines = tuple(pool.map(_locate, fleet, machines))
-        reached: set[tuple[str, str, str, str]] = set()
-        if sum(m.addresses is not None for m in machines) > 1:
+        found = Survey(machines)
+        if sum(bool(m.addresses) for m in machines) > 1:
             report.step(f"Essai des ports de Swarm entre les machines ({_EXCHANGE:.0f} s au plus)")
-            reached = _exchange(fleet, machines, pool)
-    return Survey(machines, frozenset(reached))
+            found = _exchange(fleet, machines, pool)
+    return found
 
 
 def _meet(endpoint: Endpoint, image: str) -> Machine:
@@ -231,9 +231,8 @@ def _locate(endpoint: Endpoint, machine: Machine) -> Machine:
     return replace(machine, addresses=tuple(said["addresses"]), busy=tuple(said["busy"]))
 
 
-def _exchange(
-    fleet: Fleet, machines: Sequence[Machine], pool: ThreadPoolExecutor
-) -> set[tuple[str, str, str, str]]:
+def _exchange(fleet: Fleet, machines: Sequence[Machine], pool: ThreadPoolExecutor) -> Survey:
+    """Let all machines that can knock on each other at the same time."""
     nonce = secrets.token_hex(8)
     known = [(i, e, m) for i, (e, m) in enumerate(zip(fleet, machines, strict=True)) if m.addresses]
 
@@ -243,20 +242,26 @@ def _exchange(
         order = {"do": "exchange", "me": me, "nonce": nonce, "seconds": _EXCHANGE}
         try:
             return _run_probe(endpoint, machine, {**order, "targets": targets}, _EXCHANGE)
-        except _NotRun:
-            return {"heard": (), "reached": ()}
+        except _NotRun as error:
+            return {"heard": (), "reached": (), "busy": machine.busy, "unprobed": str(error)}
 
-    names = [m.name for m in machines]
-    busy = {m.name: m.busy for m in machines}
+    answers = {me: said for (me, _, _), said in zip(known, pool.map(part, known), strict=True)}
+    machines = tuple(
+        replace(m, busy=tuple(answers[i]["busy"]), unprobed=answers[i].get("unprobed", ""))
+        if i in answers
+        else m
+        for i, m in enumerate(machines)
+    )
     ways = set()
-    for (_, _, machine), said in zip(known, pool.map(part, known), strict=True):
-        ways |= {(names[i], machine.name, address, port) for i, address, port in said["heard"]}
+    for me, said in answers.items():
+        here = machines[me]
+        ways |= {(machines[i].name, here.name, at, port) for i, at, port in said["heard"]}
         ways |= {
-            (machine.name, names[j], address, port)
-            for j, address, port in said["reached"]
-            if port in busy[names[j]]  # what answered is what is there already: an engine
+            (here.name, machines[j].name, at, port)
+            for j, at, port in said["reached"]
+            if port in machines[j].busy  # what answered is what is there already: an engine
         }
-    return ways
+    return Survey(machines, frozenset(ways))
 
 
 def _run_probe(

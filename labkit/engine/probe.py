@@ -8,8 +8,9 @@ network), so it takes nothing but the standard library of Python 3.8. The one ar
     would choose from, and which of its ports are in use.
 ``{"do": "exchange", "me": i, "nonce": text, "seconds": s, "targets": [[j, address, busy], ...]}``
     listens on Swarm's ports and knocks on those of the others, all of which run it at the same
-    time; answers ``{"heard": [[i, address, port], ...], "reached": [[j, address, port], ...]}``:
-    who was heard here at which of the addresses, and what answered there.
+    time; answers ``{"heard": [[i, address, port], ...], "reached": [[j, address, port], ...],
+    "busy": [port, ...]}``: who was heard here at which of the addresses, what answered there,
+    and where nobody could be heard because the port is in use.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class Exchange:
                     self.hear(selector, key.fileobj, key.data)  # type: ignore[arg-type]
             if self.all_said(mine):
                 self.end = min(self.end, time.monotonic() + GRACE)
-        return {"heard": sorted(self.heard), "reached": sorted(self.reached)}
+        taken = [port for port in PORTS if port not in mine]
+        return {"heard": sorted(self.heard), "reached": sorted(self.reached), "busy": taken}
 
     def hear(self, selector: selectors.BaseSelector, source: socket.socket, port: str) -> None:
         """Take what came: a datagram, a connection, or what a connection says."""

@@ -223,7 +223,7 @@ def _ports(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
             if (a, b, port) in ways:
                 continue
             deaf = port in by_name[b].busy and port.endswith("/udp")
-            untried = not by_name[a].addresses or not by_name[b].addresses
+            untried = any(m.unprobed or not m.addresses for m in (by_name[a], by_name[b]))
             (unknown if deaf or untried else blocked).append(f"{a} → {b}")
         found = []
         if blocked:

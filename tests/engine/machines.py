@@ -22,13 +22,17 @@ from pathlib import Path
 
 import psutil
 
-from labkit.engine import images, probe
+from labkit.engine import cluster, images, probe
+from labkit.engine.build import guest_of
 from labkit.engine.endpoint import Endpoint
+from labkit.engine.settings import Settings
 from labkit.engine.tls import make_keys
 
-TOOLS = ("dockerd", "docker", "containerd", "sshd", "ssh", "ssh-keygen", "iptables", "ip", "cc")
+TOOLS = ("dockerd", "containerd", "sshd", "ssh", "ssh-keygen", "iptables", "ip", "cc")
 SSH_PORT = 2222
 TLS_PORT = 2376
+PYTHON3 = getattr(sys, "_base_executable", sys.executable)  # not a virtual environment's link
+DOCKER = cluster.docker_cli(guest_of(Settings.read())).absolute()
 SBIN = os.pathsep.join([os.environ["PATH"], "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
@@ -39,6 +43,8 @@ def missing() -> str:
     absent = [tool for tool in TOOLS if shutil.which(tool, path=SBIN) is None]
     if absent:
         return f"own machines want {', '.join(absent)} (docker.io, openssh-server, iptables, gcc)"
+    if not DOCKER.exists():
+        return "own machines want a docker command: the system's, or that of « labkit build »"
     namespaces = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "true"]
     if subprocess.run(namespaces, capture_output=True).returncode:
         return "own machines want namespaces, which are refused here"
@@ -121,7 +127,7 @@ class Machines:
 
     @property
     def programs(self) -> Path:
-        """A directory for ``PATH`` whose ``ssh`` has keys and a configuration of its own."""
+        """A directory for ``PATH``: labkit's ``docker``, and an ``ssh`` with keys of its own."""
         return self.directory / "bin"
 
     def leave(self) -> None:
@@ -130,7 +136,7 @@ class Machines:
             client = machine.engine().client(timeout=60)
             try:
                 if client.info()["Swarm"]["LocalNodeState"] != "inactive":
-                    client.swarm.leave(force=True)
+                    client.api.leave_swarm(force=True)
             finally:
                 client.close()
 
@@ -227,8 +233,10 @@ def write_ssh(directory: Path, network: str) -> None:
     """Make throw-away keys, the server's configuration, and an ``ssh`` that knows both."""
     for name in ("host", "user"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / f"key_{name}")
-    docker, python = shutil.which("docker"), getattr(sys, "_base_executable", sys.executable)
-    path = f"{Path(str(docker)).parent}:{Path(python).parent}:/usr/bin:/bin"
+    programs = directory / "bin"
+    programs.mkdir()
+    (programs / "docker").symlink_to(DOCKER)
+    path = f"{programs}:{Path(PYTHON3).parent}:/usr/bin:/bin"
     (directory / "sshd_config").write_text(f"""Port {SSH_PORT}
 ListenAddress {network}.3
 HostKey {directory}/key_host
@@ -254,8 +262,7 @@ Host *
     IdentitiesOnly yes
     GlobalKnownHostsFile /dev/null
 """)
-    wrapper = directory / "bin" / "ssh"
-    wrapper.parent.mkdir()
+    wrapper = programs / "ssh"
     wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {directory}/ssh_config "$@"\n')
     wrapper.chmod(0o755)
 
@@ -300,7 +307,7 @@ def load(api: object, name: str, data: bytes, changes: Sequence[str]) -> None:
 
 def python_archive() -> bytes:
     """Return the parts of this Python that the probe takes, with the libraries they load."""
-    python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    python = Path(PYTHON3).resolve()
     loading = (
         f"import sys, runpy, encodings.idna; runpy.run_path({probe.__file__!r})\n"
         "print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)))"

@@ -14,10 +14,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from labkit.engine.debian import Archive, find_mirror, unpack
+from labkit.engine import images
+from labkit.engine.debian import Archive, Package, find_mirror, unpack
+from labkit.engine.images import making, voting
 from labkit.engine.settings import Settings
 from labkit.engine.store import aside, disk_error, intact, need_room
 from labkit.errors import BuildError
@@ -26,10 +30,10 @@ __all__ = ["Guest", "build_guest", "guest_key", "guest_of", "prune", "remove_hal
 
 KERNEL = "linux-image-cloud-amd64"  # small, and known to boot under TCG
 ROOT = (
-    "busybox-static", "ca-certificates", "conntrack", "containerd", "crun", "docker.io",
-    "iproute2", "iptables", "ipvsadm", "qemu-guest-agent", "runc", "stunnel4", "tini",
+    "busybox-static", "ca-certificates", "conntrack", "containerd", "crun", "docker-registry",
+    "docker.io", "iproute2", "iptables", "ipvsadm", "qemu-guest-agent", "runc", "stunnel4", "tini",
 )  # fmt: skip
-HOST = ("qemu-system-x86", "docker-cli", "e2fsprogs")
+HOST = ("qemu-system-x86", "docker-cli", "docker-buildx", "e2fsprogs")
 COMPILER = ("tcc", "musl-dev", "libc6")
 FOLLOW = re.compile(
     r"lib(?!perl|pam|db5|gdbm|audit|semanage|sepol|debconf)|zlib1g|seabios|ipxe-qemu"
@@ -41,6 +45,16 @@ DROP = re.compile(
     r"|usr/s?bin/(localedef|iconv|ctr$|containerd-stress|dockerd-rootless|rootlesskit|tc$|bash"
     r"|docker-proxy|containerd-shim$|containerd-shim-runc-v1|iconvconfig)"
 )
+FOLLOW_IN_IMAGES = re.compile(
+    r"lib(?!perl|db5|gdbm|semanage|sepol|debconf|llvm|z3|xslt|gcrypt|gpg-error|pam-|gprofng)"
+    r"|zlib1g|python3\.13-minimal"
+)
+DROP_IN_IMAGES = re.compile(
+    r"usr/share/(?!lua|postgresql|dpkg|zoneinfo/(UTC|Europe/Paris)$)|usr/lib/systemd|etc/(init\.d|default|logrotate|cron|pam)"
+    r"|usr/lib/x86_64-linux-gnu/(gconv|libmvec|systemd)|usr/lib/(udev|tmpfiles|sysusers|apt/apt-h)"
+    r"|usr/lib/postgresql/17/lib/(bitcode|llvmjit|pgxs)|usr/lib/python3\.13/(EXTERNALLY|pydoc_data)"
+)
+NOTHING = re.compile(r"(?!)")
 LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
 EARLY = ("virtio_pci", "virtio_blk", "ext4")
 LATE = tuple(
@@ -51,7 +65,7 @@ LATE = tuple(
     xt_policy xt_set xt_multiport ip_set ip_set_hash_net ip_tables iptable_nat iptable_filter
     iptable_mangle ipt_REJECT esp4 xfrm_user""".split()
 )
-NEEDED = 1_200_000_000  # bytes of disk that a build takes at its largest
+NEEDED = 1_600_000_000  # bytes of disk that a build takes at its largest
 
 Step = Callable[[str], None]
 
@@ -77,6 +91,11 @@ class Guest:
         return self.directory / "cli" / "docker"
 
     @property
+    def buildx(self) -> Path:
+        """Its plugin for ``docker build``."""
+        return self.cli.with_name("docker-buildx")
+
+    @property
     def versions(self) -> dict[str, str]:
         """Versions of the packages that the guest was built from."""
         manifest = json.loads((self.directory / "manifest.json").read_text())
@@ -89,7 +108,7 @@ def guest_key(settings: Settings) -> str:
 
     digest = hashlib.sha256(f"{settings.suite}\n{__version__}\n".encode())
     here = files("labkit.engine")
-    sources = [Path(str(here / "build.py")), Path(str(here / "debian.py"))]
+    sources = [Path(str(here / "build.py")), Path(str(here / "debian.py")), *voting.sources()]
     for part in ("guest", "images"):
         sources += sorted(p for p in Path(str(here / part)).rglob("*") if p.is_file())
     for path in sources:
@@ -183,6 +202,7 @@ def _build(
             "host": archive.closure(HOST, follow),
             "kernel": [archive.package(kernel)],
             "compiler": archive.closure(COMPILER, follow),
+            **_image_packages(archive),
         }
         packages = {p.sha256: p for group in groups.values() for p in group}
         total, done = sum(p.size for p in packages.values()), 0
@@ -199,19 +219,15 @@ def _build(
         archive.close()
 
     step("Déballage des paquets")
-    for part in ("root", "kernel", "compiler", "host"):
+    for part in groups:
         _merged(work / part)
-        keep = (lambda name: not DROP.match(name)) if part == "root" else (lambda name: True)
+        drop = {"root": DROP, "layer": DROP_IN_IMAGES}.get(part.partition("-")[0], NOTHING)
         for package in groups[part]:
-            unpack(paths[package.sha256], work / part, keep)
+            unpack(paths[package.sha256], work / part, partial(_keeps, drop))
     (work / "host").rename(work / "qemu")
     (work / "cli").mkdir()
-    shutil.copy2(work / "qemu/usr/bin/docker", work / "cli/docker")
-
-    step("Compilation des images du cours")
-    from labkit.engine.images import compile_recipes  # here, so that reading state needs no build
-
-    compile_recipes(work / "compiler", work / "images")
+    for program in ("bin/docker", "libexec/docker/cli-plugins/docker-buildx"):
+        shutil.move(work / "qemu/usr" / program, work / "cli")
 
     step("Noyau et modules")
     (kernel_file,) = (work / "kernel/boot").glob("vmlinuz-*")
@@ -221,6 +237,9 @@ def _build(
     _root(work / "root", busybox)
     _modules(modules, work / "root", work / "initrd.d", busybox)
     _initrd(work / "initrd.d", busybox, work / "initrd")
+
+    step("Fabrication des images du cours")
+    _images(work, groups, date)
 
     step("Disques de la machine")
     size = sum(p.lstat().st_size for p in (work / "root").rglob("*") if not p.is_symlink())
@@ -232,10 +251,10 @@ def _build(
     with data.open("wb") as file:
         file.truncate(6 << 30)  # sparse; the journal is of no use to what a stop throws away
     _mke2fs(
-        work, "^has_journal,^metadata_csum", "-F", "-N", "131072",
+        work, "^has_journal,^metadata_csum", "-F", "-N", "131072", "-d", work / "data.d",
         "-E", "root_owner=0:0,assume_storage_prezeroed=1,nodiscard", data,
     )  # fmt: skip
-    for part in ("root", "kernel", "compiler", "initrd.d"):
+    for part in (*(g for g in groups if g != "host"), "initrd.d", "data.d"):
         shutil.rmtree(work / part)
     _slim(work / "qemu")
     manifest = {
@@ -244,6 +263,51 @@ def _build(
         "packages": {p.name: p.version for g in groups.values() for p in g},
     }
     (work / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def _keeps(drop: re.Pattern[str], name: str) -> bool:
+    return not drop.match(name)
+
+
+def _image_packages(archive: Archive) -> dict[str, list[Package]]:
+    """Return the packages of each layer of the images, without those of the layers below."""
+    follow: Callable[[str], bool] = lambda name: bool(FOLLOW_IN_IMAGES.match(name))  # noqa: E731
+    found: dict[str, list[Package]] = {}
+    for name, layer in images.LAYERS.items():
+        below = {p.name for other in layer.below for p in found[f"layer-{other}"]}
+        closure = archive.closure(layer.packages, follow)
+        found[f"layer-{name}"] = [p for p in closure if p.name not in below]
+    return found
+
+
+def _images(work: Path, groups: dict[str, list[Package]], date: str) -> None:
+    """Make the images of the course, in the storage of the registry that will serve them."""
+    trees = {name: work / f"layer-{name}" for name in images.LAYERS}
+    compiler = work / "compiler"
+    making.compile_whoami(compiler, loader(compiler, "usr/bin/tcc"), trees["whoami"] / "whoami")
+    base = trees["debian"]
+    shutil.copy2(base / "usr/lib/os-release", work / "root/usr/lib/os-release")
+    bundle = Path("etc/ssl/certs/ca-certificates.crt")
+    (base / bundle).parent.mkdir(parents=True)
+    shutil.copy2(work / "root" / bundle, base / bundle)
+    for name, layer in images.LAYERS.items():
+        if layer.python:
+            making.compile_modules(
+                trees[name], layer.python, loader(trees[name], "usr/bin/python3.13", base)
+            )
+    for name in ("tmp", "root", "run", "proc", "sys", "dev", "var/tmp", "var/lib/apt/lists"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    (base / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
+    (base / "var/lib/dpkg/status").write_text(
+        making.installed((p.name, p.version, p.architecture) for p in groups["layer-debian"])
+    )
+    making.fill_registry(
+        loader(work / "root", "usr/bin/docker-registry"),
+        work / "data.d/lib/registry",
+        {name: (layer, trees[name]) for name, layer in images.LAYERS.items()},
+        images.catalogue(),
+        int(parsedate_to_datetime(date).timestamp()),
+    )
 
 
 def _merged(root: Path) -> None:
@@ -256,7 +320,6 @@ def _merged(root: Path) -> None:
 def _slim(tree: Path) -> None:
     for name in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"):
         shutil.rmtree(tree / name, ignore_errors=True)
-    (tree / "usr/bin/docker").unlink()
 
 
 def _root(root: Path, busybox: Path) -> None:
@@ -362,11 +425,16 @@ def _mke2fs(work: Path, features: str, *args: object) -> None:
         raise BuildError(f"mke2fs a échoué : {done.stderr.strip()[-300:]}")
 
 
-def loader(tree: Path, program: str) -> list[str]:
-    """Return the command that runs a program of an unpacked tree with the tree's own libc."""
+def loader(tree: Path, program: str, below: Path | None = None) -> list[str]:
+    """Return the command that runs a program of an unpacked tree with the tree's own libc.
+
+    ``below`` is the tree that has the libc, where the program's own has not.
+    """
     base = tree / LIBRARIES
-    paths = ":".join(str(p) for p in (base, base / "pulseaudio", base / "ceph"))
+    paths = [base, base / "pulseaudio", base / "ceph"]
+    if below:
+        paths.append(below / LIBRARIES)
     return [
-        str(tree / "usr/lib64/ld-linux-x86-64.so.2"), "--library-path", paths,
-        str(tree / program),
+        str((below or tree) / "usr/lib64/ld-linux-x86-64.so.2"),
+        "--library-path", ":".join(map(str, paths)), str(tree / program),
     ]  # fmt: skip

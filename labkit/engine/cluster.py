@@ -20,12 +20,14 @@ from urllib.parse import urlsplit
 
 import docker
 from docker.errors import APIError, DockerException
+from docker.models.images import Image as DockerImage
 from requests.exceptions import RequestException
 
 from labkit.engine import control, images
 from labkit.engine.build import Guest, build_guest, guest_of, prune, remove_half_made
 from labkit.engine.contexts import environment, write_contexts
 from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.engine.images.making import STAND_INS, repository
 from labkit.engine.machine import (
     Machine,
     Snapshot,
@@ -45,14 +47,21 @@ from labkit.errors import EngineNotRunning, MachineFailed, SettingError
 __all__ = ["ImageStatus", "NodeStatus", "Status", "build", "down", "join", "reset", "status", "up"]
 
 HUB_SECONDS = 3.0
+REGISTRY = "registry:5000"  # as the engines name it
 _PAUSED = (
     "Le disque est plein : la machine est en pause, rien n’est perdu. Faites de la place, puis "
     "« labkit up »."
 )
+_ORIGINS = {
+    "hub": "Docker Hub",
+    "stand-in": "remplaçante, construite sur place",
+    "course": "du cours",
+}
 PULL_SECONDS = 120
+PREPARE_SECONDS = 120
 WARM_SECONDS = 240
 RUN = 100_000_000  # bytes of disk that a cluster takes to start
-SNAPSHOT = 700_000_000  # bytes of disk that a snapshot takes at its largest, while it is made
+SNAPSHOT = 1_100_000_000  # bytes of disk that a snapshot takes at its largest, while it is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class ImageStatus:
-    """One image of the course and where it came from: ``hub`` or ``stand-in``."""
+    """One image of the course and where it came from: ``hub``, ``stand-in`` or ``course``."""
 
     name: str
     origin: str
@@ -110,8 +119,7 @@ class Status:
                 f"swarm : {node.swarm}"
             )
         for image in self.images:
-            origin = {"hub": "Docker Hub", "stand-in": "remplaçante, construite sur place"}
-            lines.append(f"  image {image.name} : {origin.get(image.origin, image.origin)}")
+            lines.append(f"  image {image.name} : {_ORIGINS.get(image.origin, image.origin)}")
         return "\n".join(lines)
 
 
@@ -385,7 +393,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
         machine.restore(snapshot)
         record = _Record(machine.network, settings.nodes, qemu.accel, snapshot.images)
         fleet = record.fleet(settings.run)
-        write_contexts(fleet, settings.run / "docker", docker_cli(guest))
+        write_contexts(fleet, settings.run / "docker", docker_cli(guest), guest.buildx)
         record.write(settings.run)
     except BaseException as error:
         machine.stop()
@@ -436,42 +444,76 @@ def hub_answers(client: docker.DockerClient) -> bool:
         return False
 
 
-ON_LINE = "echo nameserver 10.0.2.3 >/etc/resolv.conf"
+ON_LINE = "echo nameserver 192.168.77.3 >/etc/resolv.conf"
 OFF_LINE = ": >/etc/resolv.conf"
 
 
 def _load_images(machine: Machine) -> list[dict[str, str]]:
     """Give every engine the images of the course; return where each came from."""
-    clients = [e.client(timeout=PULL_SECONDS) for e in machine.endpoints]
+    client = machine.endpoints[0].client(timeout=PULL_SECONDS)
     try:
-        online = hub_answers(clients[0])
+        online = hub_answers(client)
         if online:
             machine.shell(ON_LINE)
         origins = []
-        for image in images.CATALOGUE:
-            origin = "hub" if online and _pull(clients, image.name) else "stand-in"
-            if origin == "stand-in":
-                data = images.archive(image, machine.guest.directory / "images")
-                repository, tag = image.name.rsplit(":", 1)
-                for client in clients:
-                    client.api.import_image_from_data(
-                        data, repository=repository, tag=tag, changes=image.changes
-                    )
+        for image in images.catalogue():
+            origin = image.origin
+            if origin != "hub" or not (online and _pull(client, image.name)):
+                _take(client, image)
+                origin = "stand-in" if origin == "hub" else origin
             origins.append({"name": image.name, "origin": origin})
         machine.shell(OFF_LINE)
-        return origins
     finally:
-        for client in clients:
-            client.close()
+        client.close()
+    machine.share_images()
+    machine.shell("sync; echo 1 >/proc/sys/vm/drop_caches")  # of all that, little is read again
+    return origins
 
 
-def _pull(clients: list[docker.DockerClient], name: str) -> bool:
+def _pull(client: docker.DockerClient, name: str) -> bool:
     try:
-        for client in clients:
-            client.images.pull(name)
+        client.images.pull(name)
     except (DockerException, OSError):
         return False
     return True
+
+
+def _take(client: docker.DockerClient, image: images.Image) -> None:
+    """Take an image from the machine's registry, and make its short name found there.
+
+    Others are pulled under the registry's name first: the engine then knows that the registry
+    has their layers, and what students build upon them is pushed without these.
+    """
+    if image.origin == "course":
+        client.images.pull(image.name)
+        return
+    path, tag = repository(image)
+    made = client.images.pull(f"{REGISTRY}/{path}", tag=tag)
+    names = [f"{REGISTRY}/{path}:{tag}"]
+    if image.prepare:
+        made = _prepared(client, image, made)
+    if image.origin == "hub":
+        public = f"{REGISTRY}/{path.removeprefix(f'{STAND_INS}/')}"
+        made.tag(public, tag)
+        client.images.push(public, tag=tag)
+        names.append(f"{public}:{tag}")
+    client.images.pull(image.name)
+    for name in names:
+        client.images.remove(name)
+
+
+def _prepared(client: docker.DockerClient, image: images.Image, made: DockerImage) -> DockerImage:
+    """Return an image after the command that prepares it."""
+    container = client.containers.run(
+        made, image.prepare, entrypoint=[], detach=True, network_mode="none"
+    )
+    try:
+        if container.wait(timeout=PREPARE_SECONDS)["StatusCode"]:
+            said = container.logs(tail=5).decode(errors="replace")
+            raise MachineFailed(f"La préparation de {image.name} a échoué : {said}")
+        return container.commit(conf=dict(image.config))
+    finally:
+        container.remove(force=True)
 
 
 def _warm(machine: Machine) -> None:
@@ -490,7 +532,7 @@ def _warm(machine: Machine) -> None:
             client.swarm.join([str(machine.endpoints[0].swarm_address)], token,
                               advertise_addr=endpoint.swarm_address)  # fmt: skip
         service = first.services.create(
-            images.CATALOGUE[0].name,
+            images.WHOAMI.name,
             name="warm",
             mode=docker.types.ServiceMode("replicated", replicas=2 * len(clients)),
             endpoint_spec=docker.types.EndpointSpec(ports={9999: 80}),

@@ -50,6 +50,7 @@ class Package:
     sha256: str
     size: int
     depends: str
+    architecture: str = "amd64"
 
 
 def find_mirror(wanted: str | None = None, root: Path = Path("/")) -> str:
@@ -223,6 +224,7 @@ class Archive:
             sha256=fields["SHA256"],
             size=int(fields["Size"]),
             depends=depends,
+            architecture=fields.get("Architecture", "amd64"),
         )
 
     def closure(self, names: Iterable[str], follow: Callable[[str], bool]) -> list[Package]:

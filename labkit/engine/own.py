@@ -71,7 +71,8 @@ def prepare(fleet: Fleet) -> dict[str, str]:
     EngineError
         When there is no ``docker`` command.
     """
-    cli = cluster.docker_cli(guest_of(Settings.read()))
+    guest = guest_of(Settings.read())
+    cli = cluster.docker_cli(guest)
     config = fleet.docker_config
     if not cli.exists() or config is None:
         raise EngineError(
@@ -85,7 +86,7 @@ def prepare(fleet: Fleet) -> dict[str, str]:
         config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=config.parent, prefix="making-") as making:
             fresh = Path(making) / "docker"
-            write_contexts(fleet, fresh, cli)
+            write_contexts(fleet, fresh, cli, guest.buildx)
             (fresh / "labkit").write_text(made_of)
             shutil.rmtree(config, ignore_errors=True)
             fresh.rename(config)

@@ -147,7 +147,7 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
         The first three numbers of the cluster's loopback addresses, such as ``127.80.3``.
     """
     forwards = "".join(
-        f",hostfwd=tcp:{network}.{n}:{API_PORT}-10.0.2.9:{API_PORT + n}"
+        f",hostfwd=tcp:{network}.{n}:{API_PORT}-192.168.77.9:{API_PORT + n}"
         for n in range(1, settings.nodes + 1)
     )
     accel = "kvm" if qemu.accel == "kvm" else "tcg,thread=multi,tb-size=256"
@@ -171,7 +171,7 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
         "-drive", f"id=r,file={guest.directory / 'root.ext4'},format=raw,if=none,readonly=on,"
         "file.locking=off",
         "-device", "virtio-blk-pci,drive=r", "-device", "virtio-blk-pci,drive=d",
-        "-netdev", f"user,id=u,net=10.0.2.0/24{forwards}",
+        "-netdev", f"user,id=u,net=192.168.77.0/24{forwards}",
         "-device", "virtio-net-pci,netdev=u,mac=52:54:00:00:00:01,romfile=",
         "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
         "-device", "vmgenid,guid=auto",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from labkit.engine.images import CATALOGUE
+from labkit.engine.images import WHOAMI
 from labkit.exercises.verdict import Row
 from labkit.survey import PORTS, Machine, Survey
 
 __all__ = ["advertised", "machine_rows"]
 
-IMAGE = CATALOGUE[0].name.removesuffix(":latest")
+IMAGE = WHOAMI.name.removesuffix(":latest")
 _SKEW = 5.0  # seconds beyond which the times in logs and tasks mislead
 _HOUR = 3600.0  # certificates of a swarm are valid from one hour before they are made
 _UNKNOWN = "non vérifié"

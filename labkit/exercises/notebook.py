@@ -70,7 +70,7 @@ class Start:
         self._lines += _where_one_is(state)
         if stand_ins:
             self._lines.append(
-                "Images de remplacement, au même comportement (Docker Hub n’a pas répondu) : "
+                "Images de remplacement, au même comportement dans ce cours : "
                 + ", ".join(stand_ins)
                 + "."
             )

@@ -10,8 +10,9 @@ from typing import Protocol
 import psutil
 
 from labkit.engine import connect, status
+from labkit.engine.images import WHOAMI
 from labkit.errors import LabkitError
-from labkit.exercises.machines import IMAGE, machine_rows
+from labkit.exercises.machines import machine_rows
 from labkit.exercises.verdict import Row, Verdict
 from labkit.state import ClusterState, capture
 from labkit.survey import survey
@@ -24,7 +25,7 @@ _TITLE = "Vérifications avant le départ"
 _DOCTOR = "« labkit doctor » dans un terminal dit quoi faire."
 _ORIGINS = {
     "hub": "image d’origine (Docker Hub)",
-    "stand-in": "image de remplacement, au même comportement (Docker Hub n’a pas répondu)",
+    "stand-in": "image de remplacement, au même comportement",
 }
 
 
@@ -38,7 +39,7 @@ class ImageInfo(Protocol):
 
     @property
     def origin(self) -> str:
-        """``hub`` or ``stand-in``."""
+        """``hub``, ``stand-in`` or ``course``."""
         ...
 
 
@@ -51,7 +52,7 @@ def preflight() -> Verdict:
     try:
         fleet = connect()
         if fleet.kind == "host":
-            return Verdict.of(_TITLE, machine_rows(survey(fleet, image=f"{IMAGE}:latest")))
+            return Verdict.of(_TITLE, machine_rows(survey(fleet, image=WHOAMI.name)))
         state = capture(fleet)
         images = tuple(status().images)
     except LabkitError as error:
@@ -99,7 +100,7 @@ def preflight_rows(
         "Des versions différentes se côtoient dans un Swarm, mais les messages changent.",
     )
     known = list(images)
-    for image in known:
+    for image in (i for i in known if i.origin != "course"):
         yield Row(
             f"Image {image.name.removesuffix(':latest')}",
             "présente",
@@ -107,6 +108,8 @@ def preflight_rows(
             bool(image.origin),
             _DOCTOR,
         )
+    if own := [i for i in known if i.origin == "course"]:
+        yield Row("Images de l’application de vote", "présentes", f"{len(own)} images", True, "")
     if not known:
         yield Row("Images", "présentes", "aucune", False, _DOCTOR)
     yield Row(

@@ -27,8 +27,8 @@ import docker
 import psutil
 
 import labkit
-from labkit.engine import cluster, images
-from labkit.engine.build import Guest, guest_key
+from labkit.engine import cluster
+from labkit.engine.build import guest_of
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.machine import Machine, process_of
 from labkit.engine.qemu import find_qemu
@@ -114,7 +114,7 @@ class Side:
 def embedded(settings: Settings, rounds: int, cold: bool) -> Rows:
     rows: Rows = {}
     if cold:
-        guest = Guest(settings.cache / f"guest-{guest_key(settings)}", guest_key(settings))
+        guest = guest_of(settings)
         machine = Machine(
             settings.run.with_name("bench.cold"), guest, find_qemu(guest, settings), settings
         )
@@ -185,7 +185,7 @@ def rest(rows: Rows, process: psutil.Process, what: str, seconds: float = 30) ->
 
 
 @contextmanager
-def native(guest: Guest) -> Iterator[Side | None]:
+def native() -> Iterator[Side | None]:
     """Run a dockerd of this machine aside, with the course's image in it."""
     program = shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
     if program is None or os.geteuid() != 0:
@@ -207,11 +207,10 @@ def native(guest: Guest) -> Iterator[Side | None]:
             engine = Endpoint("native", f"unix://{here}/sock", "127.0.0.1")
             side = Side(Fleet("host", (engine,)))
             client = side.manager
-            (image,) = images.CATALOGUE[:1]
-            client.api.import_image_from_data(
-                images.archive(image, guest.directory / "images"),
-                repository="traefik/whoami", tag="latest", changes=image.changes,
-            )  # fmt: skip
+            embedded = labkit.connect().endpoints[0].client()
+            for image in client.images.load(b"".join(embedded.images.get(IMAGE).save())):
+                image.tag(IMAGE)
+            embedded.close()
             clock(side.rows, "swarm init", lambda: client.swarm.init(advertise_addr="127.0.0.1"))
             yield side
             client.swarm.leave(force=True)
@@ -231,9 +230,8 @@ def main() -> None:
     os.environ.setdefault("LABKIT_CLUSTER", "bench")
     settings = Settings.read()
     labkit.up(quiet=True)
-    guest = Guest(settings.cache / f"guest-{guest_key(settings)}", guest_key(settings))
     beside: Rows = {}
-    with native(guest) as side:
+    with native() as side:
         if side:
             for _ in range(options.rounds):
                 side.measure(mesh=False, last=None)

@@ -26,7 +26,7 @@ CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-s
 def fleet() -> Fleet:
     fleet = labkit.engine.up()
     if not capture(fleet).active:
-        addresses = [e.swarm_address or f"10.0.2.1{i}" for i, e in enumerate(fleet, 1)]
+        addresses = [e.swarm_address or f"192.168.77.1{i}" for i, e in enumerate(fleet, 1)]
         first = fleet.endpoints[0]
         with talk(first, 60) as api:
             api.init_swarm(advertise_addr=addresses[0])

@@ -20,8 +20,8 @@ def fleet() -> Fleet:
 
 
 def swarm_addresses(fleet: Fleet) -> list[str]:
-    """Addresses that the nodes use among themselves; 10.0.2.1N where the fleet does not say."""
-    return [e.swarm_address or f"10.0.2.1{i}" for i, e in enumerate(fleet, 1)]
+    """Addresses that the nodes use among themselves; 192.168.77.1N where the fleet does not say."""
+    return [e.swarm_address or f"192.168.77.1{i}" for i, e in enumerate(fleet, 1)]
 
 
 def leave_all(fleet: Fleet) -> None:

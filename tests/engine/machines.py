@@ -7,6 +7,7 @@ started. The kernel of a test machine may have no IPVS: no routing mesh here.
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ import psutil
 from labkit.engine import cluster, images, probe
 from labkit.engine.build import guest_of
 from labkit.engine.endpoint import Endpoint
+from labkit.engine.images import WHOAMI
 from labkit.engine.settings import Settings
 from labkit.engine.tls import make_keys
 
@@ -269,20 +271,20 @@ Host *
 
 # -- images ---------------------------------------------------------------------------------
 
-WHOAMI = images.CATALOGUE[0]
 PYTHON = "python-of-this-machine:latest"
 
 
 def give_images(machines: Machines) -> None:
     """Import the stand-in of whoami everywhere, and Python where nothing else can run it."""
-    source = Path(images.__file__).with_name(WHOAMI.source)
-    program = machines.directory / source.stem
+    program = machines.directory / "whoami"
+    source = Path(images.__file__).with_name("whoami.c")
     run("cc", "-static", "-Os", "-std=c99", "-w", "-o", program, source)
-    whoami = images.archive(WHOAMI, machines.directory)
+    whoami = archive({"whoami": program})
+    changes = [f"ENTRYPOINT {json.dumps(WHOAMI.config['Entrypoint'])}"]
     for machine in machines:
         client = machine.engine().client(timeout=60)
         try:
-            load(client.api, WHOAMI.name, whoami, WHOAMI.changes)
+            load(client.api, WHOAMI.name, whoami, changes)
         finally:
             client.close()
     for machine in machines.all[:2]:
@@ -315,11 +317,18 @@ def python_archive() -> bytes:
     modules = run(python, "-I", "-S", "-c", loading).split()
     binaries = [str(python), *(m for m in modules if m.endswith(".so"))]
     libraries = {path for b in binaries for path in re.findall(r"(/\S+) \(0x", run("ldd", b))}
+    return archive({path: Path(path) for path in {*modules, *binaries, *libraries}},
+                   link=("bin/python3", str(python)))  # fmt: skip
+
+
+def archive(files: Mapping[str, Path], link: tuple[str, str] | None = None) -> bytes:
+    """Return a tar archive: path in it -> file of this machine, and a symbolic link."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
-        for path in sorted({*modules, *binaries, *libraries}):
-            tar.add(path)
-        link = tarfile.TarInfo("bin/python3")
-        link.type, link.linkname = tarfile.SYMTYPE, str(python)
-        tar.addfile(link)
+        for name, path in sorted(files.items()):
+            tar.add(path, name)
+        if link:
+            entry = tarfile.TarInfo(link[0])
+            entry.type, entry.linkname = tarfile.SYMTYPE, link[1]
+            tar.addfile(entry)
     return buffer.getvalue()

@@ -63,7 +63,7 @@ def test_status_json_names_nodes_and_images(fleet: labkit.Fleet) -> None:
     assert [n["name"] for n in said["nodes"]] == ["node1", "node2", "node3"]
     for node in said["nodes"]:
         assert node["address"].startswith("127.")
-        assert node["swarm_address"].startswith("10.0.2.1")
+        assert node["swarm_address"].startswith("192.168.77.1")
         assert node["engine_version"]
         assert node["swarm"] == "inactive"
     assert [i["name"] for i in said["images"]] == ["traefik/whoami:latest"]
@@ -162,7 +162,7 @@ def test_up_again_rejoins_the_same_machine(fleet: labkit.Fleet) -> None:
 def init_and_describe(fleet: labkit.Fleet) -> tuple[str, str]:
     client = fleet["node1"].client()
     try:
-        client.swarm.init(advertise_addr="10.0.2.11")
+        client.swarm.init(advertise_addr="192.168.77.11")
         client.swarm.reload()
         attrs = client.swarm.attrs
         return attrs["JoinTokens"]["Worker"], attrs["TLSInfo"]["TrustRoot"]

@@ -22,7 +22,6 @@ import pytest
 from machines import (
     PYTHON,
     TLS_PORT,
-    WHOAMI,
     Machines,
     eventually,
     give_python,
@@ -32,6 +31,7 @@ from machines import (
 
 import labkit
 from labkit import traffic
+from labkit.engine.images import WHOAMI
 from labkit.errors import EngineUnreachable, SettingError
 from labkit.exercises import adresses, commencer, preflight, qui_repond
 from labkit.exercises.notebook import FRESH

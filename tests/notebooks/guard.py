@@ -16,7 +16,7 @@ COMPARED_SHARE = 0.6  # of the cells with outputs, at least
 _TOKEN = re.compile(r"SWMTKN-\d+-[0-9a-z]")
 _PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|tmp|work|opt|mnt)/\w")
 _ADDRESS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
-_ALLOWED = re.compile(r"127\.0\.0\.1$|0\.0\.0\.0$|10\.0\.2\.\d+$")  # the guest's own network
+_ALLOWED = re.compile(r"127\.0\.0\.1$|0\.0\.0\.0$|192\.168\.77\.\d+$")  # the guest's own network
 _INFORMAL = re.compile(r"\b(?:tu|toi|ton|tes)\b", re.IGNORECASE)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 

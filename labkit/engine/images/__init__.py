@@ -1,84 +1,134 @@
 """The catalogue: which images the course uses, and where each comes from.
 
-An image is pulled where its registry answers; otherwise the recipe here makes a stand-in
-from Debian packages and project code, labelled as such.
+An image is pulled where its registry answers when the machine is built; otherwise, and for those
+that students build upon, the recipe here makes a stand-in from Debian packages and project
+code, labelled as such. The voting app's own images come from its own directory.
 """
 
 from __future__ import annotations
 
-import io
-import subprocess
-import tarfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
-from labkit.errors import BuildError
+from labkit.engine.images.model import Files, Image, Layer
+from labkit.engine.images.voting import voting_images
 
-__all__ = ["CATALOGUE", "Image", "archive", "compile_recipes"]
+__all__ = ["LAYERS", "WHOAMI", "Image", "Layer", "catalogue"]
 
-STAND_IN_LABEL = "labkit.stand-in"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image of the course.
+def _entrypoint(name: str) -> Files:
+    script = files("labkit.engine.images").joinpath("entrypoints", name)
+    return {"usr/local/bin/docker-entrypoint.sh": script.read_text()}
 
-    Attributes
-    ----------
-    name
-        Its name, with the tag.
-    source
-        The C source of its stand-in, in this package.
-    program
-        Path of the program in the image; it is the entry point.
-    ports
-        Ports that it exposes.
+
+ACCOUNTS = """\
+root:x:0:0:root:/root:/bin/bash
+_apt:x:42:65534::/nonexistent:/usr/sbin/nologin
+postgres:x:999:999::/var/lib/postgresql:/bin/bash
+redis:x:998:998::/data:/usr/sbin/nologin
+nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+"""
+
+LAYERS: Mapping[str, Layer] = {
+    "whoami": Layer(),  # one program, compiled: see making
+    "debian": Layer(
+        packages=tuple(
+            """apt base-files bash coreutils dash dpkg findutils grep gzip hostname libc-bin libpq5
+            lua-cjson lua-socket lua-sql-postgres lua5.4 procps sed tar tini tzdata
+            util-linux""".split()
+        ),
+        files={
+            "etc/passwd": ACCOUNTS,
+            "etc/group": "root:x:0:\nredis:x:998:\npostgres:x:999:\nnogroup:x:65534:\n",
+            "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+            "etc/apt/sources.list": "# Aucune source : ce qu’il faut au cours est installé.\n",
+        },
+        links={"usr/bin/sh": "dash"},
+    ),
+    "python": Layer(
+        below=("debian",),
+        packages=("python3.13", "python3-pip", "python3-psycopg2", "python3-redis"),
+        files={
+            # Debian's psycopg2 is what PyPI calls psycopg2-binary: built, with its libpq.
+            "usr/lib/python3/dist-packages/psycopg2_binary-2.9.10.dist-info/METADATA": (
+                "Metadata-Version: 2.1\nName: psycopg2-binary\nVersion: 2.9.10\n"
+            ),
+        },
+        links={"usr/bin/python": "python3.13", "usr/bin/python3": "python3.13"},
+        python=("usr/lib/python3.13", "usr/lib/python3"),
+    ),
+    "redis": Layer(
+        below=("debian",),
+        packages=("redis-server", "redis-tools"),
+        files=_entrypoint("redis"),
+    ),
+    "postgres": Layer(
+        below=("debian",),
+        packages=("postgresql-17", "postgresql-client-17"),
+        files=_entrypoint("postgres"),
+    ),
+}
+
+WHOAMI = Image(
+    "traefik/whoami:latest",
+    ("whoami",),
+    {"Entrypoint": ["/whoami"], "ExposedPorts": {"80/tcp": {}}},
+)
+
+_BASES = (
+    Image(
+        "debian:trixie-slim", ("debian",), {"Cmd": ["bash"], "Env": [f"PATH={PATH}"]}, "stand-in"
+    ),
+    Image(
+        "python:3.13-slim",
+        ("debian", "python"),
+        {
+            "Cmd": ["python3"],
+            "Env": [f"PATH={PATH}", "LANG=C.UTF-8", "PIP_DISABLE_PIP_VERSION_CHECK=1"],
+        },
+        "stand-in",
+    ),
+)
+
+_SERVERS = (
+    Image(
+        "redis:8.0",
+        ("debian", "redis"),
+        {
+            "Entrypoint": ["docker-entrypoint.sh"],
+            "Cmd": ["redis-server"],
+            "Env": [f"PATH={PATH}"],
+            "ExposedPorts": {"6379/tcp": {}},
+            "Volumes": {"/data": {}},
+            "WorkingDir": "/data",
+        },
+    ),
+    Image(
+        "postgres:17",
+        ("debian", "postgres"),
+        {
+            "Entrypoint": ["docker-entrypoint.sh"],
+            "Cmd": ["postgres"],
+            "Env": [f"PATH={PATH}:/usr/lib/postgresql/17/bin"],
+            "ExposedPorts": {"5432/tcp": {}},
+            "StopSignal": "SIGINT",
+            "Volumes": {"/var/lib/postgresql/data": {}},
+        },
+        prepare=("docker-entrypoint.sh", "prepare"),
+    ),
+)
+
+
+@cache
+def catalogue() -> tuple[Image, ...]:
+    """Return every image of the course.
+
+    Raises
+    ------
+    BuildError
+        When the voting app's sources are not there.
     """
-
-    name: str
-    source: str
-    program: str
-    ports: tuple[int, ...] = ()
-
-    @property
-    def changes(self) -> list[str]:
-        """Dockerfile instructions that ``docker import`` applies to the stand-in."""
-        exposed = [f"EXPOSE {port}" for port in self.ports]
-        label = f'LABEL {STAND_IN_LABEL}="remplace {self.name}, écrit pour ce cours"'
-        return [f'ENTRYPOINT ["{self.program}"]', label, *exposed]
-
-
-CATALOGUE = (Image("traefik/whoami:latest", "whoami.c", "/whoami", (80,)),)
-
-
-def compile_recipes(compiler: Path, target: Path) -> None:
-    """Compile every stand-in to a static program with tcc and musl from an unpacked tree."""
-    from labkit.engine.build import loader
-
-    target.mkdir(parents=True)
-    musl = compiler / "usr/lib/x86_64-linux-musl"
-    tcc = compiler / "usr/lib/x86_64-linux-gnu/tcc"
-    for image in CATALOGUE:
-        source = str(files("labkit.engine.images").joinpath(image.source))
-        output = target / Path(image.source).stem
-        command = [
-            *loader(compiler, "usr/bin/tcc"), f"-B{tcc}", "-nostdinc", "-nostdlib", "-static",
-            f"-I{compiler / 'usr/include/x86_64-linux-musl'}", f"-I{tcc / 'include'}",
-            "-o", str(output), str(musl / "crt1.o"), str(musl / "crti.o"), source,
-            str(musl / "libc.a"), str(tcc / "libtcc1.a"), str(musl / "crtn.o"),
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise BuildError(f"La compilation de {image.source} a échoué : {done.stderr[-500:]}")
-
-
-def archive(image: Image, programs: Path) -> bytes:
-    """Return the tar archive of a stand-in's files, for ``docker import``."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        data = (programs / Path(image.source).stem).read_bytes()
-        entry = tarfile.TarInfo(image.program.lstrip("/"))
-        entry.size, entry.mode = len(data), 0o755
-        tar.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
+    return (WHOAMI, *_SERVERS, *_BASES, *voting_images({image.name: image for image in _BASES}))

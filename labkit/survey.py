@@ -41,6 +41,7 @@ PORTS = probe.PORTS
 _TIMEOUT = 15.0  # seconds for an answer of an engine
 _START = 30.0  # seconds for a probe to start and to end
 _EXCHANGE = 8.0  # seconds of knocking, when not all ports are open
+_TOGETHER = 4.0  # seconds that two machines must have done so together for silence to tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,13 +242,23 @@ def _exchange(fleet: Fleet, machines: Sequence[Machine], pool: ThreadPoolExecuto
         targets = [(j, a, m.busy) for j, _, m in known if j != me for a in m.addresses or ()]
         order = {"do": "exchange", "me": me, "nonce": nonce, "seconds": _EXCHANGE}
         try:
-            return _run_probe(endpoint, machine, {**order, "targets": targets}, _EXCHANGE)
+            said = _run_probe(endpoint, machine, {**order, "targets": targets}, _EXCHANGE)
         except _NotRun as error:
             return {"heard": (), "reached": (), "busy": machine.busy, "unprobed": str(error)}
+        return {**said, "started": time.monotonic() - said["ran"]}
 
     answers = {me: said for (me, _, _), said in zip(known, pool.map(part, known), strict=True)}
+    first = min((said["started"] for said in answers.values() if "started" in said), default=0.0)
+    late = first + _EXCHANGE - _TOGETHER
+
+    def why_not(said: Mapping[str, Any]) -> str:
+        too_late = said.get("started", first) > late
+        return (
+            "l’essai y a commencé trop tard, recommencez" if too_late else said.get("unprobed", "")
+        )
+
     machines = tuple(
-        replace(m, busy=tuple(answers[i]["busy"]), unprobed=answers[i].get("unprobed", ""))
+        replace(m, busy=tuple(answers[i]["busy"]), unprobed=why_not(answers[i]))
         if i in answers
         else m
         for i, m in enumerate(machines)

@@ -9,8 +9,8 @@ network), so it takes nothing but the standard library of Python 3.8. The one ar
 ``{"do": "exchange", "me": i, "nonce": text, "seconds": s, "targets": [[j, address, busy], ...]}``
     listens on Swarm's ports and knocks on those of the others, all of which run it at the same
     time; answers ``{"heard": [[i, address, port], ...], "reached": [[j, address, port], ...],
-    "busy": [port, ...]}``: who was heard here at which of the addresses, what answered there,
-    and where nobody could be heard because the port is in use.
+    "busy": [port, ...], "ran": s}``: who was heard here at which of the addresses, what answered
+    there, where nobody could be heard because the port is in use, and for how long it ran.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import time
 from typing import Any
 
 PORTS = ("2377/tcp", "7946/tcp", "7946/udp", "4789/udp")
-KNOCK = 0.3  # seconds between two datagrams
+KNOCK = 0.3  # seconds between two
 GRACE = 0.7  # seconds for what is still under way when everything has been said
 SIOCGIFADDR = 0x8915
 
@@ -89,7 +89,8 @@ class Exchange:
         self, me: int, nonce: str, seconds: float, targets: list[tuple[int, str, list[str]]]
     ) -> None:
         self.me, self.nonce, self.targets = me, nonce, targets
-        self.end = time.monotonic() + seconds
+        self.start = time.monotonic()
+        self.end = self.start + seconds
         self.heard: set[tuple[int, str, str]] = set()
         self.reached: set[tuple[int, str, str]] = set()
         self.own = addresses()
@@ -102,8 +103,13 @@ class Exchange:
             with contextlib.suppress(OSError):
                 selector.register(opened(port), selectors.EVENT_READ, port)
                 mine.append(port)
-        for target in self.targets:
-            threading.Thread(target=self.knock, args=target, daemon=True).start()
+        for target, address, taken in self.targets:
+            if address in self.own:
+                continue  # behind NAT all machines may have the same one
+            for port in PORTS:
+                knock = self.connect if port.endswith("/tcp") else self.send
+                args = (target, address, port, port in taken)
+                threading.Thread(target=knock, args=args, daemon=True).start()
         while time.monotonic() < self.end:
             for key, _ in selector.select(0.1):
                 with contextlib.suppress(OSError):
@@ -111,7 +117,12 @@ class Exchange:
             if self.all_said(mine):
                 self.end = min(self.end, time.monotonic() + GRACE)
         taken = [port for port in PORTS if port not in mine]
-        return {"heard": sorted(self.heard), "reached": sorted(self.reached), "busy": taken}
+        return {
+            "heard": sorted(self.heard),
+            "reached": sorted(self.reached),
+            "busy": taken,
+            "ran": time.monotonic() - self.start,
+        }
 
     def hear(self, selector: selectors.BaseSelector, source: socket.socket, port: str) -> None:
         """Take what came: a datagram, a connection, or what a connection says."""
@@ -148,37 +159,32 @@ class Exchange:
                 return False
         return True
 
-    def knock(self, target: int, address: str, taken: list[str]) -> None:
-        """Knock on one address of another machine; a port in use is only connected to."""
-        if address in self.own:
-            return  # behind NAT all machines may have the same one
-        text = f"{self.nonce} {self.me} {address}".encode()
-        asking = {}
-        for port in PORTS:
-            if port.endswith("/udp") and port not in taken:
-                asking[port] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                asking[port].setblocking(False)
-        while time.monotonic() < self.end:
-            for port, sender in asking.items():
-                with contextlib.suppress(OSError):
-                    sender.sendto(text, (address, number(port)))
-            for port in PORTS:
-                if port.endswith("/tcp") and (target, address, port) not in self.reached:
-                    self.connect(target, address, port, b"" if port in taken else text)
-            time.sleep(KNOCK)
-            for port, sender in asking.items():
-                with contextlib.suppress(OSError):
-                    if sender.recv(300) == text:
-                        self.reached.add((target, address, port))
+    def name(self, address: str) -> bytes:
+        """Return what is said to an address of another machine."""
+        return f"{self.nonce} {self.me} {address}".encode()
 
-    def connect(self, target: int, address: str, port: str, text: bytes) -> None:
-        """Connect once, and say who one is."""
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection((address, number(port)), timeout=1.5) as connection,
-        ):
-            connection.sendall(text)
-            self.reached.add((target, address, port))
+    def connect(self, target: int, address: str, port: str, taken: bool) -> None:
+        """Knock over TCP until somebody opens; what holds a port already is told nothing."""
+        while time.monotonic() < self.end and (target, address, port) not in self.reached:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((address, number(port)), timeout=KNOCK * 5) as connection,
+            ):
+                if not taken:
+                    connection.sendall(self.name(address))
+                self.reached.add((target, address, port))
+            time.sleep(KNOCK)
+
+    def send(self, target: int, address: str, port: str, taken: bool) -> None:
+        """Knock with datagrams to the end, for some are lost; no answer comes if it is taken."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(KNOCK)
+            while time.monotonic() < self.end and not taken:
+                with contextlib.suppress(OSError):
+                    asking.sendto(self.name(address), (address, number(port)))
+                    if asking.recv(300) == self.name(address):
+                        self.reached.add((target, address, port))
+                time.sleep(KNOCK)
 
 
 def main(order: dict[str, Any]) -> dict[str, object]:

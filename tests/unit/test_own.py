@@ -211,6 +211,13 @@ def test_a_closed_port_is_named_with_its_way() -> None:
     assert wrong(verdict) == {"Port 4789/udp": "fermé : node1 → node2"}
 
 
+def test_silence_of_a_machine_where_nothing_ran_is_not_called_closed() -> None:
+    verdict = judged(ONE, replace(TWO, unprobed="trop tard"), THREE, ways=open_between(ONE, THREE))
+    unchecked = "non vérifié : node1 → node2, node2 → node1, node2 → node3, node3 → node2"
+    assert wrong(verdict) == {f"Port {port}": unchecked for port in PORTS}
+    assert "trop tard" in row(verdict, "Port 7946/udp").hint
+
+
 def test_a_port_that_an_engine_holds_is_not_called_open_nor_closed() -> None:
     joined = [
         replace(m, busy=PORTS, swarm="active", node_id=m.name,

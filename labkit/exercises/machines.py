@@ -262,5 +262,6 @@ def _try_it(port: str, machines: Sequence[Machine]) -> str:
     return (
         f"labkit n’a pas pu l’essayer{reasons}. À la main : sur la machine d’arrivée « nc{flag} -l "
         f"-p {number} », sur l’autre « nc{flag} ADRESSE {number} », puis tapez un mot : il doit "
-        "arriver. python3 sur la machine, ou « docker pull python:3-alpine », suffit à labkit. "
+        "arriver. labkit l’essaie lui-même dès qu’il y a python3 sur la machine (par ssh), ou une "
+        "image comme python:3-alpine sur son moteur. "
     )

@@ -99,7 +99,10 @@ def prepare(fleet: Fleet) -> dict[str, str]:
 def status(fleet: Fleet) -> Status:
     """Say what the engines are."""
     with ThreadPoolExecutor(max_workers=len(fleet)) as pool:
-        return Status("host", nodes=tuple(pool.map(cluster.node_status, fleet)))
+        nodes = tuple(pool.map(cluster.node_status, fleet))
+    silent = any(node.swarm == "unreachable" for node in nodes)
+    detail = "« labkit doctor » dit pourquoi un moteur ne répond pas." if silent else ""
+    return Status("host", nodes=nodes, detail=detail)
 
 
 def refusal(fleet: Fleet, what: str) -> SettingError:

@@ -68,6 +68,13 @@ def test_host_without_anything_is_the_default_socket(monkeypatch: pytest.MonkeyP
         labkit.connect()
 
 
+def test_status_of_engines_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_ENGINE", "tcp://127.0.0.1:9,tcp://[::1]:9")
+    status = labkit.status()
+    assert [n.swarm for n in status.nodes] == ["unreachable"] * 2
+    assert "labkit doctor" in str(status)
+
+
 def test_certificates_are_for_tcp_and_must_be_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

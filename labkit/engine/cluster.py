@@ -337,11 +337,11 @@ def variables(settings: Settings) -> dict[str, str]:
 
     It can be known before the cluster is up.
     """
-    cli = _cli(guest_of(settings))
+    cli = docker_cli(guest_of(settings))
     return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath))
 
 
-def _cli(guest: Guest) -> Path:
+def docker_cli(guest: Guest) -> Path:
     """Return the user's ``docker`` command, or the guest's where there is none."""
     return Path(shutil.which("docker") or guest.cli)
 
@@ -391,6 +391,7 @@ def status(settings: Settings) -> Status:
 
 
 def node_status(endpoint: Endpoint) -> NodeStatus:
+    """Ask one engine who it is; one that does not answer within 5 s is unreachable."""
     version, swarm = "", "unreachable"
     try:
         client = endpoint.client(timeout=5)
@@ -414,10 +415,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
         numbers = list(range(1, settings.nodes + 1))
         record = _Record(machine.network, settings.nodes, numbers, qemu.accel, snapshot.images)
         fleet = record.fleet(settings.run)
-        config = settings.run / "docker"
-        write_contexts(fleet, config, _cli(guest))
-        (config / "cli-plugins").mkdir()  # docker build
-        (config / "cli-plugins/docker-buildx").symlink_to(guest.cli.with_name("docker-buildx"))
+        write_contexts(fleet, settings.run / "docker", docker_cli(guest), guest.buildx)
         record.write(settings.run)
     except BaseException as error:
         machine.stop()
@@ -468,7 +466,7 @@ def add(settings: Settings, report: Report) -> Endpoint:
             if said:
                 raise MachineFailed(f"QEMU n’ouvre pas {endpoint.address} : {said}")
             answer(endpoint, ADD_SECONDS, f"Lisez /run/{endpoint.name}.log dans la machine.")
-            add_context(endpoint, settings.run / "docker", _cli(guest_of(settings)))
+            add_context(endpoint, settings.run / "docker", docker_cli(guest_of(settings)))
         except BaseException:
             _forget(settings, record, endpoint)
             raise
@@ -502,7 +500,7 @@ def remove(settings: Settings, name: str, report: Report) -> None:
 def _forget(settings: Settings, left: _Record, endpoint: Endpoint) -> None:
     """Take away all that a node has, in the machine and around it."""
     left.write(settings.run)
-    remove_context(endpoint.name, settings.run / "docker", _cli(guest_of(settings)))
+    remove_context(endpoint.name, settings.run / "docker", docker_cli(guest_of(settings)))
     number = int(endpoint.name.removeprefix("node"))
     place, _, _ = engine_forward(left.network, number).partition("-")
     control.hmp(settings.run / "qmp", f"hostfwd_remove u {place}")

@@ -18,7 +18,7 @@ from labkit.errors import EngineError
 __all__ = ["activate", "add_context", "environment", "remove_context", "write_contexts"]
 
 
-def write_contexts(fleet: Fleet, config: Path, cli: Path) -> None:
+def write_contexts(fleet: Fleet, config: Path, cli: Path, buildx: Path) -> None:
     """Write one docker context an endpoint under ``config`` and make the first one current.
 
     Parameters
@@ -29,12 +29,17 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path) -> None:
         The directory for ``DOCKER_CONFIG``; made anew, readable by its owner alone.
     cli
         The ``docker`` command.
+    buildx
+        Its plugin for ``docker build``, which is left out where there is none.
     """
     shutil.rmtree(config, ignore_errors=True)
     config.mkdir(mode=0o700, parents=True)
     for endpoint in fleet:
         add_context(endpoint, config, cli)
     _docker(cli, config, "context", "use", fleet.endpoints[0].name)
+    if buildx.exists():
+        (config / "cli-plugins").mkdir()
+        (config / "cli-plugins" / buildx.name).symlink_to(buildx)
 
 
 def add_context(endpoint: Endpoint, config: Path, cli: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -48,6 +49,7 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
         self._fleet = fleet
         self._refresh = refresh
         self._timeout = timeout
+        self._done: tuple[datetime, Node] | None = None  # what is said to be so, since when
         self._latest: Latest[Action] = Latest(self._apply, quiet=0.0)
         self._node = widgets.Dropdown(description="Nœud", layout={"width": "auto"})
         self._node.style.description_width = "initial"
@@ -79,6 +81,10 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
                 with self._node.hold_sync():
                     self._node.options = offered
                     self._node.value = chosen if chosen in names else names[0]
+            done = self._done
+            if done and done[0] < state.captured_at and done[1] not in state.nodes:
+                self._done = None  # it is so no more
+                set_html(self._status, "")
         elif state is not None and state.swarm == "inactive":
             self._node.options = ()
         none = not self._node.options
@@ -106,6 +112,7 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
         self._latest.ask(action)
 
     def _say(self, kind: str, text: str, remedy: str = "") -> None:
+        self._done = None
         set_html(self._status, status_html(kind, text, remedy))
 
     def _apply(self, action: Action, overtaken: Callable[[], bool]) -> None:
@@ -124,7 +131,9 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
             if not overtaken():
                 self._say("alarm", error.message, error.remedy)
             return
-        self._say("ok", f"{action.name} : {_standing(state.node(action.name))}")
+        node = state.node(action.name)
+        self._say("ok", f"{action.name} : {_standing(node)}")
+        self._done = state.captured_at, node
         self._refresh()
 
 

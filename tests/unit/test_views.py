@@ -482,8 +482,13 @@ def test_a_view_offers_the_nodes_and_keeps_the_choice(silent: Fleet) -> None:
         "node2 — manager unreachable, active, down",
         "node3 — worker, drain, ready",
     ]
+    controls._say("ok", "node2 : manager")
+    controls._done = NOW - timedelta(seconds=1), promoted
+    view.show(cluster(nodes=(node(1), promoted, node(3))))
+    assert "node2" in controls._status.value
     view.show(cluster(nodes=(node(1),)))
     assert controls._node.value == "node1"  # the chosen one is gone
+    assert controls._status.value == ""  # what was said is so no more
     view.show(EngineUnreachable("coupé"))
     assert not controls._node.disabled  # the error that an action meets says more
     view.show(ClusterState(NOW, "inactive", None))

@@ -7,8 +7,10 @@ pool survives an engine that restarts.
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -18,11 +20,19 @@ from docker import APIClient
 from docker.errors import APIError, DockerException
 
 from labkit.engine.endpoint import Endpoint
+from labkit.engine.ssh import SSHFailed
 from labkit.errors import DockerFailed, EngineUnreachable, LabkitError
 
 __all__ = ["NO_ANSWER", "engine_errors", "explain", "read", "talk"]
 
 NO_ANSWER = (requests.RequestException, DockerException, OSError)  # what read() may raise
+
+_REASONS: Mapping[type[BaseException], str] = {
+    FileNotFoundError: "sa socket n’existe pas : docker est-il démarré ?",
+    PermissionError: "vous n’avez pas le droit d’ouvrir sa socket : groupe docker ?",
+    ssl.SSLError: "certificats refusés, ou absents",
+    socket.gaierror: "nom de machine inconnu",
+}
 
 _T = TypeVar("_T")
 _Key = tuple[str, Path | None, int]
@@ -116,10 +126,24 @@ def explain(error: BaseException) -> str:
     elif isinstance(error, requests.Timeout):
         said = "pas de réponse dans le délai"
     elif isinstance(error, requests.ConnectionError):
-        said = "connexion refusée ou coupée"
+        said = _reason(error)
     else:
         said = str(error) or type(error).__name__
     return " ".join(said.split())
+
+
+def _reason(error: requests.ConnectionError) -> str:
+    """Return why a connection failed: its cause is inside what urllib3 and requests say of it."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, SSHFailed):
+            return f"ssh : {inner}"
+        for kind, text in _REASONS.items():
+            if isinstance(inner, kind):
+                return text
+        causes = (*inner.args, getattr(inner, "reason", None), inner.__cause__, inner.__context__)
+        inner = next((c for c in causes if isinstance(c, BaseException)), None)
+    return "connexion refusée ou coupée"
 
 
 @contextmanager

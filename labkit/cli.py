@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from labkit.engine import cluster
+from labkit import engine
+from labkit.engine import cluster, own
 from labkit.engine.contexts import activate
 from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, Settings, writable
@@ -114,47 +115,64 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    with Report() as report:
-        cluster.up(settings, report)
-    print(cluster.status(settings))
+    if own.named():
+        engine.up()
+    else:
+        with Report() as report:
+            cluster.up(_settings(options), report)
+    print(engine.status())
     print('Dans ce shell : eval "$(labkit env)", puis docker node ls…')
     return 0
 
 
 def _status(options: argparse.Namespace) -> int:
-    status = cluster.status(_settings(options))
+    status = engine.status()
     print(json.dumps(status.to_dict(), ensure_ascii=False) if options.json else status)
     return 0 if status.engine != "none" else 3
 
 
 def _down(options: argparse.Namespace) -> int:
-    cluster.down(_settings(options))
+    engine.down()
     print("Le cluster est arrêté.")
     return 0
 
 
 def _reset(options: argparse.Namespace) -> int:
-    settings = _settings(options)
+    if own.named():
+        engine.reset()  # says why not
     with Report() as report:
-        cluster.reset(settings, report)
-    print(cluster.status(settings))
+        cluster.reset(_settings(options), report)
+    print(engine.status())
     return 0
 
 
 def _env(options: argparse.Namespace) -> int:
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         print(f"unset {name}")
-    settings = _settings(options)
-    cluster.join(settings)
-    for name, value in cluster.variables(settings).items():
+    for name, value in _variables(_settings(options)).items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """Return the environment that gives a shell the cluster that runs."""
+    named = own.named()
+    if named:
+        return own.prepare(named)
+    cluster.join(settings)
+    return cluster.variables(settings)
 
 
 def _doctor(options: argparse.Namespace) -> int:
     from labkit.engine.build import NEEDED
 
+    if own.named():
+        from labkit.exercises.preflight import preflight
+
+        engine.up()  # writes the contexts, which are looked at too
+        verdict = preflight()
+        print(repr(verdict))
+        return 0 if verdict.ok else 1
     settings = _settings(options)
     machine = os.uname()
     memory = psutil.virtual_memory().available
@@ -233,14 +251,18 @@ def _draw(options: argparse.Namespace) -> int:
 def _lab(options: argparse.Namespace) -> int:
     """Run JupyterLab in front and the cluster behind it; both end together."""
     settings = _settings(options)
-    with Report() as report:
-        cluster.build(settings, report)
-    with (Path(tempfile.gettempdir()) / f"labkit-up-{os.getuid()}.log").open("w") as log:
-        starting = subprocess.Popen(
-            [sys.executable, "-m", "labkit", "up", "--nodes", str(settings.nodes)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    activate(cluster.variables(settings))
+    starting = None
+    if own.named():
+        engine.up()
+    else:
+        with Report() as report:
+            cluster.build(settings, report)
+        with (Path(tempfile.gettempdir()) / f"labkit-up-{os.getuid()}.log").open("w") as log:
+            starting = subprocess.Popen(
+                [sys.executable, "-m", "labkit", "up", "--nodes", str(settings.nodes)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        activate(cluster.variables(settings))
     notebooks = Path(__file__).resolve().parent.parent / "notebooks"
     root = notebooks if notebooks.is_dir() else Path.cwd()
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
@@ -256,6 +278,7 @@ def _lab(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: lab.terminate())
     status = lab.wait()
-    starting.wait()
-    cluster.down(settings)
+    if starting:
+        starting.wait()
+        cluster.down(settings)
     return status

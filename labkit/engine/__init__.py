@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
-from labkit.engine import cluster
+from labkit.engine import cluster, own
 from labkit.engine.cluster import Status
 from labkit.engine.contexts import activate
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
 from labkit.engine.settings import Settings
-from labkit.errors import SettingError
 
 __all__ = ["Endpoint", "Fleet", "Status", "connect", "down", "reset", "status", "up"]
 
@@ -23,11 +20,13 @@ def connect() -> Fleet:
     EngineNotRunning
         When no cluster is up.
     """
-    return _named() or cluster.join(Settings.read())
+    return own.named() or cluster.join(Settings.read())
 
 
 def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
     """Start the cluster or rejoin the one that runs, and make ``docker …`` speak to it.
+
+    Engines that ``LABKIT_ENGINE`` names are taken as they are.
 
     Parameters
     ----------
@@ -41,8 +40,9 @@ def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
     Fleet
         The engines.
     """
-    named = _named()
+    named = own.named()
     if named:
+        activate(own.prepare(named))
         return named
     settings = Settings.read(nodes=nodes)
     with Report(quiet=quiet) as report:
@@ -59,11 +59,9 @@ def reset(*, quiet: bool = False) -> Fleet:
     SettingError
         For engines that labkit did not make: those are never reset.
     """
-    if _named():
-        raise SettingError(
-            "labkit ne remet jamais à zéro des moteurs qu’il n’a pas créés.",
-            remedy="Tapez vous-même « docker swarm leave --force » si c’est ce que vous voulez.",
-        )
+    named = own.named()
+    if named:
+        raise own.refusal(named, "ne remet jamais à zéro")
     settings = Settings.read()
     with Report(quiet=quiet) as report:
         fleet = cluster.reset(settings, report)
@@ -72,23 +70,20 @@ def reset(*, quiet: bool = False) -> Fleet:
 
 
 def down() -> None:
-    """Stop the embedded cluster; nothing of it is left."""
+    """Stop the embedded cluster; nothing of it is left.
+
+    Raises
+    ------
+    SettingError
+        For engines that labkit did not make: those are never stopped.
+    """
+    named = own.named()
+    if named:
+        raise own.refusal(named, "n’arrête jamais")
     cluster.down(Settings.read())
 
 
 def status() -> Status:
     """Say what runs: engine, nodes, images."""
-    named = _named()
-    if named:
-        nodes = tuple(cluster.node_status(e) for e in named)
-        return Status("host", nodes=nodes)
-    return cluster.status(Settings.read())
-
-
-def _named() -> Fleet | None:
-    """Return the engines that ``LABKIT_ENGINE`` lists, if it lists any."""
-    urls = [u for u in os.environ.get("LABKIT_ENGINE", "").split(",") if "://" in u]
-    if not urls:
-        return None
-    named = (Endpoint.parse(url.strip(), f"node{i}") for i, url in enumerate(urls, 1))
-    return Fleet(kind="host", endpoints=tuple(named))
+    named = own.named()
+    return own.status(named) if named else cluster.status(Settings.read())

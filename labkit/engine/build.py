@@ -91,6 +91,11 @@ class Guest:
         return self.directory / "cli" / "docker"
 
     @property
+    def buildx(self) -> Path:
+        """Its plugin for ``docker build``."""
+        return self.cli.with_name("docker-buildx")
+
+    @property
     def versions(self) -> dict[str, str]:
         """Versions of the packages that the guest was built from."""
         manifest = json.loads((self.directory / "manifest.json").read_text())

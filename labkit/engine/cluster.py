@@ -316,11 +316,11 @@ def variables(settings: Settings) -> dict[str, str]:
 
     It can be known before the cluster is up.
     """
-    cli = _cli(guest_of(settings))
+    cli = docker_cli(guest_of(settings))
     return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath))
 
 
-def _cli(guest: Guest) -> Path:
+def docker_cli(guest: Guest) -> Path:
     """Return the user's ``docker`` command, or the guest's where there is none."""
     return Path(shutil.which("docker") or guest.cli)
 
@@ -370,6 +370,7 @@ def status(settings: Settings) -> Status:
 
 
 def node_status(endpoint: Endpoint) -> NodeStatus:
+    """Ask one engine who it is; one that does not answer within 5 s is unreachable."""
     version, swarm = "", "unreachable"
     try:
         client = endpoint.client(timeout=5)
@@ -392,10 +393,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
         machine.restore(snapshot)
         record = _Record(machine.network, settings.nodes, qemu.accel, snapshot.images)
         fleet = record.fleet(settings.run)
-        config = settings.run / "docker"
-        write_contexts(fleet, config, _cli(guest))
-        (config / "cli-plugins").mkdir()  # docker build
-        (config / "cli-plugins/docker-buildx").symlink_to(guest.cli.with_name("docker-buildx"))
+        write_contexts(fleet, settings.run / "docker", docker_cli(guest), guest.buildx)
         record.write(settings.run)
     except BaseException as error:
         machine.stop()

@@ -17,7 +17,7 @@ from labkit.errors import EngineError
 __all__ = ["activate", "environment", "write_contexts"]
 
 
-def write_contexts(fleet: Fleet, config: Path, cli: Path) -> None:
+def write_contexts(fleet: Fleet, config: Path, cli: Path, buildx: Path) -> None:
     """Write one docker context an endpoint under ``config`` and make the first one current.
 
     Parameters
@@ -28,6 +28,8 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path) -> None:
         The directory for ``DOCKER_CONFIG``; made anew, readable by its owner alone.
     cli
         The ``docker`` command.
+    buildx
+        Its plugin for ``docker build``, which is left out where there is none.
     """
     shutil.rmtree(config, ignore_errors=True)
     config.mkdir(mode=0o700, parents=True)
@@ -35,6 +37,9 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path) -> None:
     for endpoint in fleet:
         _docker(cli, env, "context", "create", endpoint.name, "--docker", _host(endpoint))
     _docker(cli, env, "context", "use", fleet.endpoints[0].name)
+    if buildx.exists():
+        (config / "cli-plugins").mkdir()
+        (config / "cli-plugins" / buildx.name).symlink_to(buildx)
 
 
 def environment(config: Path, cli: Path, path: str) -> dict[str, str]:

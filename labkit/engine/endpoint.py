@@ -12,13 +12,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import docker
+from docker.errors import DockerException
 from docker.tls import TLSConfig
 
+from labkit.engine.ssh import SSHAdapter
+from labkit.engine.ssh import address as ssh_address
 from labkit.errors import NoSuchNode, SettingError
 
-__all__ = ["Endpoint", "Fleet"]
+__all__ = ["API_VERSION", "Endpoint", "Fleet"]
 
-API_VERSION = "1.44"  # spoken by Engine 25 and later, the oldest that Engine 29 accepts
+API_VERSION = "1.44"  # of the embedded engines: Engine 25 and later; 29 accepts no older
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Endpoint:
         Address to give to ``--advertise-addr``; None leaves the choice to the engine.
     tls
         Directory with ``ca.pem``, ``cert.pem`` and ``key.pem``; None without TLS.
+    api_version
+        Version of the Docker API to speak; None asks the engine for its own.
     """
 
     name: str
@@ -44,23 +49,49 @@ class Endpoint:
     address: str
     swarm_address: str | None = None
     tls: Path | None = None
+    api_version: str | None = None
 
     @classmethod
-    def parse(cls, url: str, name: str) -> Endpoint:
+    def parse(cls, url: str, name: str, *, tls: Path | None = None) -> Endpoint:
         """Make an endpoint from what a user writes in ``LABKIT_ENGINE``.
+
+        Parameters
+        ----------
+        url, name
+            As in the endpoint.
+        tls
+            Directory of the certificates, used for ``tcp://``.
 
         Raises
         ------
         SettingError
-            When the address is not one that ``docker -H`` takes.
+            When the address is not one that ``docker -H`` takes, or a certificate is missing.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in {"tcp", "unix", "ssh"}:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            parts, host, port = urlsplit(""), None, None
+        whole = {"unix": bool(parts.path), "tcp": bool(host and port), "ssh": bool(host)}
+        if not whole.get(parts.scheme) or parts.password:
+            shown = url.replace(f":{parts.password}@", ":…@") if parts.password else url
             raise SettingError(
-                f"L’adresse de moteur « {url} » n’est pas utilisable.",
-                remedy="Écrivez unix:///chemin, tcp://hôte:port ou ssh://utilisateur@hôte.",
+                f"L’adresse de moteur « {shown} » n’est pas utilisable.",
+                remedy="Écrivez unix:///chemin, tcp://hôte:port ou ssh://utilisateur@hôte (sans "
+                "mot de passe : ssh prend vos clés).",
             )
-        return cls(name=name, url=url, address=parts.hostname or "127.0.0.1")
+        if parts.scheme == "ssh":
+            host = ssh_address(str(host))
+        if parts.scheme != "tcp":
+            tls = None
+        for file in ("ca.pem", "cert.pem", "key.pem") if tls else ():
+            if tls and not (tls / file).is_file():
+                raise SettingError(
+                    f"Le certificat {tls / file} n’existe pas.",
+                    remedy="DOCKER_CERT_PATH nomme le répertoire de ca.pem, cert.pem et key.pem ; "
+                    "retirez-le si vos moteurs n’ont pas de TLS.",
+                )
+        return cls(name=name, url=url, address=host or "127.0.0.1", tls=tls)
 
     def client(self, timeout: float = 30.0) -> docker.DockerClient:
         """Return a new docker SDK client; the caller closes it.
@@ -70,20 +101,39 @@ class Endpoint:
         timeout
             Seconds that one request may take.
         """
-        if self.tls is None:
-            return docker.DockerClient(base_url=self.url, timeout=timeout)
-        tls = TLSConfig(
+        ssh = self.url.startswith("ssh://")
+        tls = self.tls and TLSConfig(
             client_cert=(str(self.tls / "cert.pem"), str(self.tls / "key.pem")),
             ca_cert=str(self.tls / "ca.pem"),
             verify=True,
         )
         client = docker.DockerClient(
-            base_url=self.url, tls=tls, timeout=timeout, version=API_VERSION
+            base_url="http://localhost:80" if ssh else self.url,
+            tls=tls or False,
+            timeout=timeout,
+            version=self.api_version or API_VERSION,
         )
-        # requests would prefer REQUESTS_CA_BUNDLE and proxies of the environment to our own
-        # authority on our own loopback address; a stated version leaves time to say no.
+        # requests would prefer REQUESTS_CA_BUNDLE and proxies of the environment to the engine's
+        # own authority and address; a stated version leaves time to say no.
         client.api.trust_env = False
+        if ssh:
+            client.api.mount("http://", SSHAdapter(self.url))
+        if self.api_version is None:
+            try:
+                client.api._version = _spoken(client)
+            except BaseException:
+                client.close()
+                raise
         return client
+
+
+def _spoken(client: docker.DockerClient) -> str:
+    """Return the version of the API that the engine speaks."""
+    answer = client.api.version(api_version=False)
+    try:
+        return str(answer["ApiVersion"])
+    except (KeyError, TypeError) as error:
+        raise DockerException("ce qui répond n’est pas un moteur Docker") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +147,7 @@ class Fleet:
     endpoints
         At least one endpoint.
     docker_config
-        Directory for ``DOCKER_CONFIG`` that holds one context a node; None when the user's
-        own configuration is in use.
+        Directory for ``DOCKER_CONFIG`` that holds one context a node, once they are written.
     remapped
         ``(node name, published port) -> port`` where a published port had to be moved on this
         machine, for example because it is below 1024.

@@ -18,7 +18,7 @@ import psutil
 
 from labkit.engine import control
 from labkit.engine.build import Guest, Step
-from labkit.engine.endpoint import Endpoint
+from labkit.engine.endpoint import API_VERSION, Endpoint
 from labkit.engine.qemu import API_PORT, Qemu, arguments
 from labkit.engine.settings import Settings
 from labkit.engine.store import aside, fingerprint, intact, spoil
@@ -282,6 +282,7 @@ def endpoints_of(network: str, nodes: int, run: Path) -> tuple[Endpoint, ...]:
             address=f"{network}.{n}",
             swarm_address=f"192.168.77.1{n}",
             tls=run / "tls",
+            api_version=API_VERSION,
         )
         for n in range(1, nodes + 1)
     )

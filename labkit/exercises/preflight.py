@@ -9,10 +9,13 @@ from typing import Protocol
 
 import psutil
 
-from labkit.engine import status
+from labkit.engine import connect, status
+from labkit.engine.images import WHOAMI
 from labkit.errors import LabkitError
+from labkit.exercises.machines import machine_rows
 from labkit.exercises.verdict import Row, Verdict
 from labkit.state import ClusterState, capture
+from labkit.survey import survey
 
 __all__ = ["ImageInfo", "preflight", "preflight_rows"]
 
@@ -41,9 +44,16 @@ class ImageInfo(Protocol):
 
 
 def preflight() -> Verdict:
-    """Check engines, images, the docker CLI, memory and disk."""
+    """Check engines, images, the docker CLI, memory and disk.
+
+    Of engines that labkit did not make: versions, clocks, the swarms they are in, addresses,
+    and Swarm's ports from machine to machine. Nothing is changed on them.
+    """
     try:
-        state = capture()
+        fleet = connect()
+        if fleet.kind == "host":
+            return Verdict.of(_TITLE, machine_rows(survey(fleet, image=WHOAMI.name)))
+        state = capture(fleet)
         images = tuple(status().images)
     except LabkitError as error:
         return Verdict.of(_TITLE, [Row("Cluster", "répond", error.message, False, error.remedy)])

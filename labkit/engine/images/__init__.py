@@ -87,7 +87,12 @@ _BASES = (
         ("debian", "python"),
         {
             "Cmd": ["python3"],
-            "Env": [f"PATH={PATH}", "LANG=C.UTF-8", "PIP_DISABLE_PIP_VERSION_CHECK=1"],
+            "Env": [
+                f"PATH={PATH}",
+                "LANG=C.UTF-8",
+                "PIP_DISABLE_PIP_VERSION_CHECK=1",
+                "PIP_ROOT_USER_ACTION=ignore",
+            ],
         },
         "stand-in",
     ),

@@ -25,6 +25,7 @@ CELLS = (
 )
 
 
+@pytest.mark.parametrize("page", [(1280, 720)], indirect=True, ids=["1280x720"])
 def test_a_vote_is_cast_and_its_result_read(page: Page, lab: Lab, fleet: Fleet) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}

@@ -86,7 +86,7 @@ class Deploy:
         deadline = time.monotonic() + timeout
         state = capture(fleet).require()
         _docker(fleet, state, self.command)
-        state = capture(fleet).require()
+        state = _answer(fleet, deadline)
         for service in services_of(state, self.stack):
             left = max(1.0, deadline - time.monotonic())
             state = wait(service.name, fleet, timeout=left, on_progress=on_progress)
@@ -127,7 +127,7 @@ class Remove:
             )
         _docker(fleet, state, self.command)
         while True:
-            state = capture(fleet).require()
+            state = _answer(fleet, deadline)
             tasks = any(t.service_id in ids and not t.failed for t in state.tasks)
             networks = any(n.stack == self.stack for n in state.networks)
             if not (tasks or networks or services_of(state, self.stack)):
@@ -138,6 +138,13 @@ class Remove:
                     remedy="Regardez « docker stack ls », puis « docker network ls ».",
                 )
             time.sleep(_INTERVAL)
+
+
+def _answer(fleet: Fleet, deadline: float) -> ClusterState:
+    """Return the state once a manager answers: a busy one may need more than one question."""
+    while not (state := capture(fleet)).active and time.monotonic() < deadline:
+        time.sleep(_INTERVAL)
+    return state.require()
 
 
 def _docker(fleet: Fleet, state: ClusterState, command: str) -> None:

@@ -72,10 +72,43 @@ def _parser() -> argparse.ArgumentParser:
     add("reset", _reset, "revient à des moteurs neufs", nodes=True)
     add("doctor", _doctor, "cherche ce qui pourrait manquer")
     add("env", _env, 'variables pour un shell : eval "$(labkit env)"')
+    _add_node(commands)
     _add_compose(commands)
     lab = "ouvre JupyterLab sur le cours, le cluster derrière ; le reste va à jupyter lab"
     add("lab", _lab, lab, nodes=True)
     return parser
+
+
+def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "agit sur les nœuds : ls, logs, stop, start, kill, cut, heal, add, rm"
+    actions = commands.add_parser("node", help=text, description=text).add_subparsers(
+        required=True, metavar="ACTION"
+    )
+
+    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=text, description=text)
+        action.set_defaults(run=run)
+        if name not in ("ls", "add"):
+            action.add_argument("node", metavar="NŒUD", help="node1, node2…")
+        return action
+
+    add("ls", _node_ls, "l’état de chaque machine, et ce que le swarm en sait")
+    logs = add("logs", _node_logs, "le journal du moteur d’un nœud")
+    logs.add_argument("--election", action="store_true", help="les élections seulement")
+    logs.add_argument("--since", metavar="QUAND", help="depuis : 90s, 10m, 2h, ou une date")
+    logs.add_argument("-f", "--follow", action="store_true", help="reste, et montre la suite")
+    for name, text in (
+        ("stop", "arrête le moteur en bon ordre ; ses conteneurs finissent"),
+        ("kill", "coupe le courant : moteur et conteneurs disparaissent d’un coup"),
+        ("start", "redémarre un nœud arrêté ou sans courant"),
+        ("cut", "débranche le câble réseau : les autres nœuds ne le joignent plus"),
+        ("heal", "rebranche le câble réseau"),
+    ):
+        add(name, _node_action, text).set_defaults(action=name)
+    add("add", _node_add, "ajoute un nœud au cluster qui tourne, hors du swarm")
+    add(
+        "rm", _node_action, "retire un nœud : il quitte le swarm, et son disque est effacé"
+    ).set_defaults(action="rm")
 
 
 def _add_compose(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -225,6 +258,38 @@ def _mirror(settings: Settings) -> str:
     finally:
         archive.close()
     return public(address)
+
+
+def _node_ls(options: argparse.Namespace) -> int:
+    from labkit import nodes
+
+    print(nodes.ls().rename_axis(None).to_string())
+    return 0
+
+
+def _node_logs(options: argparse.Namespace) -> int:
+    from labkit import nodes
+
+    print(nodes.logs(options.node, election=options.election, since=options.since), flush=True)
+    if options.follow:
+        for line in nodes.follow(options.node, election=options.election):
+            print(line, flush=True)
+    return 0
+
+
+def _node_add(options: argparse.Namespace) -> int:
+    from labkit import nodes
+
+    name = nodes.add().name
+    print(f"{name} est là, hors du swarm : docker --context {name} swarm join …")
+    return 0
+
+
+def _node_action(options: argparse.Namespace) -> int:
+    from labkit import nodes
+
+    getattr(nodes, options.action)(options.node)
+    return 0
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -1,4 +1,10 @@
-"""Actions on nodes: each says its ``docker node …`` command, acts, and waits for the swarm."""
+"""Nodes: what the swarm can do to them, and what can happen to them as machines.
+
+Actions such as :class:`Drain` each say their ``docker node …`` command, act, and wait for the
+swarm. :func:`stop`, :func:`kill`, :func:`start`, :func:`cut` and :func:`heal` act on the machines
+of the embedded cluster, which the swarm then notices by itself; :func:`ls` shows both sides, and
+:func:`logs` what an engine has to say about it. :func:`add` and :func:`rm` change their number.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +14,40 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from labkit._docker import engine_errors, read, talk
-from labkit.engine import connect
-from labkit.engine.endpoint import Fleet
+from labkit.engine import cluster, connect
+from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.engine.journal import Log, LogLine, follow, logs
+from labkit.engine.power import Power, cut, embedded, heal, kill, power, start, stop
+from labkit.engine.progress import Report
+from labkit.engine.settings import Settings
 from labkit.errors import ConvergenceTimeout, DockerFailed, QuorumLost
 from labkit.state import ClusterState, Node, capture
 
-__all__ = ["Activate", "Demote", "Drain", "NodeProgress", "OnNodeProgress", "Promote"]
+__all__ = [
+    "Activate",
+    "Demote",
+    "Drain",
+    "Log",
+    "LogLine",
+    "NodeProgress",
+    "OnNodeProgress",
+    "Power",
+    "Promote",
+    "add",
+    "cut",
+    "follow",
+    "heal",
+    "kill",
+    "logs",
+    "ls",
+    "power",
+    "rm",
+    "start",
+    "stop",
+]
 
 _INTERVAL = 0.5  # s between two looks
 _RETRIES = 10  # of an update that came out of sequence
@@ -43,6 +76,144 @@ class NodeProgress:
     elapsed: float
     message: str
     done: bool
+
+
+_ENGINE = {"up": "en marche", "stopped": "arrêté", "killed": "sans courant"}
+
+
+def ls(fleet: Fleet | None = None) -> pd.DataFrame:
+    """Show each node as its machine is, beside what the swarm believes of it.
+
+    Parameters
+    ----------
+    fleet
+        The engines; None takes :func:`labkit.engine.connect`.
+
+    Returns
+    -------
+    DataFrame
+        One row a node, by name; ``moteur`` and ``câble`` as :func:`power` found them, the rest
+        in the words of ``docker node ls``: "?" for what no manager tells, empty without a swarm.
+
+    Raises
+    ------
+    EngineNotRunning, MachineFailed
+    SettingError
+        For engines that are not the embedded cluster's.
+    """
+    fleet = connect() if fleet is None else fleet
+    machines = power(fleet)
+    state = capture(fleet, timeout=5.0)
+    unknown = "" if state.swarm == "inactive" else "?"
+    by_id = {n.id: n for n in state.nodes}
+    by_name = {n.name: n for n in state.nodes}
+    rows = []
+    for machine in machines:
+        engine = state.engine(machine.name)
+        node = by_id.get(engine.node_id) or by_name.get(machine.name)
+        rows.append(
+            {
+                "nœud": machine.name,
+                "moteur": _ENGINE[machine.engine],
+                "câble": "coupé" if machine.cut else "branché",
+                "status": node.state if node else unknown,
+                "availability": node.availability if node else unknown,
+                "manager status": _standing(node) if node else unknown,
+            }
+        )
+    return pd.DataFrame(rows).set_index("nœud")
+
+
+def add(*, quiet: bool = False) -> Endpoint:
+    """Add a node to the embedded cluster while it runs: a fresh engine, in no swarm yet.
+
+    It has the images of the course, a docker context of its own and the lowest free number.
+
+    Parameters
+    ----------
+    quiet
+        Show no progress.
+
+    Returns
+    -------
+    Endpoint
+        Its engine. A fleet that was taken before does not have it: ask
+        :func:`labkit.engine.connect` again.
+
+    Raises
+    ------
+    EngineNotRunning, MachineFailed
+    SettingError
+        When there are seven already, when too little memory is left, or for engines that are
+        not the embedded cluster's.
+    """
+    embedded(None, "docker swarm join …, sur une machine de plus")
+    with Report(quiet=quiet) as report:
+        return cluster.add(Settings.read(), report)
+
+
+def rm(name: str, *, timeout: float = 120.0, quiet: bool = False) -> None:
+    """Remove a node from the embedded cluster while it runs, its disk too.
+
+    In a swarm it is demoted first, leaves, and is struck off the list of nodes. Its tasks start
+    elsewhere.
+
+    Parameters
+    ----------
+    name
+        Name of the node; node1 stays.
+    timeout
+        Seconds that the swarm may take for each step.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    EngineNotRunning, MachineFailed, NoSuchNode
+    QuorumLost
+        When the managers that are left could decide nothing any more.
+    ConvergenceTimeout, DockerFailed
+    SettingError
+        For node1, and for engines that are not the embedded cluster's.
+    """
+    fleet = embedded(None, "docker swarm leave")
+    endpoint = fleet[name]
+    with Report(quiet=quiet) as report:
+        if endpoint != fleet.endpoints[0]:  # which cluster.remove refuses
+            report.step(f"{name} : quitte le swarm")
+            if any(m.cut for m in power(fleet) if m.name == name):
+                kill(name, fleet, quiet=True)  # or it would not learn that it is demoted
+            _part(fleet, endpoint, timeout)
+        cluster.remove(Settings.read(), name, report)
+
+
+def _part(fleet: Fleet, endpoint: Endpoint, timeout: float) -> None:
+    """Make a node leave its swarm as it should: demoted, gone, struck off."""
+    state = capture(fleet)
+    engine = state.engine(endpoint.name)
+    if state.swarm == "inactive":
+        return
+    state.require()
+    node = next((n for n in state.nodes if n.id == engine.node_id), None)
+    if node is None:  # dead, or in no swarm: by name, if that name is nobody else's
+        others = {e.node_id for e in state.engines}
+        alike = [n for n in state.nodes if n.name == endpoint.name and n.id not in others]
+        node = None if engine.reachable else next(iter(alike), None)
+    if node is None:
+        return
+    if node.role == "manager":
+        Demote(node.id).apply(fleet, timeout=timeout)
+    if engine.reachable:
+        command = f"docker --context {endpoint.name} swarm leave"
+        with engine_errors(endpoint, command), talk(endpoint, timeout) as api:
+            api.leave_swarm()
+    asked = fleet[capture(fleet).require().asked or ""]
+    with engine_errors(asked, f"docker node rm --force {endpoint.name}"), talk(asked) as api:
+        api.remove_node(node.id, force=True)
+
+
+def _standing(node: Node) -> str:
+    return "leader" if node.leader else node.reachability or ""
 
 
 OnNodeProgress = Callable[[NodeProgress], None]

@@ -717,7 +717,8 @@ def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
     return QuorumLost(
         "Les managers n’ont plus la majorité (quorum perdu) : les tasks continuent, mais plus "
         "rien ne peut être changé.",
-        remedy="Rallumez les managers manquants ; sinon, sur un manager survivant : "
+        remedy="Un manager vient de tomber ? Les autres élisent un leader en une vingtaine de "
+        "secondes. Sinon, rallumez les managers manquants, ou, sur un manager survivant : "
         "« docker swarm init --force-new-cluster --advertise-addr … ».",
     )
 

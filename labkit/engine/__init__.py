@@ -31,7 +31,7 @@ def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
     Parameters
     ----------
     nodes
-        Number of nodes, 1 to 5; 3 if neither this nor ``LABKIT_NODES`` says otherwise.
+        Number of nodes, 1 to 7; 3 if neither this nor ``LABKIT_NODES`` says otherwise.
     quiet
         Show no progress.
 

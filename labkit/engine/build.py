@@ -349,7 +349,7 @@ def _root(root: Path, busybox: Path) -> None:
     (root / "etc/group").write_text("root:x:0:\ndocker:x:101:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     (root / "etc/mtab").symlink_to("/proc/mounts")
-    for name in ("init", "node-start", "quiet-ipvs"):
+    for name in ("init", "node", "node-start", "quiet-ipvs"):
         target = root / "usr/sbin" / name
         target.unlink(missing_ok=True)
         target.write_bytes(files("labkit.engine").joinpath("guest", name).read_bytes())

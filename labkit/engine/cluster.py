@@ -25,13 +25,14 @@ from requests.exceptions import RequestException
 
 from labkit.engine import control, images
 from labkit.engine.build import Guest, build_guest, guest_of, prune, remove_half_made
-from labkit.engine.contexts import environment, write_contexts
+from labkit.engine.contexts import add_context, environment, remove_context, write_contexts
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.images.making import STAND_INS, repository
 from labkit.engine.machine import (
     Machine,
     Snapshot,
     alive,
+    answer,
     endpoints_of,
     process_of,
     snapshot_of,
@@ -39,14 +40,28 @@ from labkit.engine.machine import (
     waits_for_room,
 )
 from labkit.engine.progress import Report
-from labkit.engine.qemu import find_qemu
+from labkit.engine.qemu import engine_forward, find_qemu
 from labkit.engine.settings import MAX_NODES, Settings, writable
 from labkit.engine.store import disk_error, intact, need_room
 from labkit.errors import EngineNotRunning, MachineFailed, SettingError
 
-__all__ = ["ImageStatus", "NodeStatus", "Status", "build", "down", "join", "reset", "status", "up"]
+__all__ = [
+    "ImageStatus",
+    "NodeStatus",
+    "Status",
+    "add",
+    "build",
+    "down",
+    "join",
+    "remove",
+    "reset",
+    "status",
+    "up",
+]
 
+ADD_SECONDS = 60.0
 HUB_SECONDS = 3.0
+NODE_MEMORY = 128  # MiB of the machine's, twice what a node of a swarm takes with two tasks
 REGISTRY = "registry:5000"  # as the engines name it
 _PAUSED = (
     "Le disque est plein : la machine est en pause, rien n’est perdu. Faites de la place, puis "
@@ -148,10 +163,14 @@ class _Remapped(Mapping[tuple[str, int], int]):
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What ``cluster.json`` in the run directory says of a running cluster."""
+    """What ``cluster.json`` in the run directory says of a running cluster.
+
+    ``nodes`` is how many it was started with, ``numbers`` are those of the nodes it has now.
+    """
 
     network: str
     nodes: int
+    numbers: list[int]
     accel: str
     images: list[dict[str, str]] = field(default_factory=list)
 
@@ -161,10 +180,11 @@ class _Record:
         try:
             record = cls(**json.loads((run / "cluster.json").read_text()))
             ipaddress.ip_address(f"{record.network}.{record.nodes}")
-            fits = 1 <= record.nodes <= MAX_NODES and isinstance(record.accel, str)
+            fits = isinstance(record.accel, str) and record.numbers[0] == 1
+            fits = fits and all(1 <= n <= MAX_NODES for n in (record.nodes, *record.numbers))
             for image in record.images:
                 ImageStatus(**image)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, LookupError):
             return None
         return record if fits else None
 
@@ -176,7 +196,7 @@ class _Record:
     def fleet(self, run: Path) -> Fleet:
         return Fleet(
             kind="embedded",
-            endpoints=endpoints_of(self.network, self.nodes, run),
+            endpoints=endpoints_of(self.network, self.numbers, run),
             docker_config=run / "docker",
             remapped=_Remapped(run / "forwards.json"),
         )
@@ -278,10 +298,11 @@ def up(settings: Settings, report: Report) -> Fleet:
         if record is None and _unreadable(settings.run):
             raise MachineFailed(_LOST, remedy=_FRESH)
         if record and alive(settings.run):
-            if record.nodes != settings.nodes:
+            if settings.nodes not in (record.nodes, len(record.numbers)):
                 raise SettingError(
-                    f"Un cluster de {record.nodes} nœuds est déjà démarré.",
-                    remedy="Lancez « labkit down » d’abord : ce qu’il contient sera perdu.",
+                    f"Un cluster de {len(record.numbers)} nœuds est déjà démarré.",
+                    remedy="« labkit node add » et « labkit node rm » changent leur nombre ; avec "
+                    "« labkit down » d’abord, ce qu’il contient serait perdu.",
                 )
             if waits_for_room(settings.run):
                 need_room(settings.run, RUN)
@@ -391,7 +412,8 @@ def _start(settings: Settings, report: Report) -> Fleet:
     machine = Machine(settings.run, guest, qemu, settings)
     try:
         machine.restore(snapshot)
-        record = _Record(machine.network, settings.nodes, qemu.accel, snapshot.images)
+        numbers = list(range(1, settings.nodes + 1))
+        record = _Record(machine.network, settings.nodes, numbers, qemu.accel, snapshot.images)
         fleet = record.fleet(settings.run)
         write_contexts(fleet, settings.run / "docker", docker_cli(guest), guest.buildx)
         record.write(settings.run)
@@ -402,6 +424,87 @@ def _start(settings: Settings, report: Report) -> Fleet:
         raise
     _keeper(settings)
     return fleet
+
+
+def add(settings: Settings, report: Report) -> Endpoint:
+    """Add a node to the cluster that runs: a fresh engine with the course's images, in no swarm.
+
+    Raises
+    ------
+    EngineNotRunning
+    SettingError
+        When there are ``MAX_NODES`` already, or too little memory is left for another.
+    """
+    with _lock(_lock_path(settings), report):
+        join(settings)
+        record = _Record.read(settings.run)
+        assert record is not None  # join found it
+        missing = set(range(1, MAX_NODES + 1)) - set(record.numbers)
+        if not missing:
+            raise SettingError(
+                f"Il y a déjà {MAX_NODES} nœuds, le plus que la machine puisse tenir.",
+                remedy="Retirez-en un : « labkit node rm NŒUD ».",
+            )
+        number = min(missing)
+        agent = settings.run / "agent"
+        free = int(control.guest_shell(agent, "awk '/MemAvailable/{print $2}' /proc/meminfo"))
+        if free < 1024 * NODE_MEMORY:
+            raise SettingError(
+                f"La machine n’a plus que {free // 1024} Mio de mémoire libre ; un nœud de plus "
+                f"en demande {NODE_MEMORY}.",
+                remedy="Retirez un service ou un nœud ; ou, pour une machine plus grande, mais "
+                f"neuve : LABKIT_MEMORY={settings.guest_memory + 512} labkit reset.",
+            )
+        wider = replace(record, numbers=sorted([*record.numbers, number]))
+        endpoint = wider.fleet(settings.run)[f"node{number}"]
+        report.step(f"{endpoint.name} : un moteur neuf démarre")
+        try:
+            control.guest_shell(agent, f"node start {number}", 60)
+            said = control.hmp(
+                settings.run / "qmp", f"hostfwd_add u {engine_forward(record.network, number)}"
+            )
+            if said:
+                raise MachineFailed(f"QEMU n’ouvre pas {endpoint.address} : {said}")
+            answer(endpoint, ADD_SECONDS, f"Lisez /run/{endpoint.name}.log dans la machine.")
+            add_context(endpoint, settings.run / "docker", docker_cli(guest_of(settings)))
+        except BaseException:
+            _forget(settings, record, endpoint)
+            raise
+        wider.write(settings.run)  # the keeper reads it again
+        return endpoint
+
+
+def remove(settings: Settings, name: str, report: Report) -> None:
+    """Remove a node from the cluster that runs, its disk too; the swarm is not asked.
+
+    Raises
+    ------
+    EngineNotRunning, NoSuchNode
+    SettingError
+        For the first node, which stays.
+    """
+    with _lock(_lock_path(settings), report):
+        endpoint = join(settings)[name]
+        record = _Record.read(settings.run)
+        assert record is not None  # join found it
+        if endpoint.name == "node1":
+            raise SettingError(
+                "node1 ne se retire pas : la commande docker s’adresse d’abord à lui.",
+                remedy="Retirez un autre nœud, ou videz tout : « labkit reset ».",
+            )
+        report.step(f"{name} : retiré, son disque aussi")
+        left = [n for n in record.numbers if f"node{n}" != name]
+        _forget(settings, replace(record, numbers=left), endpoint)
+
+
+def _forget(settings: Settings, left: _Record, endpoint: Endpoint) -> None:
+    """Take away all that a node has, in the machine and around it."""
+    left.write(settings.run)
+    remove_context(endpoint.name, settings.run / "docker", docker_cli(guest_of(settings)))
+    number = int(endpoint.name.removeprefix("node"))
+    place, _, _ = engine_forward(left.network, number).partition("-")
+    control.hmp(settings.run / "qmp", f"hostfwd_remove u {place}")
+    control.guest_shell(settings.run / "agent", f"node remove {number}", 60)
 
 
 _LOST = "Une machine tourne, mais son fichier cluster.json est illisible."

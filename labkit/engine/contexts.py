@@ -5,6 +5,7 @@ The user's ``~/.docker`` is neither read nor written.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import EngineError
 
-__all__ = ["activate", "environment", "write_contexts"]
+__all__ = ["activate", "add_context", "environment", "remove_context", "write_contexts"]
 
 
 def write_contexts(fleet: Fleet, config: Path, cli: Path, buildx: Path) -> None:
@@ -33,13 +34,24 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path, buildx: Path) -> None:
     """
     shutil.rmtree(config, ignore_errors=True)
     config.mkdir(mode=0o700, parents=True)
-    env = {"PATH": os.environ.get("PATH", os.defpath), "DOCKER_CONFIG": str(config)}
     for endpoint in fleet:
-        _docker(cli, env, "context", "create", endpoint.name, "--docker", _host(endpoint))
-    _docker(cli, env, "context", "use", fleet.endpoints[0].name)
+        add_context(endpoint, config, cli)
+    _docker(cli, config, "context", "use", fleet.endpoints[0].name)
     if buildx.exists():
         (config / "cli-plugins").mkdir()
         (config / "cli-plugins" / buildx.name).symlink_to(buildx)
+
+
+def add_context(endpoint: Endpoint, config: Path, cli: Path) -> None:
+    """Write the context of one endpoint beside the others that ``config`` has."""
+    _docker(cli, config, "context", "create", endpoint.name, "--docker", _host(endpoint))
+
+
+def remove_context(name: str, config: Path, cli: Path) -> None:
+    """Remove a context; node1's becomes the current one if it was. It may be gone already."""
+    if json.loads((config / "config.json").read_text()).get("currentContext") == name:
+        _docker(cli, config, "context", "use", "node1")
+    _docker(cli, config, "context", "rm", "--force", name)
 
 
 def environment(config: Path, cli: Path, path: str) -> dict[str, str]:
@@ -78,7 +90,8 @@ def _host(endpoint: Endpoint) -> str:
     return ",".join(parts)
 
 
-def _docker(cli: Path, env: Mapping[str, str], *args: str) -> None:
-    done = subprocess.run([cli, *args], env=dict(env), capture_output=True, text=True, timeout=60)
+def _docker(cli: Path, config: Path, *args: str) -> None:
+    env = {"PATH": os.environ.get("PATH", os.defpath), "DOCKER_CONFIG": str(config)}
+    done = subprocess.run([cli, *args], env=env, capture_output=True, text=True, timeout=60)
     if done.returncode:
         raise EngineError(f"« docker {args[0]} {args[1]} » a échoué : {done.stderr.strip()}")

@@ -76,13 +76,16 @@ class Keeper:
     def follow(self) -> None:
         """Follow until the machine ends."""
         for endpoint in self.endpoints.values():
-            threading.Thread(target=self._listen, args=(endpoint,), daemon=True).start()
+            self._hear(endpoint)
         threading.Thread(target=self._connect_to_the_world, daemon=True).start()
         self.changes.put("start")
         while alive(self.run):
             try:
                 self.changes.get(timeout=CHECK)
+                quiet = False
             except queue.Empty:
+                quiet = True
+            if not self._members_changed() and quiet:
                 continue
             time.sleep(SETTLE)
             with contextlib.suppress(queue.Empty):
@@ -93,9 +96,23 @@ class Keeper:
             except LabkitError as error:
                 log.warning("%s", error)
 
+    def _members_changed(self) -> bool:
+        """Read again which nodes there are, and hear the new ones."""
+        record = _Record.read(self.run)
+        if record is None or record.numbers == [int(n[4:]) for n in self.endpoints]:
+            return False
+        before, self.endpoints = self.endpoints, {e.name: e for e in record.fleet(self.run)}
+        for name, endpoint in self.endpoints.items():
+            if name not in before:
+                self._hear(endpoint)
+        return True
+
+    def _hear(self, endpoint: Endpoint) -> None:
+        threading.Thread(target=self._listen, args=(endpoint,), daemon=True).start()
+
     def _listen(self, endpoint: Endpoint) -> None:
         """Put a change in the queue for each event of one engine, across its restarts."""
-        while True:
+        while endpoint.name in self.endpoints:
             client = endpoint.client(timeout=None)  # type: ignore[arg-type]
             try:
                 for event in client.api.events(decode=True, filters=EVENTS):

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from labkit.engine import control
 from labkit.engine.build import Guest, Step
 from labkit.engine.endpoint import API_VERSION, Endpoint
 from labkit.engine.qemu import API_PORT, Qemu, arguments
-from labkit.engine.settings import Settings
+from labkit.engine.settings import MAX_NODES, Settings
 from labkit.engine.store import aside, fingerprint, intact, spoil
 from labkit.engine.tls import make_keys
 from labkit.errors import MachineFailed
@@ -89,7 +90,7 @@ class Machine:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The engines, once the machine was started."""
-        return endpoints_of(self.network, self.settings.nodes, self.run)
+        return endpoints_of(self.network, range(1, self.settings.nodes + 1), self.run)
 
     def boot(self, step: Step) -> None:
         """Start from nothing; returns when every engine answers."""
@@ -102,7 +103,9 @@ class Machine:
 
     def save(self, snapshot: Snapshot, images: list[dict[str, str]]) -> None:
         """Freeze the machine into a snapshot; the machine ends."""
-        self.shell("killall stunnel 2>/dev/null; rm -f /run/tls.pem; sync", timeout=60)
+        # the engines' logs begin with what students do, not with the warming up
+        empty = "for log in /run/node?.log; do : >$log; done"
+        self.shell(f"killall stunnel 2>/dev/null; rm -f /run/tls.pem; {empty}; sync", timeout=60)
         with aside(snapshot.directory) as work:
             state = work / "state"
             control.migrate(self.run / "qmp", "migrate", f"file:{state}")
@@ -141,7 +144,8 @@ class Machine:
         """Give the images of the first engine to all, without a copy.
 
         Layers are never written, so the engines share their files: one place on the disk, and
-        one in memory for a program that runs on several nodes.
+        one in memory for a program that runs on several nodes. What is added later gets them
+        from ``/var/lib/docker/images``.
         """
         others = " ".join(f"node{n}" for n in range(2, self.settings.nodes + 1))
         self.shell(
@@ -159,6 +163,11 @@ for node in {others}; do
     cd /
     setsid node-start "${{node#node}}" </dev/null >/dev/null 2>&1 &
 done
+mkdir /run/disk/lib/docker/images
+cd /run/disk/lib/docker/images
+cp -a ../node1/image image
+cp -al ../node1/overlay2 overlay2
+cd /
 umount /run/disk
 rmdir /run/disk
 for node in {others}; do
@@ -215,11 +224,11 @@ done
 
     def _open_engines(self, patience: float) -> None:
         """Set the clock, mix in fresh randomness, and open the engines behind mutual TLS."""
-        addresses = [e.address for e in self.endpoints]
-        pem = make_keys(self.tls, addresses)
+        numbers = range(1, MAX_NODES + 1)  # those that are added later, too
+        pem = make_keys(self.tls, [f"{self.network}.{n}" for n in numbers])
         services = "".join(
             f"[node{n}]\naccept = 192.168.77.9:{API_PORT + n}\nconnect = /run/node{n}.sock\n"
-            for n in range(1, self.settings.nodes + 1)
+            for n in numbers
         )
         script = f"""umask 077
 date -s @{time.time():.0f} >/dev/null
@@ -246,32 +255,43 @@ rm -f /run/tls.pem
         self.shell(script)
         deadline = time.monotonic() + patience
         for endpoint in self.endpoints:
-            client = endpoint.client(timeout=5)
+            answer(endpoint, deadline - time.monotonic(), "Lancez « labkit reset ».")
+
+
+def answer(endpoint: Endpoint, patience: float, remedy: str) -> None:
+    """Wait until an engine answers.
+
+    Raises
+    ------
+    MachineFailed
+        With this remedy, when it does not within ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    client = endpoint.client(timeout=5)
+    try:
+        while True:
             try:
-                while True:
-                    try:
-                        client.ping()
-                        break
-                    except Exception as error:  # any transport's error means: not yet
-                        if time.monotonic() > deadline:
-                            raise MachineFailed(
-                                f"Le moteur de {endpoint.name} ne répond pas.",
-                                remedy="Lancez « labkit reset ».",
-                            ) from error
-                        time.sleep(0.05)
-            finally:
-                client.close()
+                client.ping()
+                return
+            except Exception as error:  # any transport's error means: not yet
+                if time.monotonic() > deadline:
+                    raise MachineFailed(
+                        f"Le moteur de {endpoint.name} ne répond pas.", remedy=remedy
+                    ) from error
+                time.sleep(0.05)
+    finally:
+        client.close()
 
 
-def endpoints_of(network: str, nodes: int, run: Path) -> tuple[Endpoint, ...]:
+def endpoints_of(network: str, numbers: Iterable[int], run: Path) -> tuple[Endpoint, ...]:
     """Return the engines of a machine that runs.
 
     Parameters
     ----------
     network
         The first three numbers of its loopback addresses.
-    nodes
-        How many engines.
+    numbers
+        Those of its nodes.
     run
         Its run directory.
     """
@@ -284,7 +304,7 @@ def endpoints_of(network: str, nodes: int, run: Path) -> tuple[Endpoint, ...]:
             tls=run / "tls",
             api_version=API_VERSION,
         )
-        for n in range(1, nodes + 1)
+        for n in numbers
     )
 
 
@@ -324,7 +344,7 @@ def free_network(settings: Settings) -> str:
     for attempt in range(64):
         number = (start + attempt) % (63 * 256)
         network = f"127.{64 + number // 256}.{number % 256}"
-        if all(can_bind(f"{network}.{n}", API_PORT) for n in range(1, settings.nodes + 1)):
+        if all(can_bind(f"{network}.{n}", API_PORT) for n in range(1, MAX_NODES + 1)):
             return network
     raise MachineFailed("Aucune adresse de bouclage n’est libre.", remedy="Lancez labkit doctor.")
 

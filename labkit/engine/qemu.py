@@ -147,8 +147,7 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
         The first three numbers of the cluster's loopback addresses, such as ``127.80.3``.
     """
     forwards = "".join(
-        f",hostfwd=tcp:{network}.{n}:{API_PORT}-192.168.77.9:{API_PORT + n}"
-        for n in range(1, settings.nodes + 1)
+        f",hostfwd={engine_forward(network, n)}" for n in range(1, settings.nodes + 1)
     )
     accel = "kvm" if qemu.accel == "kvm" else "tcg,thread=multi,tb-size=256"
     kernel = (
@@ -182,6 +181,11 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
         "-qmp", f"unix:{run / 'qmp'},server=on,wait=off",
         "-serial", f"file:{run / 'console'}", "-pidfile", str(run / "pid"),
     ]  # fmt: skip
+
+
+def engine_forward(network: str, number: int) -> str:
+    """Return what leads from a node's loopback address to its engine, in QEMU's words."""
+    return f"tcp:{network}.{number}:{API_PORT}-192.168.77.9:{API_PORT + number}"
 
 
 def is_answering(run: Path) -> bool:

@@ -14,7 +14,7 @@ from labkit.errors import SettingError
 
 __all__ = ["MAX_NODES", "Settings", "writable"]
 
-MAX_NODES = 5
+MAX_NODES = 7
 MAX_CPUS = 64
 MIN_MEMORY = 512  # MiB
 SOCKET_PATH = 107  # bytes that Linux takes
@@ -27,7 +27,7 @@ class Settings:
     Attributes
     ----------
     nodes
-        Number of nodes, 1 to 5.
+        Number of nodes, 1 to 7.
     cluster
         Name of the cluster (``LABKIT_CLUSTER``): a user may have several.
     cache

@@ -16,9 +16,9 @@ from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.checks import moving, spread
 from labkit.exercises.exercise import PATIENCE
-from labkit.exercises.masking import contains_token, mask, protect
 from labkit.exercises.shell import TIMED_OUT, interleaved, run
 from labkit.exercises.verdict import Row, Verdict
+from labkit.masking import contains_token, mask, protect
 from labkit.state import ClusterState, capture
 
 __all__ = ["FRESH", "Start", "commencer", "install", "tasks_par_noeud", "verifier"]

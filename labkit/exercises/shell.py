@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from labkit.exercises.masking import mask
+from labkit.masking import mask
 
 __all__ = ["TIMED_OUT", "interleaved", "run", "tidy"]
 

@@ -198,9 +198,7 @@ def _node_column(node: Node, colour: str, tasks: Sequence[Task], theme: Theme) -
     if node.leader:
         role = "★ manager leader"
     elif node.role == "manager":
-        role = "manager"
-        if node.reachability not in (None, "reachable"):
-            role = f"manager {node.reachability}"
+        role = f"manager {node.reachability or ''}".strip()
     else:
         role = "worker"
     if alarm and node.availability != "active":

@@ -1,4 +1,4 @@
-"""A live view of the cluster."""
+"""A live view of the cluster, from which its nodes are promoted, demoted, drained, activated."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from labkit.errors import LabkitError
 from labkit.state import ClusterState
 from labkit.views.cluster_picture import cluster_picture, error_picture
 from labkit.views.live import LiveBox, Seen, set_html
+from labkit.views.node_controls import NodeControls
 from labkit.views.picture import Picture, png_text
 
 __all__ = ["ClusterView"]
@@ -19,6 +20,9 @@ __all__ = ["ClusterView"]
 
 class ClusterView(LiveBox):
     """Nodes as columns, tasks as boxes, kept up to date while it is on screen.
+
+    A node is chosen above and promoted, demoted, drained or activated by a button; the ``docker
+    node …`` command that does the same is shown.
 
     Parameters
     ----------
@@ -51,11 +55,13 @@ class ClusterView(LiveBox):
             description="Tableau", icon="table", tooltip="Montrer aussi le cluster en tableau"
         )
         self._note = widgets.HTML("suivi en direct")
+        self._controls = NodeControls(fleet, self.refresh)
         super().__init__(
             [
                 widgets.HBox(
                     [self._pause, self._tabular, self._note], layout={"align_items": "center"}
                 ),
+                self._controls,
                 self._html,
                 self._table,
             ],
@@ -86,6 +92,7 @@ class ClusterView(LiveBox):
             )
         self._picture = picture
         set_html(self._html, html)
+        self._controls.show(self._state)
         self._fill_table()
 
     def _fill_table(self) -> None:
@@ -106,6 +113,11 @@ class ClusterView(LiveBox):
             self.start()
             set_html(self._note, "suivi en direct")
             self._pause.description, self._pause.icon = "Pause", "pause"
+
+    def close(self) -> None:
+        """Give up what is being waited for, and remove the widget from the page."""
+        self._controls.close()
+        super().close()
 
     def __repr__(self) -> str:
         return "ClusterView()"

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from html import escape
 from typing import Any, ClassVar, Generic, TypeVar
 
 import ipywidgets as widgets
@@ -19,7 +20,18 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import EngineUnreachable, LabkitError
 from labkit.state import ClusterState, RawCluster, ask, from_raw
 
-__all__ = ["STYLE", "Latest", "LiveBox", "Look", "Seen", "Watch", "look", "set_html"]
+__all__ = [
+    "STYLE",
+    "Latest",
+    "LiveBox",
+    "Look",
+    "Overtaken",
+    "Seen",
+    "Watch",
+    "look",
+    "set_html",
+    "status_html",
+]
 
 Seen = ClusterState | LabkitError
 Listener = Callable[[Seen], None]
@@ -236,6 +248,10 @@ class Latest(Generic[_T]):
                 _log.exception("an action of a view failed")
 
 
+class Overtaken(Exception):
+    """A newer value is wanted: what is being waited for does not matter any more."""
+
+
 class LiveBox(widgets.VBox):  # type: ignore[misc]
     """A widget that follows the cluster while it can be seen.
 
@@ -307,6 +323,25 @@ def set_html(widget: Any, value: str) -> None:
     """Set the text of a widget only if it differs, so that nothing flickers."""
     if widget.value != value:
         widget.value = value
+
+
+_MARKS = {"ok": "✔", "busy": "◐", "alarm": "✖"}
+
+
+def status_html(kind: str, text: str, remedy: str = "") -> str:
+    """Return a line that says how an action goes; it is read out, too.
+
+    Parameters
+    ----------
+    kind
+        ``ok``, ``busy`` or ``alarm``.
+    text, remedy
+        What is so, and what to do about it.
+    """
+    css = " class='labkit-alarm'" if kind == "alarm" else ""
+    more = f"<br>→ {escape(remedy)}" if remedy else ""
+    mark = f"{_MARKS[kind]} {escape(text)}{more}"
+    return f"<div role='status' aria-live='polite'{css}>{mark}</div>"
 
 
 STYLE = """<style>

@@ -14,16 +14,10 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import DockerFailed, LabkitError
 from labkit.services import Progress, Scale
 from labkit.state import ClusterState
-from labkit.views.live import Latest, LiveBox, Seen, set_html
+from labkit.views.live import Latest, LiveBox, Overtaken, Seen, set_html, status_html
 from labkit.views.tasks import tasks_html
 
 __all__ = ["Scaler"]
-
-_MARKS = {"ok": "✔", "busy": "◐", "alarm": "✖", "note": ""}
-
-
-class _Overtaken(Exception):  # not an error: the way out of a wait
-    """A newer value is wanted: what is being waited for does not matter any more."""
 
 
 class Scaler(LiveBox):
@@ -155,12 +149,7 @@ class Scaler(LiveBox):
         self._say(kind, f"{running} sur {wanted} task{plural} en marche")
 
     def _say(self, kind: str, text: str, remedy: str = "") -> None:
-        css = " class='labkit-alarm'" if kind == "alarm" else ""
-        more = f"<br>→ {escape(remedy)}" if remedy else ""
-        set_html(
-            self._status,
-            f"<div role='status' aria-live='polite'{css}>{_MARKS[kind]} {escape(text)}{more}</div>",
-        )
+        set_html(self._status, status_html(kind, text, remedy))
 
     def _say_error(self, error: LabkitError) -> None:
         self._say("alarm", error.message, error.remedy)
@@ -207,7 +196,7 @@ class Scaler(LiveBox):
 
         def progress(now: Progress) -> None:
             if overtaken():
-                raise _Overtaken
+                raise Overtaken
             with self._showing:
                 set_html(self._tasks, tasks_html(now.tasks))
                 self._say("busy", f"{now.message} ({now.elapsed:.0f} s)")
@@ -218,7 +207,7 @@ class Scaler(LiveBox):
             state = Scale(self._service, replicas).apply(
                 self._fleet, timeout=self._timeout, on_progress=progress
             )
-        except _Overtaken:
+        except Overtaken:
             return
         except LabkitError as error:
             if overtaken():

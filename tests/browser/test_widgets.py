@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from real_lab import ARTEFACTS, Lab
 
 from labkit.engine.endpoint import Fleet
+from labkit.nodes import Activate, kill, start
 from labkit.services import Scale
 from labkit.state import capture
 
@@ -113,6 +114,52 @@ def test_widgets(page: Page, lab: Lab, whoami: str, fleet: Fleet) -> None:
     expect(scaler.get_by_role("status")).to_contain_text("✔ 6 sur 6")
     time.sleep(2)
     assert capture(fleet).service("whoami").version == version
+
+
+def test_nodes_are_managed_from_the_view(page: Page, lab: Lab, whoami: str, fleet: Fleet) -> None:
+    for node in capture(fleet).nodes:  # another test may have been interrupted
+        if node.availability != "active":
+            Activate(node.name).apply(fleet)
+    open_notebook(page, lab)
+    view = output(page, VIEW)
+    said = view.get_by_role("status")
+    choice = view.get_by_label("Nœud")
+    roles = view.locator("svg text")
+
+    choice.select_option(label="node2 — worker, active, ready")
+    view.get_by_role("button", name="Promouvoir").click()
+    expect(view).to_contain_text("docker node promote node2")
+    expect(said).to_contain_text("✔ node2 : manager reachable, active, ready")
+    expect(roles.get_by_text("manager reachable")).to_be_visible()
+    shoot(page, view, "promoted")
+
+    # by keyboard alone
+    view.get_by_role("button", name="Rétrograder").focus()
+    page.keyboard.press("Enter")
+    expect(said).to_contain_text("✔ node2 : worker, active, ready")
+
+    # the last manager is refused, with what to do first
+    choice.select_option(label="node1 — leader, active, ready")
+    view.get_by_role("button", name="Rétrograder").click()
+    expect(said).to_contain_text("dernier manager")
+    expect(said).to_contain_text("docker node promote")
+    shoot(page, view, "refused")
+
+    choice.select_option(label="node3 — worker, active, ready")
+    view.get_by_role("button", name="Vider").click()
+    expect(view).to_contain_text("docker node update --availability drain node3")
+    expect(said).to_contain_text("✔ node3 : worker, drain, ready")
+    assert capture(fleet).tasks_on("node3") == ()
+    shoot(page, view, "drained")
+    view.get_by_role("button", name="Activer").click()
+    expect(said).to_contain_text("✔ node3 : worker, active, ready")
+
+    # a node that falls and comes back, seen without a click
+    kill("node3", fleet, quiet=True)
+    expect(roles.get_by_text("✖ down")).to_be_visible()
+    shoot(page, view, "down")
+    start("node3", fleet, quiet=True)
+    expect(roles.get_by_text("✖ down")).to_have_count(0)
 
 
 def test_a_view_is_live_only_while_it_is_seen(page: Page, lab: Lab, whoami: str) -> None:

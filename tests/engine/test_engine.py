@@ -66,8 +66,9 @@ def test_status_json_names_nodes_and_images(fleet: labkit.Fleet) -> None:
         assert node["swarm_address"].startswith("192.168.77.1")
         assert node["engine_version"]
         assert node["swarm"] == "inactive"
-    assert [i["name"] for i in said["images"]] == ["traefik/whoami:latest"]
-    assert said["images"][0]["origin"] in {"hub", "stand-in"}
+    origins = {i["name"]: i["origin"] for i in said["images"]}
+    assert origins["traefik/whoami:latest"] in {"hub", "stand-in"}
+    assert origins["examplevotingapp_vote:1"] == "course"
 
 
 def test_the_cli_has_a_context_a_node(fleet: labkit.Fleet) -> None:

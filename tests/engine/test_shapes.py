@@ -20,7 +20,7 @@ from labkit.state import capture
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(params=[(1, 1), (5, 2)], ids=["1-node-1-cpu", "5-nodes"])
+@pytest.fixture(params=[(1, 1), (7, 2)], ids=["1-node-1-cpu", "7-nodes"])
 def shape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     nodes, cpus = request.param
     monkeypatch.setenv("LABKIT_CLUSTER", f"shape{nodes}")

@@ -10,10 +10,10 @@ import pytest
 
 from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge
 from labkit.exercises.checks import SWARM_EXERCISES, moving, spread
-from labkit.exercises.masking import contains_token, mask, protect
 from labkit.exercises.notebook import Start
 from labkit.exercises.preflight import preflight_rows
 from labkit.exercises.shell import TIMED_OUT, interleaved, run, tidy
+from labkit.masking import contains_token, mask, protect
 from labkit.state import ClusterState, EngineState, Node, Port, Service, Task
 
 NAMES = ("node1", "node2", "node3")

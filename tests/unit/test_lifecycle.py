@@ -274,7 +274,7 @@ def test_a_pid_file_with_garbage_is_nobodys(tmp_path: Path, text: str) -> None:
     stop_process(tmp_path)
 
 
-RECORD = {"network": "127.80.3", "nodes": 3, "accel": "tcg", "images": []}
+RECORD = {"network": "127.80.3", "nodes": 3, "numbers": [1, 2, 3], "accel": "tcg", "images": []}
 
 
 @pytest.mark.parametrize(
@@ -285,6 +285,7 @@ RECORD = {"network": "127.80.3", "nodes": 3, "accel": "tcg", "images": []}
         for change in (
             {"nodes": "3"}, {"nodes": 0}, {"nodes": 300}, {"network": 5}, {"network": "x"},
             {"accel": None}, {"images": [{"x": 1}]}, {"images": 1}, {"more": 1},
+            {"numbers": []}, {"numbers": [2]}, {"numbers": [1, 8]}, {"numbers": None},
         )
     ],
 )  # fmt: skip

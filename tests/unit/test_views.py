@@ -466,6 +466,60 @@ def test_the_table_is_shown_on_demand(silent: Fleet) -> None:
     view.close()
 
 
+def test_a_view_offers_the_nodes_and_keeps_the_choice(silent: Fleet) -> None:
+    view = ClusterView(silent)
+    controls = view._controls
+    assert controls._node.disabled and all(b.disabled for b in controls._buttons)
+    view.show(cluster())
+    assert not controls._node.disabled
+    assert controls._node.options[0] == ("node1 — leader, active, ready", "node1")
+    controls._node.value = "node2"
+    promoted = node(2, role="manager", reachability="unreachable", state="down")
+    view.show(cluster(nodes=(node(1), promoted, node(3, availability="drain"))))
+    assert controls._node.value == "node2"
+    labels = [label for label, _ in controls._node.options]
+    assert labels[1:] == [
+        "node2 — manager unreachable, active, down",
+        "node3 — worker, drain, ready",
+    ]
+    controls._say("ok", "node2 : manager")
+    controls._done = NOW - timedelta(seconds=1), promoted
+    view.show(cluster(nodes=(node(1), promoted, node(3))))
+    assert "node2" in controls._status.value
+    view.show(cluster(nodes=(node(1),)))
+    assert controls._node.value == "node1"  # the chosen one is gone
+    assert controls._status.value == ""  # what was said is so no more
+    view.show(EngineUnreachable("coupé"))
+    assert not controls._node.disabled  # the error that an action meets says more
+    view.show(ClusterState(NOW, "inactive", None))
+    assert controls._node.disabled and controls._node.options == ()
+    view.close()
+
+
+@pytest.mark.parametrize(
+    ("button", "command"),
+    [
+        ("Promouvoir", "docker node promote node3"),
+        ("Rétrograder", "docker node demote node3"),
+        ("Vider (drain)", "docker node update --availability drain node3"),
+        ("Activer", "docker node update --availability active node3"),
+    ],
+)
+def test_a_button_says_its_command_and_why_it_failed(
+    silent: Fleet, button: str, command: str
+) -> None:
+    view = ClusterView(silent)
+    view.show(cluster())
+    controls = view._controls
+    controls._node.value = "node3"
+    next(b for b in controls._buttons if b.description == button).click()
+    assert command in controls._command.value
+    assert controls.wait(30)
+    assert "role='status'" in controls._status.value and "labkit-alarm" in controls._status.value
+    assert "Aucun moteur" in controls._status.value and "labkit up" in controls._status.value
+    view.close()
+
+
 def test_a_scaler_follows_its_service_and_asks_nothing_by_itself(silent: Fleet) -> None:
     scaler = Scaler("whoami", silent, maximum=4)
     assert scaler._slider.disabled

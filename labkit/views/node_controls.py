@@ -1,0 +1,143 @@
+"""Buttons for what ``docker node`` can do to a node, with the command that does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from labkit.engine.endpoint import Fleet
+from labkit.errors import LabkitError
+from labkit.nodes import Activate, Demote, Drain, NodeProgress, Promote
+from labkit.state import ClusterState, Node
+from labkit.views.live import Latest, Overtaken, set_html, status_html
+
+__all__ = ["NodeControls"]
+
+Action = Activate | Demote | Drain | Promote
+_ACTIONS: tuple[tuple[str, str, type[Action]], ...] = (
+    ("Promouvoir", "En faire un manager", Promote),
+    ("Rétrograder", "En faire un worker", Demote),
+    ("Vider (drain)", "Déplacer ses tasks ailleurs et ne plus lui en donner", Drain),
+    ("Activer", "Lui donner de nouveau des tasks", Activate),
+)
+
+
+class NodeControls(widgets.VBox):  # type: ignore[misc]
+    """A choice of node and a button for each action on it.
+
+    Parameters
+    ----------
+    fleet
+        The engines; None takes the current cluster.
+    refresh
+        Called when an action has ended, for the view to show what came of it.
+    timeout
+        Seconds that the cluster has to do what was asked.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet | None,
+        refresh: Callable[[], None],
+        *,
+        timeout: float = 120.0,
+    ) -> None:
+        self._fleet = fleet
+        self._refresh = refresh
+        self._timeout = timeout
+        self._done: tuple[datetime, Node] | None = None  # what is said to be so, since when
+        self._latest: Latest[Action] = Latest(self._apply, quiet=0.0)
+        self._node = widgets.Dropdown(description="Nœud", layout={"width": "auto"})
+        self._node.style.description_width = "initial"
+        self._buttons = [self._button(*action) for action in _ACTIONS]
+        self._command = widgets.HTML()
+        self._status = widgets.HTML()
+        super().__init__(
+            [
+                widgets.HBox(
+                    [self._node, *self._buttons],
+                    layout={"align_items": "center", "flex_flow": "row wrap"},
+                ),
+                self._command,
+                self._status,
+            ]
+        )
+        self.show(None)
+
+    def show(self, state: ClusterState | None) -> None:
+        """Offer the nodes of a state; those of before stay when it has none to tell.
+
+        Without a swarm nothing is offered.
+        """
+        if state is not None and state.active:
+            offered = tuple((f"{n.name} — {_standing(n)}", n.name) for n in state.nodes)
+            if self._node.options != offered:
+                chosen = self._node.value
+                names = [name for _, name in offered]
+                with self._node.hold_sync():
+                    self._node.options = offered
+                    self._node.value = chosen if chosen in names else names[0]
+            done = self._done
+            if done and done[0] < state.captured_at and done[1] not in state.nodes:
+                self._done = None  # it is so no more
+                set_html(self._status, "")
+        elif state is not None and state.swarm == "inactive":
+            self._node.options = ()
+        none = not self._node.options
+        for widget in (self._node, *self._buttons):
+            if widget.disabled != none:
+                widget.disabled = none
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
+        return self._latest.wait(timeout)
+
+    def close(self) -> None:
+        """Give up what is being waited for, and remove the widget from the page."""
+        self._latest.close()
+        super().close()
+
+    def _button(self, text: str, tooltip: str, action: type[Action]) -> Any:
+        button = widgets.Button(description=text, tooltip=tooltip, layout={"width": "auto"})
+        button.on_click(lambda _: self._ask(action(self._node.value)))
+        return button
+
+    def _ask(self, action: Action) -> None:
+        set_html(self._command, f"Commande équivalente : <code>{escape(action.command)}</code>")
+        self._say("busy", f"{action.name} : demandé…")
+        self._latest.ask(action)
+
+    def _say(self, kind: str, text: str, remedy: str = "") -> None:
+        self._done = None
+        set_html(self._status, status_html(kind, text, remedy))
+
+    def _apply(self, action: Action, overtaken: Callable[[], bool]) -> None:
+        """Act, in the thread of :class:`Latest`."""
+
+        def progress(now: NodeProgress) -> None:
+            if overtaken():
+                raise Overtaken
+            self._say("busy", f"{action.name} : {now.message} ({now.elapsed:.0f} s)")
+
+        try:
+            state = action.apply(self._fleet, timeout=self._timeout, on_progress=progress)
+        except Overtaken:
+            return
+        except LabkitError as error:
+            if not overtaken():
+                self._say("alarm", error.message, error.remedy)
+            return
+        node = state.node(action.name)
+        self._say("ok", f"{action.name} : {_standing(node)}")
+        self._done = state.captured_at, node
+        self._refresh()
+
+
+def _standing(node: Node) -> str:
+    """Say what a node is in the words of ``docker node ls``."""
+    role = "leader" if node.leader else f"{node.role} {node.reachability or ''}".strip()
+    return f"{role}, {node.availability}, {node.state}"

@@ -41,6 +41,7 @@ __all__ = ["Create", "OnProgress", "Progress", "Remove", "Scale", "Update", "pro
 
 _INTERVAL = 0.4  # s between two looks
 _NODES_EVERY = 5.0  # s between two captures of the whole cluster
+_SILENCE = 30.0  # s that managers may be too busy to answer, while one waits
 _STABLE = 5.0  # s without a failure before a service that had one is believed
 _HOPELESS = 6.0  # s after which tasks that no node can take are given up
 _CRASHES = 3  # failures of one slot after which it is given up
@@ -609,6 +610,7 @@ class _Watch:
         self._on_progress = on_progress
         self._last: Progress | None = None
         self._captured = float("-inf")
+        self._heard = float("-inf")
         self.refresh()
 
     @property
@@ -616,11 +618,20 @@ class _Watch:
         return time.monotonic() - self.start
 
     def refresh(self) -> None:
-        """Capture the cluster, at most every few seconds."""
+        """Capture the cluster, at most every few seconds; a short silence is waited out."""
         if self.elapsed - self._captured >= _NODES_EVERY:
-            self.state = capture(self.fleet).require()
+            state = capture(self.fleet)
+            if not state.active and self.elapsed - self._heard < _SILENCE:
+                return
+            self.state = state.require()
             self.nodes = {n.id: n for n in self.state.nodes}
-            self._captured = self.elapsed
+            self._captured = self._heard = self.elapsed
+
+    def fresh(self) -> ClusterState | None:
+        """Return the cluster as it is now; None in a short silence."""
+        self._captured = float("-inf")
+        self.refresh()
+        return self.state if self._captured >= 0 else None
 
     def ask(self, service_id: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """Return a service and its tasks as they are; None when the manager was lost."""
@@ -673,8 +684,8 @@ def _watch(
                 not progress.failed or (good_since is not None and elapsed - good_since >= _STABLE)
             )
             watch.tell(progress)
-            if held:
-                return capture(fleet).require()
+            if held and (state := watch.fresh()):
+                return state
             if progress.done:
                 good_since = elapsed if good_since is None else good_since
             else:
@@ -697,7 +708,7 @@ def _watch_removal(
     """Wait until no container of a removed service is left."""
     watch = _Watch(fleet, on_progress)
     while True:
-        watch.state = capture(fleet).require()
+        state = watch.fresh()
         down = {n.id for n in watch.state.nodes if n.state == "down"}
         left = tuple(
             t
@@ -714,11 +725,11 @@ def _watch_removal(
             elapsed=watch.elapsed,
             message=_sentence(0, 0, 0, len(left), 0, 0),
             stopping=len(left),
-            done=not left,
+            done=state is not None and not left,
         )
         watch.tell(progress)
-        if progress.done:
-            return watch.state
+        if state and progress.done:
+            return state
         if watch.elapsed >= timeout:
             raise _timeout(service.name, progress, watch.elapsed)
         time.sleep(_INTERVAL)

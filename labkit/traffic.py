@@ -238,7 +238,8 @@ def send(
         Each client opens one connection and keeps it, as a browser does, instead of one a
         request. The mesh distributes connections, so each client stays with its replica.
     path
-        What to ask for; ``/api`` and ``/`` of whoami name the replica that answers.
+        What to ask for; ``/api`` and ``/`` of whoami, and ``/`` of the voting app's vote, name
+        the replica that answers.
     fleet
         The engines; None takes :func:`labkit.engine.connect`.
     state
@@ -705,7 +706,7 @@ class _Answer:
 _WHO = re.compile(
     rb'"hostname"\s*:\s*"([^"\\]{1,255})"'  # whoami's /api
     rb"|^Hostname: ?(\S{1,255})"  # whoami's /
-    rb"|container ID ([0-9a-f]{12})",  # the voting app
+    rb"|container ID (?:<[^>]{1,40}>)?([0-9a-f]{12})\b",  # the voting app
     re.MULTILINE,
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)

@@ -2,7 +2,7 @@
 
 Run it on a cluster that may be thrown away: it makes every engine leave its swarm. ::
 
-    python tests/record_states.py
+    python tests/record_states.py [swarm] [voting]
 
 Certificates, tokens and whatever the state is not made of are dropped before writing.
 """
@@ -10,7 +10,9 @@ Certificates, tokens and whatever the state is not made of are dropped before wr
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,14 +20,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
 
-from conftest import leave_all, make_swarm, swarm_addresses
+from conftest import leave_all, make_clean, make_swarm, swarm_addresses
+from voters import FILE, remove_volumes
 
 import labkit.engine
 from labkit._docker import talk
 from labkit.engine.endpoint import Fleet
 from labkit.errors import ConvergenceTimeout, ImageNotFound
+from labkit.exercises.breakdown import stale
 from labkit.nodes import Activate, Drain, Promote
 from labkit.services import Create, Remove, Scale, Update
+from labkit.stacks import Deploy
+from labkit.stacks import Remove as RemoveStack
 from labkit.state import ClusterState, RawCluster, ask, from_raw
 
 RECORDED = Path(__file__).parent / "unit" / "recorded"
@@ -118,12 +124,9 @@ def set_replicas(fleet: Fleet, name: str, replicas: int) -> None:
         )
 
 
-def main() -> None:
-    """Go through the moments in order."""
-    fleet = labkit.engine.up()
-    RECORDED.mkdir(exist_ok=True)
+def record_swarm(fleet: Fleet) -> None:
+    """Go through the moments of a swarm and of single services."""
     first = fleet.endpoints[0]
-
     leave_all(fleet)
     save(fleet, "no_swarm")
     with talk(first, 60) as api:
@@ -191,6 +194,51 @@ def main() -> None:
     save(fleet, "quorum_lost", lambda s: s.swarm == "no-quorum")
     with talk(first, 60) as api:
         api.leave_swarm(force=True)
+
+
+def record_voting(fleet: Fleet) -> None:
+    """Go through the moments of the voting app's stacks: as it should be, broken, repaired."""
+    make_clean(fleet)
+    remove_volumes(fleet)
+    subprocess.run(["docker", "stack", "deploy", "--detach", "-c", FILE, "vote"], check=True)
+    save(fleet, "vote_starting", lambda s: any(t.starting for t in s.tasks))
+    Deploy("vote", FILE).apply(fleet)
+    save(fleet, "vote_stack")
+    Scale("vote_vote", 4).apply(fleet)
+    save(fleet, "vote_scaled")
+    Update("vote_worker", image="examplevotingapp_worker:lua").apply(fleet)
+    save(fleet, "vote_lua")
+    subprocess.run(["docker", "stack", "rm", "--detach", "vote"], check=True)
+    save(fleet, "vote_leaving", lambda s: any(t.stopping for t in s.tasks))
+    with_patience = time.monotonic() + 60
+    while any(n.stack for n in from_raw(ask(fleet)).networks):
+        assert time.monotonic() < with_patience
+        time.sleep(0.5)
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "docker-stack.yml"
+        file.write_text(stale(FILE.read_text(encoding="utf-8")), encoding="utf-8")
+        Deploy("debug", file).apply(fleet)
+        save(fleet, "debug_broken")
+        for name in ("result", "worker"):
+            mine = f"registry:5000/examplevotingapp_{name}:2"
+            for words in (("tag", f"examplevotingapp_{name}:1", mine), ("push", mine)):
+                subprocess.run(["docker", *words], check=True, stdout=subprocess.DEVNULL)
+            text = file.read_text(encoding="utf-8")
+            file.write_text(text.replace(f"examplevotingapp_{name}:before", mine), "utf-8")
+            Deploy("debug", file).apply(fleet)
+            save(fleet, "debug_half" if name == "result" else "debug_repaired")
+    RemoveStack("debug").apply(fleet)
+    save(fleet, "debug_removed")
+
+
+def main() -> None:
+    """Record all moments, or those that are named."""
+    fleet = labkit.engine.up()
+    RECORDED.mkdir(exist_ok=True)
+    moments = {"swarm": record_swarm, "voting": record_voting}
+    for name in sys.argv[1:] or moments:
+        moments[name](fleet)
 
 
 if __name__ == "__main__":

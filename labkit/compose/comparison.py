@@ -36,7 +36,7 @@ class Difference:
     right: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """What differs between two files.
 
@@ -87,6 +87,8 @@ class Comparison:
     def __str__(self) -> str:
         title = f"{self.left.title} ↔ {self.right.title} : {self.conclusion}"
         return title if self.equal else f"{title}\n\n{table_text(self._head(), self._rows())}"
+
+    __repr__ = __str__  # what a notebook keeps for those who see no table
 
     def _repr_html_(self) -> str:
         title = (

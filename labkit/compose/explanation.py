@@ -14,7 +14,7 @@ from labkit.errors import ComposeError
 __all__ = ["Explanation", "explain"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """What ``docker stack deploy`` would make of a file.
 
@@ -80,6 +80,8 @@ class Explanation:
         for title, rows in self._sections():
             parts.append(f"{title}\n\n{table_text(_HEAD, rows)}")
         return "\n\n".join(parts)
+
+    __repr__ = __str__  # what a notebook keeps for those who see no table
 
     def _repr_html_(self) -> str:
         tables = "".join(

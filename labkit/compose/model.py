@@ -189,7 +189,7 @@ class ComposeVolume:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ComposeFile:
     """A compose file, or a live stack in the same terms.
 
@@ -272,6 +272,8 @@ class ComposeFile:
     def __str__(self) -> str:
         head = f"{self.title} : {self.summary}"
         return f"{head}\n\n{table_text(_HEAD, self._rows())}" if self.services else head
+
+    __repr__ = __str__  # what a notebook keeps for those who see no table
 
     def _repr_html_(self) -> str:
         return table_html(f"{escape(self.title)} : {self.summary}", _HEAD, self._rows())

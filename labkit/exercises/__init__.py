@@ -4,8 +4,20 @@ Importing this package in a notebook registers ``%%solution`` and masks join tok
 """
 
 from labkit.exercises.access import Addresses, Answers, adresses, qui_repond
-from labkit.exercises.checks import EXERCISES, Exercise, judge
+from labkit.exercises.ballots import Ballot, Scores, resultats, voter
+from labkit.exercises.breakdown import preparer_panne
+from labkit.exercises.catalogue import EXERCISES, judge
+from labkit.exercises.exercise import Exercise
 from labkit.exercises.figures import Comparison, comparer
+from labkit.exercises.forms import (
+    Form,
+    cocher_options,
+    cocher_reseaux,
+    corriger,
+    dessiner,
+    repondre,
+    souffler,
+)
 from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.preflight import preflight
@@ -15,22 +27,34 @@ __all__ = [
     "EXERCISES",
     "Addresses",
     "Answers",
+    "Ballot",
     "Comparison",
     "Confrontation",
     "Exercise",
+    "Form",
     "Prediction",
     "Row",
+    "Scores",
     "Verdict",
     "adresses",
+    "cocher_options",
+    "cocher_reseaux",
     "commencer",
     "comparer",
     "confronter",
+    "corriger",
+    "dessiner",
     "judge",
     "predire",
     "preflight",
+    "preparer_panne",
     "qui_repond",
+    "repondre",
+    "resultats",
+    "souffler",
     "tasks_par_noeud",
     "verifier",
+    "voter",
 ]
 
 install()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
 
 from labkit.engine import Fleet, connect
 
-__all__ = ["Addresses", "Answers", "adresses", "qui_repond"]
+__all__ = ["Addresses", "Answers", "adresses", "fetch", "problem_of", "qui_repond"]
 
 _TIMEOUT = 4.0  # seconds
 _REFUSED = "connexion refusée"
@@ -137,16 +137,46 @@ def _ask_all(fleet: Fleet, port: int, ask: Callable[[str, int], str]) -> Answers
 
 
 def _ask(host: str, port: int) -> str:
+    try:
+        status, _ = fetch(host, port)
+    except (OSError, http.client.HTTPException) as error:
+        return problem_of(error)
+    return "" if status < 400 else f"réponse HTTP {status}"
+
+
+def fetch(
+    host: str,
+    port: int,
+    method: str = "GET",
+    path: str = "/",
+    body: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, bytes]:
+    """Ask once, on a connection of its own, so that the mesh chooses anew.
+
+    Returns
+    -------
+    tuple
+        HTTP status and body.
+
+    Raises
+    ------
+    OSError, http.client.HTTPException
+        When there is no whole answer; :func:`problem_of` says it in French.
+    """
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
-        connection.request("GET", "/", headers={"Connection": "close"})
-        connection.getresponse().read()
-    except TimeoutError:
-        return "pas de réponse"
-    except (ConnectionError, socket.gaierror, http.client.HTTPException):
-        return _REFUSED
-    except OSError as error:
-        return str(error.strerror or error)
+        connection.request(method, path, body, {**(headers or {}), "Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
     finally:
         connection.close()
-    return ""
+
+
+def problem_of(error: Exception) -> str:
+    """Return in French why there was no answer."""
+    if isinstance(error, TimeoutError):
+        return "pas de réponse"
+    if isinstance(error, ConnectionError | socket.gaierror | http.client.HTTPException):
+        return _REFUSED
+    return str(getattr(error, "strerror", None) or error)

@@ -1,4 +1,4 @@
-"""Pure checks of the cluster's real state, one an exercise: ``ClusterState -> Verdict``.
+"""Pure checks of the swarm and of single services, one an exercise: ``ClusterState -> Row…``.
 
 They never raise, whatever the state, and each can fail. Texts are French, for students.
 """
@@ -6,14 +6,13 @@ They never raise, whatever the state, and each can fail. Texts are French, for s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Sequence
 
-from labkit.exercises.verdict import Row, Verdict
+from labkit.exercises.exercise import Exercise
+from labkit.exercises.verdict import Row
 from labkit.state import ClusterState, EngineState, Service, Task
 
-__all__ = ["EXERCISES", "Exercise", "judge", "moving", "spread"]
+__all__ = ["SWARM_EXERCISES", "enumerate_fr", "moving", "spread"]
 
 IMAGE = "traefik/whoami"
 MESH, HOST = "whoami", "whoami-host"
@@ -22,35 +21,19 @@ CREATED, SCALED = 5, 8
 HOST_CREATED, HOST_SCALED = 2, 5
 
 
-@dataclass(frozen=True, slots=True)
-class Exercise:
-    """A named exercise: what students see as its title, and its check."""
-
-    name: str
-    title: str
-    check: Callable[[ClusterState], Iterable[Row]]
-
-
-def judge(name: str, state: ClusterState) -> Verdict:
-    """Return the verdict of the exercise of that name on a state.
-
-    An unknown name gives a verdict that fails and says which names exist.
-    """
-    exercise = EXERCISES.get(name)
-    if exercise is None:
-        near = get_close_matches(name, EXERCISES, n=1)
-        hint = f'Écrivez verifier("{near[0]}").' if near else ""
-        expected = ", ".join(EXERCISES)
-        return Verdict.of("Exercice inconnu", [Row("Nom", expected, name, False, hint)])
-    return Verdict.of(exercise.title, exercise.check(state))
-
-
 def moving(state: ClusterState) -> bool:
-    """Whether the cluster is still on its way: tasks starting or stopping.
+    """Whether the cluster is still on its way: tasks starting, stopping, or not even made.
 
-    A task that waits with a reason (no suitable node…) may wait for ever: that is rest.
+    A task that waits with a reason (no suitable node…) may wait for ever: that is rest. The
+    networks of a stack that was removed outlive its tasks by a moment.
     """
-    return any((t.starting and (t.node_id or not t.error)) or t.stopping for t in state.tasks)
+    made = Counter(t.service_id for t in state.tasks if t.current)
+    stacks = {s.stack for s in state.services}
+    return (
+        any(made[s.id] < (s.replicas or 0) for s in state.services)
+        or any((t.starting and (t.node_id or not t.error)) or t.stopping for t in state.tasks)
+        or any(n.stack and n.stack not in stacks for n in state.networks)
+    )
 
 
 def spread(state: ClusterState, service: str) -> str:
@@ -62,7 +45,7 @@ def spread(state: ClusterState, service: str) -> str:
     by_node = Counter(t.node_id for t in tasks)
     able = {n.id for n in state.nodes if n.state == "ready" and n.availability == "active"}
     counts = sorted((by_node[i] for i in able | set(by_node)), reverse=True)
-    return _enumerate([str(c) for c in counts]) or "0"
+    return enumerate_fr([str(c) for c in counts]) or "0"
 
 
 # -- the swarm ------------------------------------------------------------------------------
@@ -223,7 +206,7 @@ def _service_rows(
     yield Row(
         "Port publié",
         _port_text(port, 80, mode),
-        _enumerate([_port_text(p.published, p.target, p.mode) for p in ports]) or "—",
+        enumerate_fr([_port_text(p.published, p.target, p.mode) for p in ports]) or "—",
         any((p.published, p.target, p.mode) == (port, 80, mode) for p in ports),
         f"« {flag} »" + (f" ou « -p {port}:80 »" if mode == "ingress" else ""),
     )
@@ -242,7 +225,7 @@ def _exists(state: ClusterState, name: str) -> Row:
         found = "aucun manager n’a répondu"
         hint = "Initialisez d’abord le Swarm : « docker swarm init »."
     elif others:
-        found = _enumerate(others)
+        found = enumerate_fr(others)
         hint = f"Supprimez-le (« docker service rm {others[0]} ») et nommez-le : --name {name}."
     else:
         found, hint = "aucun", f"« docker service create --name {name} … »"
@@ -286,7 +269,8 @@ def _port_text(published: int | None, target: int, mode: str) -> str:
     return f"{published or '(au hasard)'} → {target} ({kind})"
 
 
-def _enumerate(parts: list[str]) -> str:
+def enumerate_fr(parts: Sequence[str]) -> str:
+    """Join texts as French does: ``a, b et c``."""
     if len(parts) < 2:
         return "".join(parts)
     return ", ".join(parts[:-1]) + " et " + parts[-1]
@@ -301,16 +285,13 @@ _ENGINE_SWARM = {
     "locked": "verrouillé",
 }
 
-EXERCISES = {
-    e.name: e
-    for e in (
-        Exercise("initialiser", "Initialiser le Swarm", _swarm_started),
-        Exercise("rejoindre", "Faire entrer les trois nœuds", _nodes_joined),
-        Exercise("creer-service", "Créer le service", _created),
-        Exercise("changer-echelle", "Changer d’échelle", _scaled),
-        Exercise("mode-host", "Publier en mode host", _host_created),
-        Exercise("mode-host-5", "Demander plus de replicas que de nœuds", _host_scaled),
-        Exercise("supprimer", "Supprimer les services", _removed),
-        Exercise("quitter", "Quitter le Swarm", _left),
-    )
-}
+SWARM_EXERCISES = (
+    Exercise("initialiser", "Initialiser le Swarm", _swarm_started),
+    Exercise("rejoindre", "Faire entrer les trois nœuds", _nodes_joined),
+    Exercise("creer-service", "Créer le service", _created),
+    Exercise("changer-echelle", "Changer d’échelle", _scaled),
+    Exercise("mode-host", "Publier en mode host", _host_created),
+    Exercise("mode-host-5", "Demander plus de replicas que de nœuds", _host_scaled),
+    Exercise("supprimer", "Supprimer les services", _removed),
+    Exercise("quitter", "Quitter le Swarm", _left),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -13,7 +13,9 @@ from IPython.display import HTML, display
 
 from labkit import engine
 from labkit.errors import LabkitError
-from labkit.exercises.checks import EXERCISES, judge, moving, spread
+from labkit.exercises.catalogue import EXERCISES, judge
+from labkit.exercises.checks import moving, spread
+from labkit.exercises.exercise import PATIENCE
 from labkit.exercises.shell import TIMED_OUT, interleaved, run
 from labkit.exercises.verdict import Row, Verdict
 from labkit.masking import contains_token, mask, protect
@@ -24,12 +26,12 @@ __all__ = ["FRESH", "Start", "commencer", "install", "tasks_par_noeud", "verifie
 FRESH = "LABKIT_FRESH"
 """Variable that makes :func:`commencer` start from a new cluster; the tests set it."""
 
-_PATIENCE = 20.0  # seconds
-_SOLUTION_TIMEOUT = 150.0  # seconds
+_LOOK = 1.0  # s between two looks at a cluster on its way
+_SOLUTION_TIMEOUT = 280.0  # seconds
 
 
-def verifier(nom: str, *, patience: float = _PATIENCE) -> Verdict:
-    """Check an exercise against the cluster's real state.
+def verifier(nom: str, *, patience: float | None = None) -> Verdict:
+    """Check an exercise against the cluster's real state, and against what its services answer.
 
     Parameters
     ----------
@@ -37,23 +39,51 @@ def verifier(nom: str, *, patience: float = _PATIENCE) -> Verdict:
         Name of the exercise.
     patience
         Seconds to wait while tasks are still starting or stopping; a cluster at rest is
-        judged at once.
+        judged at once. None takes what the exercise needs. Where that is long, the progress is
+        printed.
     """
+    exercise = EXERCISES.get(nom)
+    if patience is None:
+        patience = exercise.patience if exercise else 0.0
+    return _judged(nom, patience, _write if patience > PATIENCE else None)
+
+
+def _judged(name: str, patience: float, say: Callable[[str], None] | None = None) -> Verdict:
+    exercise = EXERCISES.get(name)
     try:
-        return _settled(nom, patience)
+        state = _settled(name, patience, say)
+        verdict = judge(name, state)
+        if exercise and exercise.probe and verdict.ok:
+            return judge(name, state, exercise.probe.ask())
+        return verdict
     except LabkitError as error:
         row = Row("Cluster", "répond", error.message, False, error.remedy)
-        return Verdict.of(EXERCISES[nom].title if nom in EXERCISES else nom, [row])
+        return Verdict.of(exercise.title if exercise else name, [row])
 
 
-def _settled(name: str, patience: float) -> Verdict:
+def _settled(name: str, patience: float, say: Callable[[str], None] | None) -> ClusterState:
+    """Return the state once the exercise is done, the cluster is at rest, or time is up.
+
+    A cluster that does not answer may be too busy to: where there is patience, it is asked again.
+    """
+    patient = patience > PATIENCE
     deadline = time.monotonic() + patience
+    said = ""
+    if say:
+        say(f"Vérification, {patience:.0f} s au plus…\n")
     while True:
         state = capture()
-        verdict = judge(name, state)
-        if verdict.ok or not moving(state) or time.monotonic() > deadline:
-            return verdict
-        time.sleep(1.0)
+        silent = state.swarm in {"no-quorum", "unreachable"}
+        at_rest = not (moving(state) or (silent and patient))
+        if judge(name, state).ok or at_rest or time.monotonic() > deadline:
+            return state
+        running = sum(t.running for t in state.tasks)
+        moves = sum(t.starting or t.stopping for t in state.tasks)
+        text = f"… tasks : {running} en marche, {moves} en route\n"
+        if say and text != said and not silent:
+            say(text)
+            said = text
+        time.sleep(_LOOK)
 
 
 def tasks_par_noeud(service: str) -> str:
@@ -125,7 +155,7 @@ def _solution(line: str, cell: str) -> None:
     if name not in EXERCISES:
         print(repr(judge(name, capture())))
         return
-    if verifier(name).ok:
+    if _judged(name, EXERCISES[name].patience).ok:
         print(f"Déjà fait : « {EXERCISES[name].title} ». Rien n’est relancé.")
         return
     try:

@@ -286,7 +286,13 @@ def _cluster_line(state: ClusterState) -> str:
 def _services_line(state: ClusterState) -> str:
     if not state.services:
         return "Aucun service"
-    return " · ".join(_service_text(s, state) for s in state.services)
+    stacks: dict[str, list[str]] = {}  # one stack has its name once, before its services
+    for service in sorted(state.services, key=lambda s: s.stack or ""):
+        stacks.setdefault(service.stack or "", []).append(_service_text(service, state))
+    return " · ".join(
+        f"{stack} : {' · '.join(texts)}" if stack else " · ".join(texts)
+        for stack, texts in stacks.items()
+    )
 
 
 def _service_text(service: Service, state: ClusterState) -> str:
@@ -296,7 +302,8 @@ def _service_text(service: Service, state: ClusterState) -> str:
         for p in service.ports
         if p.published
     )
-    text = f"{service.name} {len(state.running(service.id))}/{wanted}"
+    name = service.name.removeprefix(f"{service.stack}_") if service.stack else service.name
+    text = f"{name} {len(state.running(service.id))}/{wanted}"
     return f"{text} {ports}" if ports else text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -57,9 +56,8 @@ def no_swarm(fleet: Fleet) -> Fleet:
     return fleet
 
 
-@pytest.fixture
-def clean_swarm(fleet: Fleet) -> Iterator[Fleet]:
-    """The fleet as a swarm of one manager and two workers, all active, without services."""
+def make_clean(fleet: Fleet) -> None:
+    """Make the fleet a swarm of one manager and workers, all active, without services."""
     state = capture(fleet)
     sound = (
         state.active
@@ -74,4 +72,17 @@ def clean_swarm(fleet: Fleet) -> Iterator[Fleet]:
     else:
         leave_all(fleet)
         make_swarm(fleet)
-    yield fleet
+
+
+@pytest.fixture
+def clean_swarm(fleet: Fleet) -> Fleet:
+    """The fleet as a swarm of one manager and two workers, all active, without services."""
+    make_clean(fleet)
+    return fleet
+
+
+@pytest.fixture(scope="module")
+def swarm(fleet: Fleet) -> Fleet:
+    """The same, once for the tests of a module."""
+    make_clean(fleet)
+    return fleet

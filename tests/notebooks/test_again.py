@@ -1,4 +1,4 @@
-"""The first notebook run as students do: twice, after a restart, after commands of their own."""
+"""The notebooks run as students do: twice, after a restart, after commands of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ import labkit
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "01-introduction-a-swarm.ipynb"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+# checks in each, and what a student may have typed before opening it
+CHECKS = {
+    "01-introduction-a-swarm.ipynb": 8,
+    "02-la-stack-example-voting-app.ipynb": 6,
+    "03-debugger-la-stack.ipynb": 6,
+}
+WHOAMI = "service create --detach --name whoami --replicas 5 --publish 9999:80 traefik/whoami"
+STACK = "stack deploy --detach --compose-file example-voting-app/docker-stack.yml vote"
+BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK), strict=True))
 CHECK = re.compile(r"^verifier\(", re.MULTILINE)
 
 
@@ -27,9 +36,14 @@ def fresh() -> Iterator[None]:
     yield
 
 
-def client() -> NotebookClient:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    return NotebookClient(notebook, timeout=300, resources={"metadata": {"path": NOTEBOOK.parent}})
+@pytest.fixture(params=CHECKS)
+def path(request: pytest.FixtureRequest) -> Path:
+    return NOTEBOOKS / str(request.param)
+
+
+def client(path: Path) -> NotebookClient:
+    notebook = nbformat.read(path, as_version=4)
+    return NotebookClient(notebook, timeout=400, resources={"metadata": {"path": path.parent}})
 
 
 def run(notebook: NotebookClient, cells: slice = slice(None)) -> int:
@@ -44,31 +58,27 @@ def run(notebook: NotebookClient, cells: slice = slice(None)) -> int:
     return passed
 
 
-def test_run_all_twice_in_one_kernel() -> None:
-    notebook = client()
+def test_run_all_twice_in_one_kernel(path: Path) -> None:
+    notebook = client(path)
     with notebook.setup_kernel():
         first = run(notebook)
-        assert first >= 8
+        assert first >= CHECKS[path.name]
         assert run(notebook) == first
 
 
-def test_restarted_in_the_middle() -> None:
-    notebook = client()
-    middle = len(notebook.nb.cells) * 2 // 3
+@pytest.mark.parametrize("share", [1 / 2, 3 / 4])
+def test_restarted_in_the_middle(path: Path, share: float) -> None:
+    notebook = client(path)
     with notebook.setup_kernel():
-        run(notebook, slice(middle))
-    notebook = client()
+        run(notebook, slice(int(len(notebook.nb.cells) * share)))
+    notebook = client(path)
     with notebook.setup_kernel():
-        assert run(notebook) >= 8
+        assert run(notebook) >= CHECKS[path.name]
 
 
-def test_after_commands_typed_by_hand() -> None:
-    def docker(*words: str) -> None:
-        subprocess.run(["docker", *words], check=True, capture_output=True)
-
-    docker("swarm", "init")
-    docker("service", "create", "--detach", "--name", "whoami", "--replicas", "5",
-           "--publish", "9999:80", "traefik/whoami")  # fmt: skip
-    notebook = client()
+def test_after_commands_typed_by_hand(path: Path) -> None:
+    for command in ("swarm init", BY_HAND[path.name]):
+        subprocess.run(["docker", *command.split()], check=True, cwd=NOTEBOOKS, capture_output=True)
+    notebook = client(path)
     with notebook.setup_kernel():
-        assert run(notebook) >= 8
+        assert run(notebook) >= CHECKS[path.name]

@@ -187,6 +187,32 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
         ),
         ("Docker Engine 28.5.2+dfsg4, ready", "Docker Engine 26.1.5, ready"),
         ("http://127.0.0.1:9999/", "http://127.7.4.1:20080/"),
+        (
+            "$ docker stack deploy x\nSince --detach=false was not specified, tasks will be "
+            "created in the background.\nIn a future release, --detach=false will become the "
+            "default.\n"
+            "Creating network vote_backend\nCreating service vote_db\n"
+            "Creating service vote_vote\n",
+            "$ docker stack deploy x\n"
+            "Creating network vote_frontend\nCreating service vote_vote\n"
+            "Creating service vote_db\n",
+        ),
+        (
+            "Vérification, 150 s au plus…\n… tasks : 0 en marche, 7 en route\n",
+            "Vérification, 150 s au plus…\n",
+        ),
+        (
+            "vote_vote.1   examplevotingapp_vote:1   node2   Running 3 seconds ago",
+            "vote_vote.1   examplevotingapp_vote:1   node3   Running 9 seconds ago",
+        ),
+        (
+            "debug_result.1.xt53ku5y5xvs@node2    | Waiting for db",
+            "debug_result.1.o9vs95dlzczs@node1    | Waiting for db",
+        ),
+        (
+            "| 2026-11-24 09:12:01.123 UTC [1] LOG:  ready",
+            "| 2026-12-01 10:00:59.001 UTC [27] LOG:  ready",
+        ),
     ],
 )
 def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
@@ -205,6 +231,11 @@ def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
         ("*:9999->80/tcp", "*:9998->80/tcp"),
         ("✔ node1:9999 répond", "✘ node1:9999 connexion refusée"),
         ("node2     Ready     Active", "node2     Down     Active"),
+        ("vote_db.1   postgres:17   node1   Running", "vote_db.1   postgres:17   node2   Running"),
+        ("Creating service vote_db\n", "Creating network vote_db\n"),
+        ("debug_db.1.o9vs95dlzczs@node1    | x", "debug_db.1.o9vs95dlzczs@node2    | x"),
+        ("Waiting for db: no password", "Waiting for db: no such table"),
+        ("vote_vote   replicated   2/2", "vote_vote   replicated   1/2"),
     ],
 )
 def test_what_must_not_differ_is_kept(one: str, other: str) -> None:

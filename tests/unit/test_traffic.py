@@ -200,6 +200,7 @@ def test_answers_that_name_a_replica() -> None:
         b'{ "hostname" : "ec95177459bb" }',
         b"Name: x\nHostname: ec95177459bb\nIP: 127.0.0.1\n",
         b"<p>Processed by container ID ec95177459bb</p>",
+        b"<p>Processed by container ID <code>ec95177459bb</code></p>",
     ):
         answer = traffic.parse(http(body))
         assert answer and (answer.status, answer.replica) == (200, "ec95177459bb")

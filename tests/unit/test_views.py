@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,7 +21,7 @@ import pytest
 import labkit.views
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import EngineUnreachable, LabkitError, SettingError
-from labkit.state import ClusterState, EngineState, Node, Port, Service, Task
+from labkit.state import ClusterState, EngineState, Node, Port, Service, Task, from_raw
 from labkit.traffic import Sample
 from labkit.views import (
     ClusterView,
@@ -98,6 +100,18 @@ def test_every_current_task_is_shown_with_its_state() -> None:
         assert word in said
     assert "★ manager leader" in said
     assert any("whoami 1/5 :9999" in t for t in said)
+
+
+def test_a_stack_has_its_name_once_and_its_services_fit() -> None:
+    recorded = Path(__file__).parent / "recorded" / "vote_scaled.json"
+    state = from_raw(json.loads(recorded.read_text()))
+    alone = replace(state.services[0], id="alone", name="seul", stack=None)
+    for one, said in ((state, "vote : db"), (replace(state, services=(alone,)), "seul ")):
+        line = next(t for t in texts(cluster_svg(one)) if t.startswith(said))
+        assert "…" not in line
+    assert "vote : db 1/1 · redis 1/1 · result 1/1 :5001" in next(
+        t for t in texts(cluster_svg(state)) if t.startswith("vote : db")
+    )
 
 
 def test_failures_and_the_past_are_shown_and_folded() -> None:

@@ -315,7 +315,7 @@ def test_sigterm_ends_the_first_process_of_a_container(service: str, tmp_path: P
         start = time.monotonic()
         os.kill(int(children[0]), signal.SIGTERM)
         process.wait(10)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 5  # not killed after a grace period
 
 
 # -- visualizer -----------------------------------------------------------------------------

@@ -1,0 +1,236 @@
+"""A real vote in the voting app, and whether the page of results counted it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from html import escape
+
+from labkit.engine import Fleet, connect
+from labkit.errors import SettingError
+from labkit.exercises.access import fetch, problem_of
+
+__all__ = [
+    "CHOICES",
+    "RESULT_PORT",
+    "VOTE_PORT",
+    "Ballot",
+    "Scores",
+    "cast",
+    "resultats",
+    "scores_at",
+    "voter",
+]
+
+VOTE_PORT, RESULT_PORT = 5000, 5001
+CHOICES = {"a": "Chats", "b": "Chiens"}  # as docker-stack.yml leaves them
+
+_INTERVAL = 0.3  # s between two looks at the scores
+_REFRESH = 1.3  # s: the page of results counts once a second
+_SETTLE = 6.0  # s that older votes may still take to be counted
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the page of results says at one moment. Source: ``GET /scores`` of ``result``.
+
+    Attributes
+    ----------
+    a, b
+        Votes counted for each choice.
+    message
+        The page's own words, such as ``3 votes`` or that it waits for the database.
+    """
+
+    a: int
+    b: int
+    message: str
+
+    def __repr__(self) -> str:
+        counted = f"{CHOICES['a']} : {self.a}, {CHOICES['b']} : {self.b}"
+        return f"{counted} (« {self.message} »)"
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """A vote by a voter who never voted before, and what became of it.
+
+    Attributes
+    ----------
+    choice
+        ``a`` or ``b``.
+    node
+        Name of the node whose ports were asked.
+    problem
+        Why the vote was not accepted, in French; empty when it was.
+    before, after
+        Scores before the vote, at rest, and at the end of the wait; None when the page of results
+        did not answer.
+    limit_s
+        Seconds that the vote had to be counted.
+    """
+
+    choice: str
+    node: str
+    problem: str
+    before: Scores | None
+    after: Scores | None
+    limit_s: float
+
+    @property
+    def accepted(self) -> bool:
+        """The page of votes said that it has the vote."""
+        return not self.problem
+
+    @property
+    def counted(self) -> bool:
+        """The vote was accepted, and the scores then grew by it."""
+        return self.accepted and _grew(self.choice, self.before, self.after)
+
+    @property
+    def counting(self) -> str:
+        """What became of the vote in the results, in French."""
+        if self.counted:
+            return "compté"
+        if self.after is None:
+            return "la page des résultats ne répond pas"
+        return f"pas compté au bout de {self.limit_s:.0f} s (« {self.after.message} »)"
+
+    def _rows(self) -> tuple[tuple[str, str], ...]:
+        return (
+            ("Vote", f"{CHOICES[self.choice]}, envoyé à {self.node}"),
+            ("Page de vote", "accepté" if self.accepted else self.problem),
+            ("Page des résultats", self.counting),
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name} : {text}" for name, text in self._rows())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{name}</th>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in self._rows()
+        )
+        return f"<table style='margin-left:0'><tbody>{rows}</tbody></table>"
+
+
+def cast(
+    choice: str = "a",
+    node: str | None = None,
+    *,
+    fleet: Fleet | None = None,
+    limit: float = 10.0,
+) -> Ballot:
+    """Vote at a node's port, as a voter who never voted, and wait until the vote is counted.
+
+    Parameters
+    ----------
+    choice
+        ``a`` or ``b``.
+    node
+        Whose ports are asked; None takes the first.
+    fleet
+        The engines; None takes :func:`labkit.engine.connect`.
+    limit
+        Seconds that the vote has to be counted.
+
+    Raises
+    ------
+    SettingError
+        There is no such choice.
+    NoSuchNode
+    EngineNotRunning
+    """
+    if choice not in CHOICES:
+        raise SettingError(
+            f"On ne peut pas voter « {choice} ».",
+            remedy="Votez " + " ou ".join(f"« {k} » ({v})" for k, v in CHOICES.items()) + ".",
+        )
+    fleet = connect() if fleet is None else fleet
+    node = fleet.endpoints[0].name if node is None else node
+    page = fleet.published(node, RESULT_PORT)
+    before = _settled(page)
+    problem = _vote(fleet.published(node, VOTE_PORT), choice)
+    deadline = time.monotonic() + limit
+    after = scores_at(page)
+    while not problem and not _grew(choice, before, after) and time.monotonic() < deadline:
+        time.sleep(_INTERVAL)
+        after = scores_at(page)
+    return Ballot(choice, node, problem, before, after, limit)
+
+
+def voter(choix: str = "a", noeud: str | None = None) -> Ballot:
+    """Vote as a browser does, and say whether the vote was counted.
+
+    Parameters
+    ----------
+    choix
+        ``a`` for cats, ``b`` for dogs.
+    noeud
+        The node whose ports are asked; None takes ``node1``.
+
+    Raises
+    ------
+    SettingError, NoSuchNode, EngineNotRunning
+        As :func:`cast`.
+    """
+    return cast(choix, noeud, limit=6.0)
+
+
+def resultats(noeud: str | None = None) -> Scores | None:
+    """Return what the page of results says once it is at rest; None without an answer.
+
+    Parameters
+    ----------
+    noeud
+        The node whose port is asked; None takes ``node1``.
+
+    Raises
+    ------
+    NoSuchNode, EngineNotRunning
+    """
+    fleet = connect()
+    return _settled(fleet.published(noeud or fleet.endpoints[0].name, RESULT_PORT))
+
+
+def _grew(choice: str, before: Scores | None, after: Scores | None) -> bool:
+    return None not in (before, after) and getattr(after, choice) > getattr(before, choice)
+
+
+def _settled(page: tuple[str, int]) -> Scores | None:
+    """Return the scores once no older vote is being counted any more, or after a while."""
+    deadline = time.monotonic() + _SETTLE
+    last, since = scores_at(page), time.monotonic()
+    while time.monotonic() < min(deadline, since + _REFRESH):
+        time.sleep(_INTERVAL)
+        now = scores_at(page)
+        if now != last:
+            last, since = now, time.monotonic()
+    return last
+
+
+def scores_at(page: tuple[str, int]) -> Scores | None:
+    """Return the scores at the (host, port) of a page of results; None without an answer."""
+    try:
+        status, body = fetch(*page, path="/scores")
+        said = json.loads(body) if status == 200 else None
+        return said and Scores(int(said["votes_a"]), int(said["votes_b"]), str(said["message"]))
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None
+
+
+def _vote(page: tuple[str, int], choice: str) -> str:
+    """Vote once; return the problem, empty when the vote was accepted."""
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Cookie": f"voter_id={secrets.token_hex(8)}",
+    }
+    try:
+        status, _ = fetch(*page, "POST", body=f"vote={choice}", headers=headers)
+    except (OSError, http.client.HTTPException) as error:
+        return problem_of(error)
+    return "" if status == 200 else f"refusé (réponse HTTP {status})"

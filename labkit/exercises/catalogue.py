@@ -1,0 +1,40 @@
+"""Every exercise of the course, and the verdict of one on a state."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from labkit.exercises.checks import SWARM_EXERCISES
+from labkit.exercises.exercise import Exercise
+from labkit.exercises.verdict import Row, Verdict
+from labkit.exercises.voting import VOTING_EXERCISES
+from labkit.state import ClusterState
+
+__all__ = ["EXERCISES", "judge"]
+
+EXERCISES: dict[str, Exercise] = {e.name: e for e in (*SWARM_EXERCISES, *VOTING_EXERCISES)}
+
+
+def judge(name: str, state: ClusterState, answers: Any = None) -> Verdict:
+    """Return the verdict of the exercise of that name on a state; pure.
+
+    Parameters
+    ----------
+    name
+        An unknown one gives a verdict that fails and says which names exist.
+    state
+        The cluster.
+    answers
+        What the exercise's probe brought back; None leaves it out of the verdict.
+    """
+    exercise = EXERCISES.get(name)
+    if exercise is None:
+        near = get_close_matches(name, EXERCISES, n=1)
+        hint = f'Écrivez verifier("{near[0]}").' if near else ""
+        expected = ", ".join(EXERCISES)
+        return Verdict.of("Exercice inconnu", [Row("Nom", expected, name, False, hint)])
+    rows = list(exercise.check(state))
+    if exercise.probe is not None and answers is not None:
+        rows += exercise.probe.judge(answers)
+    return Verdict.of(exercise.title, rows)

@@ -1,0 +1,54 @@
+"""What an exercise is: a check of the cluster's state, and sometimes of what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from labkit.exercises.verdict import Row
+from labkit.state import ClusterState
+
+__all__ = ["PATIENCE", "Exercise", "Probe"]
+
+PATIENCE = 20.0
+"""Seconds that :func:`labkit.exercises.verifier` waits for tasks on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What no state tells: it is asked of the running services, then judged.
+
+    Attributes
+    ----------
+    ask
+        Asks real services, and returns a frozen record of what they answered.
+    judge
+        The rows for such a record; pure.
+    """
+
+    ask: Callable[[], Any]
+    judge: Callable[[Any], Iterable[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """A named exercise: what students see as its title, and its check.
+
+    Attributes
+    ----------
+    name, title
+        For code, and for students.
+    check
+        The rows for a state; pure, and it never raises.
+    probe
+        Asked once the state is as wanted; None when the state tells all.
+    patience
+        Seconds to wait while the cluster is still on its way.
+    """
+
+    name: str
+    title: str
+    check: Callable[[ClusterState], Iterable[Row]]
+    probe: Probe | None = None
+    patience: float = PATIENCE

@@ -1,0 +1,324 @@
+"""Forms with boxes to tick: what one reads in a compose file, before labkit says it.
+
+Each form is a widget, and the same in plain Python (:func:`repondre`), so that it works in a
+saved notebook, in a run of all cells and without a mouse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from labkit.compose import Architecture, ComposeFile, ComposeNetwork, draw, explain
+from labkit.compose import Verdict as Fate
+from labkit.compose.text import table_html, table_text
+from labkit.errors import SettingError
+from labkit.exercises.checks import enumerate_fr
+from labkit.exercises.verdict import Row, Verdict
+
+__all__ = [
+    "Form",
+    "cocher_options",
+    "cocher_reseaux",
+    "corriger",
+    "dessiner",
+    "network_form",
+    "option_form",
+    "repondre",
+    "souffler",
+]
+
+Answer = Mapping[str, Iterable[str]]
+"""The columns ticked, by row."""
+
+OWN = "propre à Swarm"
+
+
+class Form:
+    """Boxes to tick, a row for each thing asked; shown as a table without a kernel.
+
+    Parameters
+    ----------
+    title, question
+        French texts: what it is about, and what to do.
+    rows, columns
+        What is asked, and what can be ticked for it.
+    truth
+        The right answer; rows that it leaves out have nothing to tick.
+    hints
+        What to try where a row is wrong.
+    file
+        The file that is asked about, when there is one.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        question: str,
+        rows: Iterable[str],
+        columns: Iterable[str],
+        truth: Answer,
+        hints: Mapping[str, str],
+        file: ComposeFile | None = None,
+    ) -> None:
+        self.title = title
+        self.question = question
+        self.rows = tuple(rows)
+        self.columns = tuple(columns)
+        self.truth = {row: frozenset(truth.get(row, ())) for row in self.rows}
+        self.hints = dict(hints)
+        self.file = file
+        self._boxes = {
+            (row, column): widgets.Checkbox(
+                description=column, indent=False, layout={"width": "170px"}
+            )
+            for row in self.rows
+            for column in self.columns
+        }
+        lines = [
+            widgets.HBox(
+                [
+                    widgets.HTML(f"<code>{escape(row)}</code>", layout={"width": "220px"}),
+                    *(self._boxes[row, column] for column in self.columns),
+                ]
+            )
+            for row in self.rows
+        ]
+        self._view = widgets.VBox([widgets.HTML(f"<strong>{escape(question)}</strong>"), *lines])
+
+    @property
+    def answer(self) -> dict[str, frozenset[str]]:
+        """The columns ticked, by row."""
+        return {
+            row: frozenset(c for c in self.columns if self._boxes[row, c].value)
+            for row in self.rows
+        }
+
+    def tick(self, answer: Answer) -> None:
+        """Tick exactly these boxes, as clicks do.
+
+        Raises
+        ------
+        SettingError
+            When there is no such row or column.
+        """
+        wanted = {row: frozenset(ticked) for row, ticked in answer.items()}
+        unknown = [r for r in wanted if r not in self.rows]
+        unknown += sorted(frozenset().union(*wanted.values()) - set(self.columns))
+        if unknown:
+            raise SettingError(
+                f"Le formulaire n’a pas de case {enumerate_fr(unknown)}.",
+                remedy=f"Lignes : {', '.join(self.rows)}. Colonnes : {', '.join(self.columns)}.",
+            )
+        for (row, column), box in self._boxes.items():
+            box.value = column in wanted.get(row, ())
+
+    def correction(self) -> Verdict:
+        """Return the answer set against the truth, row by row; pure."""
+        answer = self.answer
+        return Verdict.of(
+            self.title,
+            [
+                Row(
+                    row,
+                    self._said(self.truth[row]),
+                    self._said(answer[row]),
+                    answer[row] == self.truth[row],
+                    self.hints.get(row, ""),
+                )
+                for row in self.rows
+            ],
+        )
+
+    def python(self, name: str) -> str:
+        """Return the right answer as the student would write it in a cell."""
+        lines = [
+            f"    {row!r}: {[c for c in self.columns if c in ticked]!r},"
+            for row, ticked in self.truth.items()
+            if ticked
+        ]
+        return "\n".join([f"repondre({name!r}, {{", *lines, "})"]).replace("'", '"')
+
+    def _said(self, ticked: frozenset[str]) -> str:
+        return enumerate_fr([c for c in self.columns if c in ticked]) or "rien"
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        return ("", *self.columns), [(row, *("☐" for _ in self.columns)) for row in self.rows]
+
+    def __repr__(self) -> str:
+        return f"{self.question}\n\n{table_text(*self._table())}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        # The widget for a live kernel; the table stays in the saved notebook.
+        bundle: Any = self._view._repr_mimebundle_(**kwargs) or {}
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        table = table_html(f"<strong>{escape(self.question)}</strong>", *self._table())
+        return {**data, "text/plain": repr(self), "text/html": table}, {}
+
+
+# -- what can be asked ----------------------------------------------------------------------
+
+
+def option_form(files: Iterable[ComposeFile]) -> Form:
+    """Ask which of the options that some files use are Swarm's own."""
+    files = tuple(files)
+    used: set[str] = set()
+    why: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for file in files:
+        for service in file.services:
+            used |= set(service.options) - {"deploy"}
+            used |= {f"deploy.{key}" for key in service.options.get("deploy") or ()}
+        findings = explain(file)
+        why |= {f.option: f.why for f in findings.findings}
+        own |= {f.option: f.why for f in findings.of(Fate.SWARM)}
+    rows = sorted(used)
+    both = "docker compose, sur une seule machine, s’en sert aussi."
+    return Form(
+        "Les options propres à Swarm",
+        "Cochez les options qui sont propres à Swarm.",
+        rows,
+        [OWN],
+        {row: [OWN] for row in rows if row in own},
+        {row: own.get(row) or why.get(row) or both for row in rows},
+    )
+
+
+def network_form(file: ComposeFile, networks: Iterable[str]) -> Form:
+    """Ask on which networks each service of a file is.
+
+    Parameters
+    ----------
+    file
+        Read by :func:`labkit.compose.read`.
+    networks
+        The networks to choose from; those that the file does not use are there to mislead.
+    """
+    return Form(
+        f"Les réseaux de {file.name}",
+        f"{file.name} : sur quels réseaux est chaque service ?",
+        [s.name for s in file.services],
+        networks,
+        {s.name: s.networks for s in file.services},
+        {
+            s.name: f"Relisez {file.name}, à partir de la ligne {s.line}. Un service qui ne nomme "
+            "aucun réseau est sur « default »."
+            for s in file.services
+        },
+        file,
+    )
+
+
+_forms: dict[str, Form] = {}
+
+
+def _keep(name: str, form: Form) -> Form:
+    """Remember a form; one that is asked again keeps the answer already given."""
+    before = _forms.get(name)
+    if before is not None and (before.rows, before.columns) == (form.rows, form.columns):
+        form.tick(before.answer)
+    _forms[name] = form
+    return form
+
+
+def _form(name: str) -> Form:
+    if name not in _forms:
+        raise SettingError(
+            f"Aucun formulaire « {name} » n’est affiché.",
+            remedy="Lancez d’abord la cellule qui le montre.",
+        )
+    return _forms[name]
+
+
+def cocher_options(nom: str, *fichiers: ComposeFile) -> Form:
+    """Ask which options of these files are Swarm's own.
+
+    Parameters
+    ----------
+    nom
+        The name under which :func:`repondre` and :func:`corriger` find the form.
+    fichiers
+        Read by :func:`labkit.compose.read`.
+    """
+    return _keep(nom, option_form(fichiers))
+
+
+def cocher_reseaux(nom: str, fichier: ComposeFile, reseaux: Iterable[str]) -> Form:
+    """Ask on which networks each service of a file is; parameters as :func:`cocher_options`."""
+    return _keep(nom, network_form(fichier, reseaux))
+
+
+def repondre(nom: str, reponse: Answer) -> Form:
+    """Fill in a form in plain Python, instead of by clicks.
+
+    Parameters
+    ----------
+    nom
+        The form's name.
+    reponse
+        The boxes to tick: columns by row, such as ``{"vote": ["frontend"]}``.
+
+    Raises
+    ------
+    SettingError
+        When there is no such form, row or column.
+    """
+    form = _form(nom)
+    form.tick(reponse)
+    return form
+
+
+def souffler(nom: str) -> None:
+    """Print a form's right answer, and tick it unless something is ticked already.
+
+    Raises
+    ------
+    SettingError
+        When there is no such form.
+    """
+    form = _form(nom)
+    if not any(form.answer.values()):
+        form.tick(form.truth)
+    print(form.python(nom))
+
+
+def corriger(nom: str) -> Verdict:
+    """Set the answer given in a form against the files.
+
+    Raises
+    ------
+    SettingError
+        When there is no such form.
+    """
+    return _form(nom).correction()
+
+
+def dessiner(nom: str) -> Architecture:
+    """Draw the architecture as the answer in a form of networks has it.
+
+    Raises
+    ------
+    SettingError
+        When there is no such form, or it is not about networks.
+    """
+    form = _form(nom)
+    if form.file is None:
+        raise SettingError(
+            f"Le formulaire « {nom} » ne parle pas de réseaux.",
+            remedy="Nommez celui où vous avez placé les services sur les réseaux.",
+        )
+    return draw(as_answered(form.file, form.answer))
+
+
+def as_answered(file: ComposeFile, answer: Answer) -> ComposeFile:
+    """Return a file whose services are on the networks of an answer; pure."""
+    services = tuple(
+        replace(s, networks=tuple(sorted(answer.get(s.name, ())))) for s in file.services
+    )
+    used = sorted({n for s in services for n in s.networks})
+    networks = tuple(file.network(n) or ComposeNetwork(n, n) for n in used)
+    return replace(file, name=f"Votre dessin : {file.name}", services=services, networks=networks)

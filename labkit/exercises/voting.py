@@ -1,0 +1,263 @@
+"""Pure checks of the voting app's stacks, and what they ask of the running app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from labkit.exercises.access import Answers, qui_repond
+from labkit.exercises.ballots import Ballot, cast
+from labkit.exercises.checks import enumerate_fr
+from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.verdict import Row
+from labkit.stacks import services_of
+from labkit.state import ClusterState, Service
+from labkit.traffic import Sample, send
+
+__all__ = ["VOTING_EXERCISES"]
+
+STACK, BROKEN = "vote", "debug"
+FILE = "example-voting-app/docker-stack.yml"
+NAMES = ("db", "redis", "result", "visualizer", "vote", "worker")
+PORTS = {"vote": 5000, "result": 5001, "visualizer": 8080}
+SCALED = 4
+LUA = "examplevotingapp_worker:lua"
+REGISTRY = "registry:5000/"
+
+_START = 150.0  # s for six services to start under emulation
+_DEPLOY = f"« docker stack deploy --compose-file {FILE} {STACK} »"
+
+
+# -- deployed -------------------------------------------------------------------------------
+
+
+def _stack(state: ClusterState, stack: str, deploy: str) -> Iterator[Row]:
+    """Return the rows for a stack of six services that run."""
+    found = {s.name.removeprefix(f"{stack}_"): s for s in services_of(state, stack)}
+    others = sorted({s.stack for s in state.services if s.stack} - {stack})
+    if not state.active:
+        hint = "Initialisez d’abord le Swarm : « docker swarm init »."
+    elif others and not found:
+        hint = f"La stack déployée s’appelle {enumerate_fr(others)} : le nom se donne à la fin."
+    else:
+        hint = deploy
+    yield Row(
+        f"Services de la stack {stack}",
+        enumerate_fr(NAMES),
+        enumerate_fr(sorted(found)) or "aucun",
+        set(NAMES) <= set(found),
+        hint,
+    )
+    for name in NAMES:
+        if name in found:
+            yield _tasks(state, found[name])
+
+
+def _tasks(state: ClusterState, service: Service) -> Row:
+    tasks = state.tasks_of(service.id)
+    running = sum(t.running for t in tasks)
+    wanted = len(tasks) if service.replicas is None else service.replicas
+    errors = sorted({t.error for t in tasks if t.error and not t.running})
+    hint = f"Lisez « docker service ps --no-trunc {service.name} »"
+    return Row(
+        f"Tasks de {service.name}",
+        f"{max(1, wanted)} en marche",
+        f"{running} en marche",
+        running == wanted and running > 0,
+        f"{hint} : {errors[0]}" if errors else f"{hint}, attendez, puis revérifiez.",
+    )
+
+
+def _deployed(state: ClusterState) -> Iterator[Row]:
+    yield from _stack(state, STACK, _DEPLOY)
+    found = {p.published for s in services_of(state, STACK) for p in s.ports}
+    for name, port in PORTS.items():
+        yield Row(
+            f"Port publié de {name}",
+            str(port),
+            str(port) if port in found else "—",
+            port in found,
+            f"Relisez « ports » dans {FILE}.",
+        )
+
+
+def _ask_pages() -> tuple[Answers, ...]:
+    return tuple(qui_repond(port) for port in PORTS.values())
+
+
+def _judge_pages(pages: tuple[Answers, ...]) -> Iterator[Row]:
+    for name, answer in zip(PORTS, pages, strict=True):
+        nodes = [node for node, problem in answer.by_node if not problem]
+        yield Row(
+            f"Page de {name}",
+            f"répond sur {enumerate_fr([node for node, _ in answer.by_node])}",
+            f"répond sur {enumerate_fr(nodes)}" if nodes else "ne répond nulle part",
+            answer.nombre == len(answer.by_node),
+            f"Lisez « docker service logs {STACK}_{name} », attendez, puis revérifiez.",
+        )
+
+
+# -- scaled ---------------------------------------------------------------------------------
+
+
+def _scaled(state: ClusterState) -> Iterator[Row]:
+    name = f"{STACK}_vote"
+    service = _find(state, name)
+    scale = f"« docker service scale {name}={SCALED} »"
+    wanted = service.replicas if service else None
+    yield Row(
+        f"Replicas demandés de {name}",
+        str(SCALED),
+        "aucun service de ce nom" if service is None else str(wanted),
+        wanted == SCALED,
+        _DEPLOY if service is None else scale,
+    )
+    if service:
+        yield _tasks(state, service)
+
+
+def _ask_replicas() -> Sample:
+    return send(PORTS["vote"], requests=10 * SCALED, concurrency=2, path="/")
+
+
+def _judge_replicas(sample: Sample) -> Iterator[Row]:
+    found = int(sample.frame["replica"].nunique())
+    yield Row(
+        "Conteneurs qui répondent sur le port 5000",
+        str(SCALED),
+        str(found),
+        found == SCALED,
+        "Une task qui vient de démarrer ne reçoit pas encore de requêtes : revérifiez.",
+    )
+
+
+# -- votes ----------------------------------------------------------------------------------
+
+
+def _judge_ballot(stack: str, ballot: Ballot) -> Iterator[Row]:
+    yield Row(
+        "Un bulletin de plus, glissé dans l’urne",
+        "accepté",
+        "accepté" if ballot.accepted else ballot.problem,
+        ballot.accepted,
+        f"Lisez « docker service logs {stack}_vote ».",
+    )
+    yield Row(
+        "Le même, sur la page des résultats",
+        "compté",
+        ballot.counting,
+        ballot.counted,
+        f"Suivez le chemin du vote : « docker service logs {stack}_worker », puis "
+        f"« docker service logs {stack}_result ».",
+    )
+
+
+def _lua(state: ClusterState) -> Iterator[Row]:
+    name = f"{STACK}_worker"
+    service = _find(state, name)
+    image = service.image if service else ""
+    yield Row(
+        f"Image de {name}",
+        LUA,
+        image or "aucun service de ce nom",
+        image.endswith(LUA),
+        f"« docker service update --image {LUA} {name} »" if service else _DEPLOY,
+    )
+    if service:
+        yield _task_of_image(state, service)
+
+
+def _task_of_image(state: ClusterState, service: Service) -> Row:
+    """Return the row for a service whose tasks all run the image that it has now."""
+    running = [t for t in state.tasks_of(service.id) if t.running]
+    new = sum(t.image == service.image for t in running)
+    return Row(
+        f"Tasks de {service.name} avec cette image",
+        f"{service.replicas or 1} en marche",
+        f"{new} en marche",
+        new == len(running) == (service.replicas or 1),
+        f"Lisez « docker service ps --no-trunc {service.name} », attendez, puis revérifiez.",
+    )
+
+
+# -- broken, and repaired -------------------------------------------------------------------
+
+
+def _broken(state: ClusterState) -> Iterator[Row]:
+    yield _gone(state, STACK)
+    yield from _stack(state, BROKEN, "Relancez la cellule qui déploie la stack à débugger.")
+    for name in ("worker", "result"):
+        service = _find(state, f"{BROKEN}_{name}")
+        image = service.image if service else ""
+        tag = image.rpartition(":")[2]
+        yield Row(
+            f"Image de {BROKEN}_{name}",
+            "celle d’avant la réparation, ou la vôtre",
+            image or "—",
+            tag == "before" or image.startswith(REGISTRY),
+            f"« docker stack rm {BROKEN} », puis relancez la cellule qui déploie la stack.",
+        )
+
+
+def _rebuilt(state: ClusterState, name: str) -> Iterator[Row]:
+    service = _find(state, f"{BROKEN}_{name}")
+    image = service.image if service else ""
+    yield Row(
+        f"Image de {BROKEN}_{name}",
+        f"la vôtre : {REGISTRY}…",
+        image or "aucun service de ce nom",
+        image.startswith(REGISTRY),
+        f"Changez la ligne « image: » de {name} dans stack-a-debugger.yml, puis redéployez.",
+    )
+    if service:
+        yield _task_of_image(state, service)
+
+
+def _repaired(state: ClusterState) -> Iterator[Row]:
+    yield from _rebuilt(state, "result")
+    yield from _rebuilt(state, "worker")
+
+
+def _gone(state: ClusterState, stack: str) -> Row:
+    services = services_of(state, stack)
+    networks = [n for n in state.networks if n.stack == stack]
+    sure = state.swarm in {"active", "inactive"}
+    left = [f"{len(services)} services"] * bool(services)
+    left += [f"{len(networks)} réseaux"] * bool(networks)
+    return Row(
+        f"Stack {stack}",
+        "retirée",
+        enumerate_fr(left) or ("retirée" if sure else "inconnue : aucun manager ne répond"),
+        not left and sure,
+        f"« docker stack rm {stack} »" if left else "« labkit doctor »",
+    )
+
+
+def _removed(stack: str, state: ClusterState) -> Iterator[Row]:
+    yield _gone(state, stack)
+
+
+def _find(state: ClusterState, name: str) -> Service | None:
+    return next((s for s in state.services if s.name == name), None)
+
+
+def _ballot(stack: str) -> Probe:
+    return Probe(partial(cast, limit=20.0), partial(_judge_ballot, stack))
+
+
+VOTING_EXERCISES = (
+    Exercise("deployer", "Déployer la stack", _deployed, Probe(_ask_pages, _judge_pages), _START),
+    Exercise(
+        "echelle-vote",
+        "Mettre le vote à l’échelle",
+        _scaled,
+        Probe(_ask_replicas, _judge_replicas),
+        _START,
+    ),
+    Exercise("worker-lua", "Changer le langage du worker", _lua, _ballot(STACK), _START),
+    Exercise("retirer", "Retirer la stack", partial(_removed, STACK), None, _START),
+    Exercise("panne", "La stack à débugger", _broken, None, _START),
+    Exercise("reparer-result", "Réparer result", partial(_rebuilt, name="result"), None, _START),
+    Exercise("reparer-vote", "Le vote est compté", _repaired, _ballot(BROKEN), _START),
+    Exercise("ranger", "Ranger", partial(_removed, BROKEN), None, _START),
+)

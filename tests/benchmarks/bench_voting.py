@@ -1,0 +1,88 @@
+"""What the voting app's stack costs on the embedded cluster. ::
+
+    python tests/benchmarks/bench_voting.py [--seconds N] [--threads N]
+
+From `docker stack deploy` until its six services run and a first vote is counted; memory with the
+whole stack on three nodes; votes a second, accepted and counted. Prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+
+from conftest import make_clean
+from voters import FILE, STACK, Voters, message, remove_volumes, scores, told, until
+
+import labkit
+from labkit.engine.machine import process_of
+from labkit.engine.settings import Settings
+from labkit.exercises.access import qui_repond
+from labkit.exercises.ballots import cast
+from labkit.stacks import Deploy, Remove
+
+PORTS = (5000, 5001, 8080)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=30, help="of voting")
+    parser.add_argument("--threads", type=int, default=4, help="voters at the same time")
+    options = parser.parse_args()
+    os.environ.setdefault("LABKIT_CLUSTER", "bench")
+    settings = Settings.read()
+    labkit.up(quiet=True)
+    labkit.reset(quiet=True)
+    fleet = labkit.connect()
+    make_clean(fleet)
+    rows: list[tuple[str, str]] = []
+    process = process_of(settings.run)
+    assert process
+
+    start = time.monotonic()
+    Deploy(STACK, FILE).apply(fleet)
+    rows.append(("stack deploy until six services run (s)", f"{time.monotonic() - start:.1f}"))
+    until("pages", lambda: all(qui_repond(p).nombre == len(fleet) for p in PORTS), 120)
+    rows.append(("… and all pages answer at each node (s)", f"{time.monotonic() - start:.1f}"))
+    until("a count", lambda: "Aucun vote" in message(fleet), 120)
+    begin = time.monotonic()
+    ballot = cast(fleet=fleet, limit=60)
+    assert ballot.counted, ballot
+    rows.append(
+        ("one vote, until the page of results shows it (s)", f"{time.monotonic() - begin:.1f}")
+    )
+    time.sleep(15)
+    rows.append(
+        ("memory on the host, stack at rest (MB)", f"{process.memory_info().rss / 1e6:.0f}")
+    )
+
+    before = scores(fleet)
+    assert before
+    voters = Voters(fleet, options.threads)
+    begin = time.monotonic()
+    voters.start()
+    time.sleep(options.seconds)
+    voters.end()
+    rows.append(("votes accepted a second", f"{voters.count / (time.monotonic() - begin):.1f}"))
+    wanted = before.a + before.b + voters.count
+    until("all counted", lambda: sum(told(fleet) or ()) >= wanted, 300)
+    rows.append(("votes counted a second", f"{voters.count / (time.monotonic() - begin):.1f}"))
+    rows.append(("memory after that (MB)", f"{process.memory_info().rss / 1e6:.0f}"))
+
+    begin = time.monotonic()
+    Remove(STACK).apply(fleet)
+    rows.append(("stack rm until nothing is left (s)", f"{time.monotonic() - begin:.1f}"))
+    remove_volumes(fleet)
+
+    print("| | embedded |\n|---|---|")
+    for name, value in rows:
+        print(f"| {name} | {value} |")
+
+
+if __name__ == "__main__":
+    main()

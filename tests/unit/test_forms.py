@@ -1,0 +1,165 @@
+"""The forms on compose files: ticked, corrected, drawn; by clicks and in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit import compose
+from labkit.errors import SettingError
+from labkit.exercises import (
+    Form,
+    cocher_options,
+    cocher_reseaux,
+    corriger,
+    dessiner,
+    forms,
+    repondre,
+    souffler,
+)
+from labkit.exercises.breakdown import COPY, stale, write_copy
+from labkit.exercises.forms import as_answered, network_form, option_form
+
+APP = Path(__file__).parents[2] / "notebooks" / "example-voting-app"
+FILES = [
+    compose.read(APP / f"{name}.yml")
+    for name in ("docker-compose-simple", "docker-compose", "docker-stack-simple", "docker-stack")
+]
+STACK = FILES[-1]
+NETWORKS = ["frontend", "backend", "default"]
+
+
+@pytest.fixture(autouse=True)
+def no_forms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(forms, "_forms", {})
+    yield
+
+
+def own(form: Form) -> set[str]:
+    return {row for row, ticked in form.truth.items() if ticked}
+
+
+def test_the_options_that_the_tp_wants_to_be_found() -> None:
+    form = option_form(FILES)
+    assert own(form) == {
+        f"deploy.{key}"
+        for key in ("mode", "replicas", "labels", "update_config", "restart_policy", "placement")
+    }
+    traps = {"stop_grace_period", "healthcheck", "depends_on", "build", "deploy.resources"}
+    assert traps <= set(form.rows)
+    assert all(form.hints[row] for row in form.rows)
+    assert own(option_form(FILES[:2])) == set()
+
+
+def test_the_networks_of_each_service() -> None:
+    form = network_form(STACK, NETWORKS)
+    assert form.truth["worker"] == {"frontend", "backend"}
+    assert form.truth["visualizer"] == {"default"}
+    simple = network_form(FILES[0], NETWORKS)
+    assert set(simple.truth.values()) == {frozenset({"default"})}
+
+
+def test_a_correction_points_at_what_is_wrong() -> None:
+    form = network_form(STACK, NETWORKS)
+    assert not form.correction().ok
+    form.tick({**form.truth, "vote": ["frontend", "backend"]})
+    verdict = form.correction()
+    (wrong,) = (row for row in verdict.rows if not row.ok)
+    assert (wrong.what, wrong.expected, wrong.found) == ("vote", "frontend", "frontend et backend")
+    assert "docker-stack.yml" in wrong.hint
+    form.tick(form.truth)
+    assert form.correction().ok
+
+
+def test_a_click_answers() -> None:
+    form = cocher_reseaux("r", STACK, NETWORKS)
+    form._boxes["redis", "frontend"].value = True
+    assert form.answer["redis"] == {"frontend"}
+    assert next(row for row in corriger("r").rows if row.what == "redis").ok
+
+
+def test_the_same_in_plain_python() -> None:
+    form = cocher_options("o", *FILES)
+    assert repondre("o", form.truth) is form
+    assert corriger("o").ok
+    with pytest.raises(SettingError, match=r"deploy\.replica"):
+        repondre("o", {"deploy.replica": ["propre à Swarm"]})
+    with pytest.raises(SettingError, match="Kubernetes"):
+        repondre("o", {"ports": ["propre à Kubernetes"]})
+    for call in (corriger, souffler, dessiner):
+        with pytest.raises(SettingError, match="absent"):
+            call("absent")
+
+
+def test_an_answer_survives_its_cell_and_the_solution(capsys: pytest.CaptureFixture[str]) -> None:
+    cocher_reseaux("r", STACK, NETWORKS)
+    repondre("r", {"vote": ["backend"]})
+    again = cocher_reseaux("r", STACK, NETWORKS)
+    assert again.answer["vote"] == {"backend"}
+    souffler("r")
+    assert again.answer["vote"] == {"backend"}
+    assert not corriger("r").ok
+    said = capsys.readouterr().out
+    repondre("r", {})
+    souffler("r")
+    assert corriger("r").ok
+    assert capsys.readouterr().out == said
+    scope = {"repondre": repondre}
+    exec(said, scope)  # what is printed can be run
+    assert corriger("r").ok
+
+
+def test_a_form_is_a_widget_with_a_static_fallback() -> None:
+    form = network_form(STACK, NETWORKS)
+    data, _ = form._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert "<table>" in data["text/html"] and "visualizer" in data["text/html"]
+    form.tick(form.truth)
+    assert form._repr_mimebundle_()[0]["text/html"] == data["text/html"]  # the same in each run
+
+
+def test_the_answer_is_drawn_as_it_is() -> None:
+    cocher_reseaux("r", STACK, NETWORKS)
+    repondre("r", {"vote": ["default"], "redis": ["frontend", "backend"]})
+    drawn = as_answered(STACK, forms._form("r").answer)
+    assert drawn.service("vote").networks == ("default",)  # type: ignore[union-attr]
+    assert {n.name for n in drawn.networks} == set(NETWORKS)
+    assert "Votre dessin" in dessiner("r").svg()
+    right = as_answered(STACK, network_form(STACK, NETWORKS).truth)
+    networks = [d for d in compose.compare(right, STACK).differences if d.option == "networks"]
+    assert networks == []
+    # networks that the file does not know are drawn too
+    cocher_reseaux("s", FILES[0], NETWORKS)
+    repondre("s", {"vote": ["frontend"]})
+    assert "frontend" in dessiner("s").svg()
+    cocher_options("o", *FILES)
+    with pytest.raises(SettingError, match="réseaux"):
+        dessiner("o")
+
+
+def test_the_stack_to_debug_differs_by_two_images() -> None:
+    text = (APP / "docker-stack.yml").read_text(encoding="utf-8")
+    broken = compose.parse(stale(text), "docker-stack.yml")
+    found = [(d.option, d.left, d.right) for d in compose.compare(STACK, broken).differences]
+    assert sorted(found) == [
+        ("image", f"examplevotingapp_{name}:1", f"examplevotingapp_{name}:before")
+        for name in ("result", "worker")
+    ]
+
+
+def test_the_copy_to_debug_keeps_what_students_wrote(tmp_path: Path) -> None:
+    app = tmp_path / "example-voting-app"
+    app.mkdir()
+    (app / "docker-stack.yml").write_text((APP / "docker-stack.yml").read_text("utf-8"), "utf-8")
+    copy = tmp_path / COPY
+    assert write_copy(tmp_path, deployed=False) == f"{COPY} est écrit."
+    assert copy.read_text("utf-8").count(":before") == 2
+    copy.write_text("repaired")
+    assert "conservé" in write_copy(tmp_path, deployed=True)
+    assert copy.read_text() == "repaired"
+    assert "s’appelle maintenant" in write_copy(tmp_path, deployed=False)
+    assert copy.read_text("utf-8").count(":before") == 2
+    assert sorted(p.read_text() for p in tmp_path.glob("*.precedente.yml")) == ["repaired"]
+    assert ":before" not in (app / "docker-stack.yml").read_text("utf-8")

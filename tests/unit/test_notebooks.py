@@ -188,6 +188,10 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
         ("Docker Engine 28.5.2+dfsg4, ready", "Docker Engine 26.1.5, ready"),
         ("http://127.0.0.1:9999/", "http://127.7.4.1:20080/"),
         (
+            "stack-a-debugger.yml est écrit.",
+            "stack-a-debugger.yml est écrit. L’ancien fichier s’appelle maintenant autre.yml.",
+        ),
+        (
             "$ docker stack deploy x\nSince --detach=false was not specified, tasks will be "
             "created in the background.\nIn a future release, --detach=false will become the "
             "default.\n"

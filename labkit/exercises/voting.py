@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -25,6 +26,7 @@ LUA = "examplevotingapp_worker:lua"
 REGISTRY = "registry:5000/"
 
 _START = 150.0  # s for six services to start under emulation
+_FIRST_ANSWER = 45.0  # s for their programs to answer, once they run
 _DEPLOY = f"« docker stack deploy --compose-file {FILE} {STACK} »"
 
 
@@ -82,7 +84,13 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
 
 
 def _ask_pages() -> tuple[Answers, ...]:
-    return tuple(qui_repond(port) for port in PORTS.values())
+    """Ask for each page at each node; a program that has just started may need a moment."""
+    deadline = time.monotonic() + _FIRST_ANSWER
+    while True:
+        pages = tuple(qui_repond(port) for port in PORTS.values())
+        if all(p.nombre == len(p.by_node) for p in pages) or time.monotonic() > deadline:
+            return pages
+        time.sleep(1)
 
 
 def _judge_pages(pages: tuple[Answers, ...]) -> Iterator[Row]:

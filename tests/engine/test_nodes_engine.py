@@ -189,6 +189,8 @@ def test_nodes_come_and_go(whole: Fleet) -> None:
     before = containers(whole, *(e.name for e in whole))
     endpoint = nodes.add(quiet=True)
     assert endpoint.name == "node4"
+    # a new cable must not change the address to which QEMU sends what is for the engines
+    assert in_guest("cat /sys/class/net/br0/address").strip() == "02:00:00:00:00:09"
     fleet = labkit.up(quiet=True)  # joins it again, whatever its number of nodes now
     assert [e.name for e in fleet] == ["node1", "node2", "node3", "node4"]
     with talk(fleet["node1"]) as api:

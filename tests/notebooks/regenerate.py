@@ -27,6 +27,7 @@ NOTEBOOKS = HERE.parent.parent / "notebooks"
 CELL_TIMEOUT = 180  # seconds
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LOOPBACK = re.compile(r"\b127\.\d{1,3}\.\d{1,3}\.\d{1,3}\b")
+_REGISTRY = re.compile(r"\bdocker\.io/(?:library/)?")  # docker build names images in full
 
 
 def main() -> int:
@@ -94,10 +95,14 @@ def clean(output: Any) -> Any:
     data.pop(_WIDGET, None)
     for kind, value in data.items():
         if isinstance(value, str) and not kind.startswith("image/"):
-            data[kind] = _LOOPBACK.sub("127.0.0.1", value)
+            data[kind] = _general(value)
     if output.output_type == "stream":
-        output.text = _LOOPBACK.sub("127.0.0.1", output.text)
+        output.text = _general(output.text)
     return output
+
+
+def _general(text: str) -> str:
+    return _REGISTRY.sub("", _LOOPBACK.sub("127.0.0.1", text))
 
 
 def same(old: Any, new: Any) -> bool:

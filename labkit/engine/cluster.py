@@ -465,7 +465,7 @@ def add(settings: Settings, report: Report) -> Endpoint:
             )
             if said:
                 raise MachineFailed(f"QEMU n’ouvre pas {endpoint.address} : {said}")
-            answer(endpoint, ADD_SECONDS, f"Lisez /run/{endpoint.name}.log dans la machine.")
+            answer(endpoint, ADD_SECONDS, "Relancez ; si cela recommence : « labkit reset ».")
             add_context(endpoint, settings.run / "docker", docker_cli(guest_of(settings)))
         except BaseException:
             _forget(settings, record, endpoint)
@@ -616,7 +616,7 @@ def _prepared(client: docker.DockerClient, image: images.Image, made: DockerImag
             raise MachineFailed(f"La préparation de {image.name} a échoué : {said}")
         return container.commit(conf=dict(image.config))
     finally:
-        container.remove(force=True)
+        container.remove(force=True, v=True)  # a volume that nobody asked for is not left
 
 
 def _warm(machine: Machine) -> None:

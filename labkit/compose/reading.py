@@ -25,6 +25,7 @@ Step = str | int  # a key, or an index of a list
 _BIGGEST = 1_000_000  # bytes of a file
 _MOST = 50_000  # values, once aliases are expanded
 _DEEPEST = 60  # levels of nesting
+_TOO_DEEP = "l’imbrication est trop profonde."
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ class _Reader:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST:
-                raise ComposeError(self.file, _line(event), "l’imbrication est trop profonde.")
+                raise ComposeError(self.file, _line(event), _TOO_DEEP)
 
     def _syntax(self, error: yaml.MarkedYAMLError, text: str) -> ComposeError:
         mark = error.problem_mark or error.context_mark
@@ -412,6 +413,7 @@ class _Reader:
 
 
 _SYNTAX = (  # PyYAML's own words, and ours
+    ("maximum nesting depth", _TOO_DEEP),
     ("mapping values are not allowed",
      "un « : » est mal placé, ou l’indentation est fausse."),
     ("expected <block end>", "l’indentation est fausse, ou une ligne n’est pas « clé : valeur »."),

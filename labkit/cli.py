@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     add("reset", _reset, "revient à des moteurs neufs", nodes=True)
     add("doctor", _doctor, "cherche ce qui pourrait manquer")
     add("env", _env, 'variables pour un shell : eval "$(labkit env)"')
+    progress = add("progress", _progress, "où en sont vos exercices")
+    progress.add_argument("--csv", action="store_true", help="en CSV")
+    progress.add_argument(
+        "--class", dest="folder", metavar="DOSSIER", nargs="?", const="",
+        help="le tableau de la classe, d’après son dossier partagé (LABKIT_CLASS)",
+    )  # fmt: skip
     _add_node(commands)
     _add_compose(commands)
     lab = "ouvre JupyterLab sur le cours, le cluster derrière ; le reste va à jupyter lab"
@@ -289,6 +295,18 @@ def _node_action(options: argparse.Namespace) -> int:
     from labkit import nodes
 
     getattr(nodes, options.action)(options.node)
+    return 0
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from labkit.exercises.progress import classe, progression
+
+    if options.folder is None:
+        own_work = progression()
+        print(own_work.frame.to_csv(index=False).rstrip() if options.csv else own_work)
+        return 0
+    table = classe(options.folder or None)
+    print(table.to_csv(index=False).rstrip() if options.csv else table.to_string(index=False))
     return 0
 
 

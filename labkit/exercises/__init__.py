@@ -22,6 +22,7 @@ from labkit.exercises.forms import (
 from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.preflight import preflight
+from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
 from labkit.exercises.verdict import Row, Verdict
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Scores",
     "Verdict",
     "adresses",
+    "classe",
     "cocher_options",
     "cocher_reseaux",
     "commencer",
@@ -47,9 +49,12 @@ __all__ = [
     "corriger",
     "dessiner",
     "judge",
+    "ne_plus_partager",
+    "partager",
     "predire",
     "preflight",
     "preparer_panne",
+    "progression",
     "qui_repond",
     "rattraper",
     "repondre",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -467,3 +468,41 @@ def test_the_mesh_stays_open_without_managers(
     told: dict[str, Ports | None], found: set[tuple[str, int]]
 ) -> None:
     assert wanted(told, _MESH) == found
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "il manque : COMMANDE"),
+        ("nodes", "« nodes » n’existe pas ; au choix : build, up"),
+        ("node", "il manque : ACTION"),
+        ("node kill", "il manque : NŒUD"),
+        ("node restart node1", "« restart » n’existe pas ; au choix : ls, logs, stop"),
+        ("node kill node1 node2", "argument inconnu : node2"),
+        ("node logs node1 --since", "--since attend une valeur"),
+        ("up --nodes trois", "« trois » n’est pas un nombre"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_french(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(line.split())
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert "--help »" in message
+
+
+@pytest.mark.parametrize("line", ["-h", "node -h", "node logs --help", "up -h"])
+def test_help_is_french(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(line.split())
+    assert not end.value.code
+    text = capsys.readouterr().out
+    assert text.startswith("usage : labkit")
+    assert "montre cette aide" in text
+    assert not re.search(r"positional|show this|usage:|options:", text)

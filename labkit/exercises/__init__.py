@@ -7,6 +7,7 @@ from labkit.exercises.access import Addresses, Answers, adresses, qui_repond
 from labkit.exercises.ballots import Ballot, Scores, resultats, voter
 from labkit.exercises.breakdown import preparer_panne
 from labkit.exercises.catalogue import EXERCISES, judge
+from labkit.exercises.catchup import Rattrapage, rattraper
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.figures import Comparison, comparer
 from labkit.exercises.forms import (
@@ -33,6 +34,7 @@ __all__ = [
     "Exercise",
     "Form",
     "Prediction",
+    "Rattrapage",
     "Row",
     "Scores",
     "Verdict",
@@ -49,6 +51,7 @@ __all__ = [
     "preflight",
     "preparer_panne",
     "qui_repond",
+    "rattraper",
     "repondre",
     "resultats",
     "souffler",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import psutil
 
@@ -47,8 +49,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+_FRENCH = (  # what argparse says of a wrong command line
+    (r"the following arguments are required: (.*)", r"il manque : \1"),
+    (r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)",
+     r"\1 : « \2 » n’existe pas ; au choix : \3"),
+    (r"argument (\S+): invalid \w+ value: '(.*)'", r"\1 : « \2 » n’est pas un nombre"),
+    (r"argument (\S+): expected one argument", r"\1 attend une valeur"),
+)  # fmt: skip
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that speaks French, and whose errors say where help is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(add_help=False, **options)
+        self._positionals.title = "arguments\u00a0"
+        self._optionals.title = "options\u00a0"
+        self.add_argument("-h", "--help", action="help", help="montre cette aide")
+
+    def format_usage(self) -> str:
+        return super().format_usage().replace("usage: ", "usage : ", 1)
+
+    def format_help(self) -> str:
+        return super().format_help().replace("usage: ", "usage : ", 1)
+
+    def error(self, message: str) -> NoReturn:
+        for english, french in _FRENCH:
+            if match := re.fullmatch(english, message):
+                message = match.expand(french).replace("'", "")
+        print(f"{self.prog} : {message}\n→ « {self.prog} --help »", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="labkit", description="Un vrai cluster Docker Swarm dans un serveur de notebooks."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMANDE")
@@ -85,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_node(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "agit sur les nœuds : ls, logs, stop, start, kill, cut, heal, add, rm"
     actions = commands.add_parser("node", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"
@@ -117,7 +151,7 @@ def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     ).set_defaults(action="rm")
 
 
-def _add_compose(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_compose(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "lit des fichiers compose : explain, diff, draw"
     actions = commands.add_parser("compose", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"

@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_node(commands: argparse._SubParsersAction[_Parser]) -> None:
-    text = "agit sur les nœuds : ls, logs, stop, start, kill, cut, heal, add, rm"
+    text = "agit sur les nœuds : ls, shell, logs, stop, start, kill, cut, heal, add, rm"
     actions = commands.add_parser("node", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"
     )
@@ -133,6 +133,7 @@ def _add_node(commands: argparse._SubParsersAction[_Parser]) -> None:
         return action
 
     add("ls", _node_ls, "l’état de chaque machine, et ce que le swarm en sait")
+    add("shell", _node_shell, "un terminal où « docker » s’adresse à ce nœud")
     logs = add("logs", _node_logs, "le journal du moteur d’un nœud")
     logs.add_argument("--election", action="store_true", help="les élections seulement")
     logs.add_argument("--since", metavar="QUAND", help="depuis : 90s, 10m, 2h, ou une date")
@@ -305,6 +306,22 @@ def _node_ls(options: argparse.Namespace) -> int:
 
     print(nodes.ls().rename_axis(None).to_string())
     return 0
+
+
+def _node_shell(options: argparse.Namespace) -> int:
+    """Become a shell whose ``docker`` speaks to one node, and whose prompt says so."""
+    variables = _variables(_settings(options))
+    name = engine.connect()[options.node].name
+    environment = {
+        **os.environ,
+        **variables,
+        "DOCKER_CONTEXT": name,
+        "PROMPT_COMMAND": f'PS1="{name}: ${{PS1#{name}: }}"',
+    }
+    for other in ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        environment.pop(other, None)
+    shell = shutil.which("bash") or "/bin/sh"
+    os.execvpe(shell, [shell], environment)
 
 
 def _node_logs(options: argparse.Namespace) -> int:

@@ -32,7 +32,8 @@ _SPACE = "\u00a0\u202f"
 
 def prose(markdown: str) -> str:
     """Return what a reader reads: no code, no targets of links, no tags."""
-    return _CODE.sub(lambda m: " x" if m[0].startswith("`") else " ", markdown)
+    stand_ins = {"`": " x", "]": ""}
+    return _CODE.sub(lambda m: stand_ins.get(m[0][0], " "), markdown)
 
 
 def messages(path: Path) -> Iterator[str]:

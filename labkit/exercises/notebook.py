@@ -79,7 +79,7 @@ def _settled(name: str, patience: float, say: Callable[[str], None] | None) -> C
         say(f"Vérification, {patience:.0f} s au plus…\n")
     while True:
         state = capture()
-        silent = state.swarm in {"no-quorum", "unreachable"}
+        silent = state.swarm in {"no-leader", "no-quorum", "unreachable"}
         at_rest = not (moving(state) or (silent and patient))
         if judge(name, state).ok or at_rest or time.monotonic() > deadline:
             return state

@@ -480,7 +480,7 @@ def test_the_mesh_stays_open_without_managers(
         ("nodes", "« nodes » n’existe pas ; au choix : build, up"),
         ("node", "il manque : ACTION"),
         ("node kill", "il manque : NŒUD"),
-        ("node restart node1", "« restart » n’existe pas ; au choix : ls, logs, stop"),
+        ("node restart node1", "« restart » n’existe pas ; au choix : ls, shell, logs"),
         ("node kill node1 node2", "argument inconnu : node2"),
         ("node logs node1 --since", "--since attend une valeur"),
         ("up --nodes trois", "« trois » n’est pas un nombre"),

@@ -20,6 +20,7 @@ student, and a French ``remedy`` that says what to do next::
     ├── SwarmError
     │   ├── NoSwarm               the engine is in no swarm
     │   ├── NotAManager           the engine asked is a worker
+    │   ├── NoLeader              most managers live, but none leads yet
     │   ├── QuorumLost            the managers have no majority
     │   ├── NoSuchService
     │   ├── NoSuchStack
@@ -57,6 +58,7 @@ __all__ = [
     "LabkitError",
     "MachineFailed",
     "MirrorNotFound",
+    "NoLeader",
     "NoSuchNode",
     "NoSuchService",
     "NoSuchStack",
@@ -193,6 +195,10 @@ class NoSwarm(SwarmError):
 
 class NotAManager(SwarmError):
     """The engine asked is a worker."""
+
+
+class NoLeader(SwarmError):
+    """Most managers live, but none answers for the swarm: an election, or too much to do."""
 
 
 class QuorumLost(SwarmError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from labkit.errors import (
     EngineUnreachable,
+    NoLeader,
     NoSuchNode,
     NoSuchService,
     NoSwarm,
@@ -51,11 +52,15 @@ _STARTING = frozenset(
 )
 _FAILED = frozenset({"failed", "rejected", "orphaned"})
 _STACK = "com.docker.stack.namespace"
+_MEMBERS = frozenset({"active/manager", "active/worker"})  # as GET /_ping says it
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """One Docker Engine as it answered (or not), in a swarm or not."""
+    """One Docker Engine as it answered (or not), in a swarm or not.
+
+    ``managers`` is how many managers it knows, itself included; 0 when it does not say.
+    """
 
     name: str
     reachable: bool
@@ -64,6 +69,7 @@ class EngineState:
     node_id: str = ""
     manager: bool = False
     error: str = ""
+    managers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +195,9 @@ class Network:
 class ClusterState:
     """The whole cluster at one moment.
 
-    ``swarm`` is ``active`` when a manager answered, else ``inactive``, ``no-quorum`` or
-    ``unreachable``.
+    ``swarm`` is ``active`` when a manager answered for it. Else it is ``inactive``;
+    ``no-leader`` when most managers live but none answers for the swarm, as in an election;
+    ``no-quorum`` when too few live, or it cannot be told; or ``unreachable``.
     """
 
     captured_at: datetime
@@ -329,7 +336,7 @@ class ClusterState:
 
         Raises
         ------
-        EngineUnreachable, NoSwarm, QuorumLost, NotAManager
+        EngineUnreachable, NoSwarm, NoLeader, QuorumLost, NotAManager
         """
         if self.active:
             return self
@@ -438,6 +445,8 @@ def ask(fleet: Fleet, *, timeout: float = 10.0, before: RawCluster | None = None
 
 
 def _ask_engine(endpoint: Endpoint, timeout: float, before: RawEngine | None) -> RawEngine:
+    from requests import Timeout
+
     from labkit._docker import NO_ANSWER, explain, read
 
     def question(api: APIClient) -> RawEngine:
@@ -445,7 +454,14 @@ def _ask_engine(endpoint: Endpoint, timeout: float, before: RawEngine | None) ->
         standing = answer.headers.get("Swarm", "")
         if before and before["info"] and standing and standing == before.get("standing"):
             return before
-        return {"name": endpoint.name, "info": api.info(), "standing": standing}
+        engine: RawEngine = {"name": endpoint.name, "info": None, "standing": standing}
+        try:
+            engine["info"] = api.info()
+        except Timeout as error:  # a manager that has lost its leader waits for the next one
+            if standing not in _MEMBERS:
+                raise
+            engine["error"] = explain(error)
+        return engine
 
     try:
         return read(endpoint, question, timeout)
@@ -497,8 +513,11 @@ def from_raw(raw: RawCluster) -> ClusterState:
         swarm = "active"
     elif not any(e.reachable for e in engines):
         swarm = "unreachable"
-    elif any(e.swarm in {"active", "pending", "error"} and e.node_id for e in engines):
-        swarm = "no-quorum"
+    elif any(
+        e.swarm in {"active", "pending", "error"} and (e.node_id or e.manager) for e in engines
+    ):
+        alive, wanted = _voters(engines)
+        swarm = "no-leader" if alive >= wanted // 2 + 1 else "no-quorum"
     else:
         swarm = "inactive"
     nodes = tuple(sorted(map(_node, raw["nodes"] or []), key=lambda n: (n.name, n.id)))
@@ -519,6 +538,18 @@ def from_raw(raw: RawCluster) -> ClusterState:
         ),
         networks=networks,
     )
+
+
+def _voters(engines: Sequence[EngineState]) -> tuple[int, int]:
+    """Return how many managers answer, and how many there are.
+
+    When no engine says how many it knows, each that is no worker may be one, and one engine
+    alone is not all of a swarm.
+    """
+    alive = sum(e.manager for e in engines)
+    workers = sum(e.swarm == "active" and not e.manager for e in engines)
+    known = max((e.managers for e in engines), default=0)
+    return alive, known or max(2, len(engines) - workers)
 
 
 def tasks_from_raw(
@@ -543,7 +574,11 @@ def tasks_from_raw(
 def _engine(raw: RawEngine) -> EngineState:
     info = raw["info"]
     if info is None:
-        return EngineState(raw["name"], reachable=False, swarm="", error=raw.get("error", ""))
+        name, error, standing = raw["name"], raw.get("error", ""), raw.get("standing", "")
+        if standing not in _MEMBERS:
+            return EngineState(name, reachable=False, swarm="", error=error)
+        manager = standing == "active/manager"
+        return EngineState(name, reachable=True, swarm="active", manager=manager, error=error)
     swarm = info.get("Swarm") or {}
     return EngineState(
         name=raw["name"],
@@ -553,6 +588,7 @@ def _engine(raw: RawEngine) -> EngineState:
         node_id=swarm.get("NodeID", ""),
         manager=bool(swarm.get("ControlAvailable")),
         error=swarm.get("Error", ""),
+        managers=len(swarm.get("RemoteManagers") or ()),
     )
 
 
@@ -714,6 +750,15 @@ def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
             "cluster.",
             remedy="Adressez-vous à un manager, par exemple « docker --context node1 … ».",
         )
+    alive, wanted = _voters(state.engines)
+    if state.swarm == "no-leader":
+        who = "Le manager vit" if wanted == 1 else f"{alive} managers sur {wanted} vivent"
+        return NoLeader(
+            f"{who}, mais le swarm ne répond pas pour l’instant : il élit un leader, ou il est "
+            "débordé. Les tasks continuent.",
+            remedy="Attendez une vingtaine de secondes. Si cela dure, les managers ne se joignent "
+            "plus : un câble est-il coupé (« labkit node ls ») ?",
+        )
     return QuorumLost(
         "Les managers n’ont plus la majorité (quorum perdu) : les tasks continuent, mais plus "
         "rien ne peut être changé.",
@@ -728,6 +773,7 @@ def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
 _SWARM_FR = {
     "active": "Swarm actif",
     "inactive": "pas de Swarm : lancez « docker swarm init »",
+    "no-leader": "pas de leader pour l’instant",
     "no-quorum": "aucun manager ne répond (quorum perdu ?)",
     "unreachable": "aucun moteur ne répond",
 }

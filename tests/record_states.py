@@ -2,7 +2,7 @@
 
 Run it on a cluster that may be thrown away: it makes every engine leave its swarm. ::
 
-    python tests/record_states.py [swarm] [voting]
+    python tests/record_states.py [swarm] [election] [voting]
 
 Certificates, tokens and whatever the state is not made of are dropped before writing.
 """
@@ -28,17 +28,18 @@ from labkit._docker import talk
 from labkit.engine.endpoint import Fleet
 from labkit.errors import ConvergenceTimeout, ImageNotFound
 from labkit.exercises.breakdown import stale
-from labkit.nodes import Activate, Drain, Promote
+from labkit.nodes import Activate, Drain, Promote, kill, start
 from labkit.services import Create, Remove, Scale, Update
 from labkit.stacks import Deploy
 from labkit.stacks import Remove as RemoveStack
-from labkit.state import ClusterState, RawCluster, ask, from_raw
+from labkit.state import ClusterState, RawCluster, ask, capture, from_raw
 
 RECORDED = Path(__file__).parent / "unit" / "recorded"
 
 # what is kept of each answer; True keeps all of it
 _SWARM = dict.fromkeys(
-    ("NodeID", "NodeAddr", "LocalNodeState", "ControlAvailable", "Error", "Nodes", "Managers"), True
+    "NodeID NodeAddr LocalNodeState ControlAvailable Error Nodes Managers RemoteManagers".split(),
+    True,
 )
 _KEEP: dict[str, Mapping[str, Any]] = {
     "info": {"Name": True, "ServerVersion": True, "Swarm": _SWARM},
@@ -97,7 +98,7 @@ def scrubbed(raw: RawCluster) -> dict[str, Any]:
 def save(fleet: Fleet, name: str, when: Callable[[ClusterState], bool] = lambda _: True) -> None:
     """Record the first state that is as the moment asks."""
     limit = time.monotonic() + 60
-    while not when(from_raw(raw := ask(fleet))):
+    while not when(from_raw(raw := ask(fleet, timeout=3))):
         if time.monotonic() > limit:
             raise TimeoutError(f"the moment {name} did not come")
         time.sleep(0.1)
@@ -196,6 +197,19 @@ def record_swarm(fleet: Fleet) -> None:
         api.leave_swarm(force=True)
 
 
+def record_election(fleet: Fleet) -> None:
+    """Kill the leader of three managers, and take the moment when nobody leads."""
+    leave_all(fleet)
+    make_swarm(fleet)
+    for name in ("node2", "node3"):
+        Promote(name).apply(fleet)
+    state = capture(fleet)
+    assert state.leader is not None
+    kill(state.leader.name, fleet, quiet=True)
+    save(fleet, "election", lambda s: s.swarm == "no-leader")
+    start(state.leader.name, fleet, quiet=True)
+
+
 def record_voting(fleet: Fleet) -> None:
     """Go through the moments of the voting app's stacks: as it should be, broken, repaired."""
     make_clean(fleet)
@@ -236,7 +250,7 @@ def main() -> None:
     """Record all moments, or those that are named."""
     fleet = labkit.engine.up()
     RECORDED.mkdir(exist_ok=True)
-    moments = {"swarm": record_swarm, "voting": record_voting}
+    moments = {"swarm": record_swarm, "election": record_election, "voting": record_voting}
     for name in sys.argv[1:] or moments:
         moments[name](fleet)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +22,10 @@ _HEAD = 76.0  # height of a column's head
 _MIN_BODY = 186.0  # height that is kept even when there are few tasks
 _ROW_GAP = 6.0
 _NAME, _BODY, _SMALL, _TINY = 25.0, 19.0, 17.0, 15.0  # sizes of type
-_MOST = 12  # current tasks shown in a column, the others are folded into a line
+_ACROSS = 8  # columns side by side; more nodes than that are drawn small, in several bands
+_MOST = 12  # current tasks shown in a column as boxes, the others are chips
+_NARROW = 137.0  # columns less wide than this have smaller heads
+_CHIP, _CHIP_GAP = 21.0, 4.0  # a task as its sign alone
 _HISTORY = 3  # tasks of the past shown in a column
 
 _AVAILABILITY = {"drain": "drain", "pause": "pause"}
@@ -46,23 +49,33 @@ def cluster_picture(state: ClusterState, *, dark: bool = False) -> Picture:
 
     Each node is a column with its role, availability and state. Its current tasks come first,
     by service and slot, then failures and the most recent tasks that are over. Tasks that no
-    node has taken have a column of their own, with the reason.
+    node has taken have a column of their own, with the reason. Where there are too many for
+    boxes, a task is its sign alone, with its name for the pointer and in the description.
     """
     theme = DARK if dark else LIGHT
     if not state.active:
         return _without_swarm(state, theme)
     colours = node_colours(n.name for n in state.nodes)
     known = {n.id for n in state.nodes}
-    columns = [_node_column(node, colours[node.name], state.tasks, theme) for node in state.nodes]
-    columns.append(_waiting_column(state.tasks, known, theme))
-    width = (WIDTH - 2 * _MARGIN - _GAP * (len(columns) - 1)) / len(columns)
+    small = len(state.nodes) >= _ACROSS
+    most = 0 if small else _MOST
+    here: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in state.tasks:
+        here[task.node_id].append(task)
+    columns = [_node_column(n, colours[n.name], here[n.id], theme, most) for n in state.nodes]
+    columns.append(_waiting_column(state.tasks, known, theme, most))
+    across = min(len(columns), _ACROSS)
+    width = (WIDTH - 2 * _MARGIN - _GAP * (across - 1)) / across
 
     shapes: list[Box | Text] = []
     shapes += _title(_cluster_line(state), _services_line(state), theme)
-    body = max(_MIN_BODY, *(c.height(width) for c in columns))
-    for i, column in enumerate(columns):
-        shapes += column.draw(_MARGIN + i * (width + _GAP), _TOP, width, body, theme)
-    bottom = _TOP + _HEAD + body + _GAP
+    bottom = _TOP
+    for first in range(0, len(columns), across):
+        band = columns[first : first + across]
+        body = max(0 if small else _MIN_BODY, *(c.height(width) for c in band), 40)
+        for i, column in enumerate(band):
+            shapes += column.draw(_MARGIN + i * (width + _GAP), bottom, width, body, theme)
+        bottom += _HEAD + body + _GAP
     shapes += _legend(bottom + 24, theme)
     return Picture(
         WIDTH, bottom + 42, theme.paper, tuple(shapes), _cluster_line(state), _in_words(state)
@@ -111,19 +124,11 @@ class _Row:
             text = fit(self.label, _SMALL, inner)
             return [Text(x + _PAD + 4, y + 21, text, _SMALL, theme.faint)]
         kind = self.sign.kind
-        fill, opacity, hatch, stroke = theme.paper, 1.0, "", self.colour
-        if kind == "running":
-            fill, opacity = self.colour, 0.32
-        elif kind == "failed":
-            hatch, stroke = FAILURE, FAILURE
-        elif kind in ("over", "pending"):
-            stroke = theme.line
         size = _SMALL if self.small else _BODY
         ink = theme.faint if kind == "over" else theme.ink
         shapes: list[Box | Text] = [
-            Box(x + _PAD, y, inner, height, fill, stroke, self.sign.border, hatch,
-                tip=self.tip, opacity=opacity)
-        ]  # fmt: skip
+            _task_box(x + _PAD, y, inner, height, self.sign, self.colour, self.tip, theme)
+        ]
         base = y + (21 if self.small else 25)
         mark = FAILURE if kind == "failed" else ink
         shapes.append(Text(x + _PAD + 9, base, self.sign.symbol, size, mark))
@@ -146,12 +151,53 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
+class _Chips:
+    """Tasks of a column as their signs alone, in as many lines as it takes."""
+
+    chips: tuple[tuple[Sign, str], ...]  # sign and tip
+    colour: str
+
+    @staticmethod
+    def _across(width: float) -> int:
+        return max(1, int((width - 2 * _PAD + _CHIP_GAP) // (_CHIP + _CHIP_GAP)))
+
+    def height(self, width: float) -> float:
+        lines = -(-len(self.chips) // self._across(width))
+        return lines * (_CHIP + _CHIP_GAP) - _CHIP_GAP
+
+    def draw(self, x: float, y: float, width: float, theme: Theme) -> list[Box | Text]:
+        shapes: list[Box | Text] = []
+        for i, (sign, tip) in enumerate(self.chips):
+            line, place = divmod(i, self._across(width))
+            left = x + _PAD + place * (_CHIP + _CHIP_GAP)
+            top = y + line * (_CHIP + _CHIP_GAP)
+            mark = FAILURE if sign.kind == "failed" else theme.ink
+            shapes.append(_task_box(left, top, _CHIP, _CHIP, sign, self.colour, tip, theme))
+            shapes.append(Text(left + _CHIP / 2, top + 15, sign.symbol, 13, mark, anchor="middle"))
+        return shapes
+
+
+def _task_box(
+    x: float, y: float, width: float, height: float, sign: Sign, colour: str, tip: str, theme: Theme
+) -> Box:
+    """Return the box of a task; ``colour`` is that of its node."""
+    fill, opacity, hatch, stroke = theme.paper, 1.0, "", colour
+    if sign.kind == "running":
+        fill, opacity = colour, 0.32
+    elif sign.kind == "failed":
+        hatch, stroke = FAILURE, FAILURE
+    elif sign.kind in ("over", "pending"):
+        stroke = theme.line
+    return Box(x, y, width, height, fill, stroke, sign.border, hatch, tip=tip, opacity=opacity)
+
+
+@dataclass(frozen=True, slots=True)
 class _Column:
     name: str
     role: str
     badge: str
     colour: str
-    rows: tuple[_Row, ...]
+    rows: tuple[_Row | _Chips, ...]
     alarm: bool = False  # the badge is about a failure
     hatch: bool = False  # nothing new is placed here
     empty: str = "aucune task"
@@ -170,8 +216,9 @@ class _Column:
         if self.colour:
             shapes.append(Box(x + 2, y + 2, width - 4, 10, self.colour, radius=4))
         badge_width = text_width(self.badge, _SMALL, bold=True) + 18 if self.badge else 0
-        name = fit(self.name, _NAME, width - 2 * _PAD - badge_width, bold=True)
-        shapes.append(Text(x + _PAD + 2, y + 40, name, _NAME, theme.ink, bold=True))
+        size = _NAME if width >= _NARROW else _BODY
+        name = fit(self.name, size, width - 2 * _PAD - badge_width, bold=True)
+        shapes.append(Text(x + _PAD + 2, y + 40, name, size, theme.ink, bold=True))
         if self.badge:
             colour = theme.alarm if self.alarm else theme.ink
             left = x + width - _PAD - badge_width
@@ -190,13 +237,14 @@ class _Column:
         return shapes
 
 
-def _node_column(node: Node, colour: str, tasks: Sequence[Task], theme: Theme) -> _Column:
-    here = [t for t in tasks if t.node_id == node.id]
+def _node_column(node: Node, colour: str, here: Sequence[Task], theme: Theme, most: int) -> _Column:
     badge, alarm = _AVAILABILITY.get(node.availability, ""), False
     if node.state != "ready":
         badge, alarm = f"✖ {node.state}", True
     if node.leader:
-        role = "★ manager leader"
+        role = "★ manager leader" if most else "★ leader"
+    elif node.role == "manager" and node.reachability == "reachable" and not most:
+        role = "manager"
     elif node.role == "manager":
         role = f"manager {node.reachability or ''}".strip()
     else:
@@ -208,13 +256,13 @@ def _node_column(node: Node, colour: str, tasks: Sequence[Task], theme: Theme) -
         role,
         badge,
         colour,
-        tuple(_rows(here, colour)),
+        tuple(_rows(here, colour, most)),
         alarm=alarm,
         hatch=node.availability != "active",
     )
 
 
-def _waiting_column(tasks: Sequence[Task], known: set[str], theme: Theme) -> _Column:
+def _waiting_column(tasks: Sequence[Task], known: set[str], theme: Theme, most: int) -> _Column:
     waiting = [t for t in tasks if t.current and not t.node_id]
     lost = [t for t in tasks if t.node_id and t.node_id not in known and (t.current or t.stopping)]
     return _Column(
@@ -222,20 +270,26 @@ def _waiting_column(tasks: Sequence[Task], known: set[str], theme: Theme) -> _Co
         f"{len(waiting) + len(lost)} en attente" if waiting or lost else "tasks à placer",
         "",
         "",
-        tuple(_rows([*waiting, *lost], theme.line)),
+        tuple(_rows([*waiting, *lost], theme.line, most)),
         empty="aucune",
     )
 
 
-def _rows(tasks: Sequence[Task], colour: str) -> list[_Row]:
-    """Return the boxes of one column: what is, then what failed lately, then what is over."""
+def _rows(tasks: Sequence[Task], colour: str, most: int) -> list[_Row | _Chips]:
+    """Return the boxes of one column: what is, then what failed lately, then what is over.
+
+    Beyond the first ``most``, what is are chips.
+    """
     now = [t for t in tasks if t.current or t.stopping]
     past = [t for t in tasks if not (t.current or t.stopping) and t.node_id]
     past.sort(key=lambda t: (t.failed, t.since.timestamp() if t.since else 0.0), reverse=True)
-    shown, folded = now[:_MOST], now[_MOST:]
-    rows = [_row(t, colour) for t in shown]
-    if folded:
-        rows.append(_fold(folded, colour))
+    shown, small = now[:most], now[most:]
+    rows: list[_Row | _Chips] = [_row(t, colour) for t in shown]
+    if small:
+        rows.append(
+            _fold(small, colour) if shown else _Row(None, _plural(len(now), "task"), "", colour)
+        )
+        rows.append(_Chips(tuple((sign_of(t), _tip(t)) for t in small), colour))
     rows += [_row(t, colour, small=True) for t in past[:_HISTORY]]
     if past[_HISTORY:]:
         rows.append(_fold(past[_HISTORY:], colour))
@@ -244,12 +298,16 @@ def _rows(tasks: Sequence[Task], colour: str) -> list[_Row]:
 
 def _row(task: Task, colour: str, *, small: bool = False) -> _Row:
     sign = sign_of(task)
-    word = task.state
-    if sign.kind == "stopping":
-        word = f"{task.state} → {task.desired}"
     note = task.error if sign.kind in ("failed", "pending", "starting") else ""
-    tip = join((task.label, task.image, word, task.error or task.message))
-    return _Row(sign, task.label, word, colour, note, tip, small)
+    return _Row(sign, task.label, _word(task), colour, note, _tip(task), small)
+
+
+def _word(task: Task) -> str:
+    return f"{task.state} → {task.desired}" if task.stopping and not task.failed else task.state
+
+
+def _tip(task: Task) -> str:
+    return join((task.label, task.image, _word(task), task.error or task.message))
 
 
 def _fold(tasks: Sequence[Task], colour: str) -> _Row:
@@ -321,9 +379,12 @@ def _legend(y: float, theme: Theme) -> list[Box | Text]:
 def _in_words(state: ClusterState) -> str:
     """Say the picture for those who hear it."""
     parts = [_services_line(state)]
+    here: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in state.tasks:
+        if task.current or task.stopping:
+            here[task.node_id].append(task)
     for node in state.nodes:
-        here = [t for t in state.tasks if t.node_id == node.id and (t.current or t.stopping)]
-        said = ", ".join(f"{t.label} {t.state}" for t in here) or "aucune task"
+        said = ", ".join(f"{t.label} {t.state}" for t in here[node.id]) or "aucune task"
         parts.append(f"{node.name} ({node.role}, {node.state}, {node.availability}) : {said}")
     waiting = [t for t in state.tasks if t.current and not t.node_id]
     if waiting:

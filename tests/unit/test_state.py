@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.errors import EngineUnreachable, NoSuchNode, NoSuchService, NoSwarm, QuorumLost
+from labkit.errors import (
+    EngineUnreachable,
+    NoLeader,
+    NoSuchNode,
+    NoSuchService,
+    NoSwarm,
+    QuorumLost,
+)
 from labkit.state import ClusterState, capture, from_raw
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -34,7 +41,8 @@ def test_there_are_recordings() -> None:
 def test_every_recording_is_whole_and_without_secrets(moment: str) -> None:
     state = state_of(moment)
     assert state == state_of(moment)
-    assert len(state.engines) == 3 and all(e.reachable for e in state.engines)
+    dead = 1 if moment == "election" else 0  # the leader, which was killed
+    assert len(state.engines) == 3 and sum(not e.reachable for e in state.engines) == dead
     assert state.captured_at.tzinfo is not None
     assert {t.service for t in state.tasks if t.current} <= {s.name for s in state.services}
     assert all(t.since is not None and t.since.tzinfo is UTC for t in state.tasks)
@@ -132,6 +140,37 @@ def test_managers_and_quorum() -> None:
     assert lost.swarm == "no-quorum" and lost.engine("node1").manager
     with pytest.raises(QuorumLost, match="quorum"):
         lost.require()
+
+
+def test_an_election_is_no_lost_quorum() -> None:
+    raw = raw_of("election")
+    state = from_raw(raw)
+    assert state.swarm == "no-leader" and not state.active
+    assert [(e.reachable, e.manager) for e in state.engines] == [
+        (False, False),
+        (True, True),
+        (True, True),
+    ]
+    with pytest.raises(NoLeader, match="2 managers sur 3") as caught:
+        state.require()
+    assert "quorum" not in caught.value.message and "vingtaine de secondes" in caught.value.remedy
+    assert "pas de leader" in state._repr_html_()
+
+    raw["engines"][2] = {"name": "node3", "info": None, "error": "connexion refusée"}
+    assert from_raw(raw).swarm == "no-quorum"
+    raw["engines"][1]["standing"] = "inactive"  # one that cannot tell is no manager
+    assert from_raw(raw).swarm == "unreachable"
+
+
+def test_the_managers_that_an_engine_knows_decide_what_a_majority_is() -> None:
+    raw = raw_of("quorum_lost")
+    swarm = raw["engines"][0]["info"]["Swarm"]
+    for known, seen in ((1, "no-leader"), (2, "no-quorum"), (3, "no-quorum")):
+        swarm["RemoteManagers"] = [{"NodeID": f"n{i}", "Addr": ""} for i in range(known)]
+        assert from_raw(raw).swarm == seen
+    swarm["RemoteManagers"] = swarm["RemoteManagers"][:1]
+    with pytest.raises(NoLeader, match="Le manager vit"):
+        from_raw(raw).require()
 
 
 def test_unknown_names_say_the_known_ones() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from large import large
 
 import labkit.views
 from labkit.engine.endpoint import Endpoint, Fleet
@@ -35,7 +36,7 @@ from labkit.views import (
 )
 from labkit.views.live import Latest, Seen, Watch
 from labkit.views.palette import SIGNS, node_colours, sign_of
-from labkit.views.picture import fit, png, text_width, wrap
+from labkit.views.picture import Text, fit, png, text_width, wrap
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
@@ -128,6 +129,41 @@ def test_failures_and_the_past_are_shown_and_folded() -> None:
 def test_many_tasks_are_folded_but_counted() -> None:
     said = texts(cluster_svg(cluster(*(task(i, 1) for i in range(1, 31)))))
     assert "+ 18 running" in said
+
+
+def tips(svg: str) -> list[str]:
+    """What a pointer is told, box by box."""
+    boxes = [e for e in ET.fromstring(svg).iter() if e.tag.endswith("rect")]
+    return [t.text or "" for box in boxes for t in box if t.tag.endswith("title")]
+
+
+def test_beyond_those_with_a_box_each_task_is_a_sign_with_its_name() -> None:
+    told = tips(cluster_svg(cluster(*(task(i, 1) for i in range(1, 31)))))
+    assert [t.split(" · ")[0] for t in told] == [f"whoami.{i}" for i in range(1, 31)]
+
+
+def test_a_large_cluster_is_drawn_whole() -> None:
+    state = from_raw(large(50, 1000))
+    assert len(state.nodes) == 50 and len([t for t in state.tasks if t.current]) == 1000
+    picture = cluster_picture(state)
+    svg = picture.svg()
+    assert {f"node{i}" for i in range(1, 51)} <= set(texts(svg))
+    labels = {f"whoami{k}.{slot}" for k in range(1, 21) for slot in range(1, 51)}
+    told = [t.split(" · ")[0] for t in tips(svg)]
+    assert len(told) == 1000 and set(told) == labels
+    for name in (*labels, "node50 (worker, ready, active)"):
+        assert name in picture.description
+    for shape in picture.shapes:
+        right = shape.x + getattr(shape, "width", 0)
+        assert 0 <= shape.x <= right <= picture.width and 0 <= shape.y < picture.height
+    # one node more or less moves none of the others
+    places = {s.text: (s.x, s.y) for s in picture.shapes if isinstance(s, Text)}
+    fewer = cluster_picture(replace(state, nodes=state.nodes[:-1]))
+    assert all(
+        places[s.text] == (s.x, s.y)
+        for s in fewer.shapes
+        if isinstance(s, Text) and s.text.startswith("node")
+    )
 
 
 def test_a_task_without_a_node_waits_in_its_own_column_with_the_reason() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import psutil
 
@@ -48,8 +50,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+_FRENCH = (  # what argparse says of a wrong command line
+    (r"the following arguments are required: (.*)", r"il manque : \1"),
+    (r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)",
+     r"\1 : « \2 » n’existe pas ; au choix : \3"),
+    (r"argument (\S+): invalid \w+ value: '(.*)'", r"\1 : « \2 » n’est pas un nombre"),
+    (r"argument (\S+): expected one argument", r"\1 attend une valeur"),
+)  # fmt: skip
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that speaks French, and whose errors say where help is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(add_help=False, **options)
+        self._positionals.title = "arguments\u00a0"
+        self._optionals.title = "options\u00a0"
+        self.add_argument("-h", "--help", action="help", help="montre cette aide")
+
+    def format_usage(self) -> str:
+        return super().format_usage().replace("usage: ", "usage : ", 1)
+
+    def format_help(self) -> str:
+        return super().format_help().replace("usage: ", "usage : ", 1)
+
+    def error(self, message: str) -> NoReturn:
+        for english, french in _FRENCH:
+            if match := re.fullmatch(english, message):
+                message = match.expand(french).replace("'", "")
+        print(f"{self.prog} : {message}\n→ « {self.prog} --help »", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="labkit", description="Un vrai cluster Docker Swarm dans un serveur de notebooks."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMANDE")
@@ -73,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     add("reset", _reset, "revient à des moteurs neufs", nodes=True)
     add("doctor", _doctor, "cherche ce qui pourrait manquer")
     add("env", _env, 'variables pour un shell : eval "$(labkit env)"')
+    progress = add("progress", _progress, "où en sont vos exercices")
+    progress.add_argument("--csv", action="store_true", help="en CSV")
+    progress.add_argument(
+        "--class", dest="folder", metavar="DOSSIER", nargs="?", const="",
+        help="le tableau de la classe, d’après son dossier partagé (LABKIT_CLASS)",
+    )  # fmt: skip
     _add_node(commands)
     _add_compose(commands)
     lab = "ouvre JupyterLab sur le cours, le cluster derrière ; le reste va à jupyter lab"
@@ -80,8 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "agit sur les nœuds : ls, logs, stop, start, kill, cut, heal, add, rm"
+def _add_node(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "agit sur les nœuds : ls, shell, logs, stop, start, kill, cut, heal, add, rm"
     actions = commands.add_parser("node", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"
     )
@@ -94,6 +134,7 @@ def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         return action
 
     add("ls", _node_ls, "l’état de chaque machine, et ce que le swarm en sait")
+    add("shell", _node_shell, "un terminal où « docker » s’adresse à ce nœud")
     logs = add("logs", _node_logs, "le journal du moteur d’un nœud")
     logs.add_argument("--election", action="store_true", help="les élections seulement")
     logs.add_argument("--since", metavar="QUAND", help="depuis : 90s, 10m, 2h, ou une date")
@@ -112,7 +153,7 @@ def _add_node(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     ).set_defaults(action="rm")
 
 
-def _add_compose(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_compose(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "lit des fichiers compose : explain, diff, draw"
     actions = commands.add_parser("compose", help=text, description=text).add_subparsers(
         required=True, metavar="ACTION"
@@ -268,6 +309,22 @@ def _node_ls(options: argparse.Namespace) -> int:
     return 0
 
 
+def _node_shell(options: argparse.Namespace) -> int:
+    """Become a shell whose ``docker`` speaks to one node, and whose prompt says so."""
+    variables = _variables(_settings(options))
+    name = engine.connect()[options.node].name
+    environment = {
+        **os.environ,
+        **variables,
+        "DOCKER_CONTEXT": name,
+        "PROMPT_COMMAND": f'PS1="{name}: ${{PS1#{name}: }}"',
+    }
+    for other in ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        environment.pop(other, None)
+    shell = shutil.which("bash") or "/bin/sh"
+    os.execvpe(shell, [shell], environment)
+
+
 def _node_logs(options: argparse.Namespace) -> int:
     from labkit import nodes
 
@@ -290,6 +347,18 @@ def _node_action(options: argparse.Namespace) -> int:
     from labkit import nodes
 
     getattr(nodes, options.action)(options.node)
+    return 0
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from labkit.exercises.progress import classe, progression
+
+    if options.folder is None:
+        own_work = progression()
+        print(own_work.frame.to_csv(index=False).rstrip() if options.csv else own_work)
+        return 0
+    table = classe(options.folder or None)
+    print(table.to_csv(index=False).rstrip() if options.csv else table.to_string(index=False))
     return 0
 
 

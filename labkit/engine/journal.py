@@ -55,6 +55,7 @@ class Log:
 
     node: str
     lines: tuple[LogLine, ...] = field(repr=False)
+    election: bool = False  # only what tells of elections
 
     def __iter__(self) -> Iterator[LogLine]:
         return iter(self.lines)
@@ -63,7 +64,10 @@ class Log:
         return len(self.lines)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.lines)) or f"{self.node} : rien dans le journal."
+        what = "aucune élection dans le journal ; seuls les managers votent."
+        if not self.election:
+            what = "rien dans le journal."
+        return "\n".join(map(str, self.lines)) or f"{self.node} : {what}"
 
     def _repr_pretty_(self, printer: object, cycle: bool) -> None:
         printer.text(str(self))  # type: ignore[attr-defined]
@@ -119,7 +123,7 @@ def logs(
         on = on if line.when is None or start is None else line.when >= start
         if on:
             kept.append(line)
-    return Log(name, tuple(kept))
+    return Log(name, tuple(kept), election)
 
 
 def follow(name: str, *, election: bool = False, fleet: Fleet | None = None) -> Iterator[LogLine]:

@@ -15,6 +15,8 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from docker.errors import DockerException
@@ -26,7 +28,7 @@ from labkit.engine.endpoint import Endpoint
 from labkit.engine.machine import alive, can_bind
 from labkit.errors import LabkitError
 
-__all__ = ["main", "place"]
+__all__ = ["Ports", "main", "place", "wanted"]
 
 log = logging.getLogger("labkit.keeper")
 EVENTS = {"type": ["service", "container", "node"]}
@@ -43,25 +45,68 @@ def place(address: str, port: int) -> int | None:
     return next((p for p in (port, *higher) if can_bind(address, p)), None)
 
 
-def _published(endpoint: Endpoint) -> tuple[set[int], set[int]]:
-    """Return the ports (of the whole mesh, of this node alone) that one engine knows of."""
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The published ports that one engine knows of.
+
+    Attributes
+    ----------
+    role
+        ``manager``, ``worker``, or ``""`` outside of a swarm.
+    mesh
+        Those of the whole mesh, which only a manager knows.
+    own
+        Those of this node alone.
+    """
+
+    role: str
+    mesh: frozenset[int] = frozenset()
+    own: frozenset[int] = frozenset()
+
+
+def _published(endpoint: Endpoint) -> Ports:
     client = endpoint.client(timeout=20)
     try:
-        mesh: set[int] = set()
-        own = {
+        own = frozenset(
             int(port["PublicPort"])
             for container in client.api.containers()
             for port in container.get("Ports", [])
             if port.get("PublicPort") and port.get("Type") == "tcp"
-        }
-        if client.info()["Swarm"].get("ControlAvailable"):
-            for service in client.api.services():
-                for port in service.get("Endpoint", {}).get("Ports", []):
-                    if port.get("PublishMode") == "ingress" and port["Protocol"] == "tcp":
-                        mesh.add(int(port["PublishedPort"]))
-        return mesh, own
+        )
+        swarm = client.info()["Swarm"]
+        if not swarm.get("ControlAvailable"):
+            return Ports("" if swarm.get("LocalNodeState") == "inactive" else "worker", own=own)
+        mesh = frozenset(
+            int(port["PublishedPort"])
+            for service in client.api.services()
+            for port in service.get("Endpoint", {}).get("Ports", [])
+            if port.get("PublishMode") == "ingress" and port["Protocol"] == "tcp"
+        )
+        return Ports("manager", mesh, own)
     finally:
         client.close()
+
+
+def wanted(told: Mapping[str, Ports | None], forwards: Iterable[Forward]) -> set[Forward]:
+    """Return what is to be forwarded; pure.
+
+    Parameters
+    ----------
+    told
+        By node; None for an engine that does not answer, or that has no leader to ask.
+    forwards
+        What is forwarded now. It stays for an engine that is silent, and for a worker while no
+        manager answers: the mesh goes on without managers.
+    """
+    answers = {name: ports for name, ports in told.items() if ports is not None}
+    led = any(ports.role == "manager" for ports in answers.values())
+    mesh = {port for ports in answers.values() for port in ports.mesh}
+    found = {(name, port) for name in told for port in mesh}
+    found |= {(name, port) for name, ports in answers.items() for port in ports.own}
+    kept = set(told) - set(answers)
+    if not led:
+        kept |= {name for name, ports in answers.items() if ports.role == "worker"}
+    return found | {(name, port) for name, port in forwards if name in kept}
 
 
 class Keeper:
@@ -137,20 +182,13 @@ class Keeper:
             client.close()
 
     def _wanted(self) -> set[Forward]:
-        mesh: set[int] = set()
-        wanted: set[Forward] = set()
-        silent: set[str] = set()
+        told: dict[str, Ports | None] = {}
         for name, endpoint in self.endpoints.items():
             try:
-                theirs, own = _published(endpoint)
+                told[name] = _published(endpoint)
             except (DockerException, RequestException, OSError):
-                silent.add(name)  # its forwards stay as they are
-                continue
-            mesh |= theirs
-            wanted |= {(name, port) for port in own}
-        wanted |= {(name, port) for name in self.endpoints for port in mesh}
-        wanted |= {(name, port) for _, name, port in self.forwards if name in silent}
-        return wanted
+                told[name] = None
+        return wanted(told, ((name, port) for _, name, port in self.forwards))
 
     def _apply(self, wanted: set[Forward]) -> None:
         first = next(iter(self.endpoints))

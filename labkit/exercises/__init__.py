@@ -7,6 +7,7 @@ from labkit.exercises.access import Addresses, Answers, adresses, qui_repond
 from labkit.exercises.ballots import Ballot, Scores, resultats, voter
 from labkit.exercises.breakdown import preparer_panne
 from labkit.exercises.catalogue import EXERCISES, judge
+from labkit.exercises.catchup import Rattrapage, rattraper
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.figures import Comparison, comparer
 from labkit.exercises.forms import (
@@ -21,6 +22,7 @@ from labkit.exercises.forms import (
 from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.preflight import preflight
+from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
 from labkit.exercises.verdict import Row, Verdict
 
 __all__ = [
@@ -33,10 +35,12 @@ __all__ = [
     "Exercise",
     "Form",
     "Prediction",
+    "Rattrapage",
     "Row",
     "Scores",
     "Verdict",
     "adresses",
+    "classe",
     "cocher_options",
     "cocher_reseaux",
     "commencer",
@@ -45,10 +49,14 @@ __all__ = [
     "corriger",
     "dessiner",
     "judge",
+    "ne_plus_partager",
+    "partager",
     "predire",
     "preflight",
     "preparer_panne",
+    "progression",
     "qui_repond",
+    "rattraper",
     "repondre",
     "resultats",
     "souffler",

@@ -16,6 +16,7 @@ from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.checks import moving, spread
 from labkit.exercises.exercise import PATIENCE
+from labkit.exercises.progress import record
 from labkit.exercises.shell import TIMED_OUT, interleaved, run
 from labkit.exercises.verdict import Row, Verdict
 from labkit.masking import contains_token, mask, protect
@@ -41,11 +42,16 @@ def verifier(nom: str, *, patience: float | None = None) -> Verdict:
         Seconds to wait while tasks are still starting or stopping; a cluster at rest is
         judged at once. None takes what the exercise needs. Where that is long, the progress is
         printed.
+
+    The outcome is kept in the student's own file (:mod:`labkit.exercises.progress`).
     """
     exercise = EXERCISES.get(nom)
     if patience is None:
         patience = exercise.patience if exercise else 0.0
-    return _judged(nom, patience, _write if patience > PATIENCE else None)
+    verdict = _judged(nom, patience, _write if patience > PATIENCE else None)
+    if exercise:
+        record(nom, verdict)
+    return verdict
 
 
 def _judged(name: str, patience: float, say: Callable[[str], None] | None = None) -> Verdict:

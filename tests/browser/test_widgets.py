@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 from real_lab import ARTEFACTS, Lab
 
@@ -28,8 +30,24 @@ CELLS = (
 VIEW, SCALER, SPREAD = 1, 2, 3  # indices of cells
 
 
-def open_notebook(page: Page, lab: Lab) -> None:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
+MORE_CELLS = (
+    "from labkit.exercises import *\n"
+    "predire('combien', 'Combien de replicas répondront ?', ['1', '2', '5'])",
+    "verifier('creer-service')",
+    "adresses(9999)",
+    "confronter('combien', '5')",
+    "cocher_reseaux('reseaux', __import__('labkit.compose').compose.read(FILE), ['a', 'b'])",
+    "Rattrapage('widgets.ipynb')",
+    "progression()",
+)
+# ipywidgets gives the knob of its slider no name; the buttons beside it do the same
+NAMELESS = [("aria-input-field-name", [".noUi-handle"])]
+STACK = Path(__file__).parents[2] / "notebooks" / "example-voting-app" / "docker-stack.yml"
+
+
+def open_notebook(page: Page, lab: Lab, more: Sequence[str] = ()) -> None:
+    cells = [nbformat.v4.new_code_cell(c) for c in (*CELLS, *more)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, lab.home / "work" / "widgets.ipynb")
     page.goto(f"{lab.url}/lab/tree/widgets.ipynb?token={lab.token}")
@@ -185,6 +203,28 @@ def test_a_view_is_live_only_while_it_is_seen(page: Page, lab: Lab, whoami: str)
     expect_kernel(lab, listeners, "2 True")
     page.evaluate("window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
     expect_kernel(lab, listeners, "0 False")
+
+
+@pytest.mark.parametrize("page", [(1280, 720)], indirect=True)
+def test_no_serious_finding_of_accessibility(page: Page, lab: Lab, whoami: str) -> None:
+    """What labkit shows, looked at by axe-core; the Lab around it is not ours."""
+    more = [c.replace("FILE", repr(str(STACK))) for c in MORE_CELLS]
+    open_notebook(page, lab, more)
+    expect(page.locator(".jp-Notebook .jp-Cell").last).to_contain_text("exercice")
+    for cell in page.locator(".jp-Notebook .jp-Cell").all():
+        cell.scroll_into_view_if_needed()
+    expect(page.locator(".jp-RenderedHTMLCommon, .labkit, .widget-box").first).to_be_visible()
+    assert page.locator(".jp-OutputArea-output").count() >= len(more)
+    found = Axe().run(page, context=".jp-OutputArea-output")
+    assert found.response["passes"], "axe looked at nothing"
+    serious = [
+        f"{rule['id']}: {node['target']} {node['html'][:200]} {node['failureSummary']}"
+        for rule in found.response["violations"]
+        if rule["impact"] in {"serious", "critical"}
+        for node in rule["nodes"]
+        if (rule["id"], node["target"]) not in NAMELESS
+    ]
+    assert serious == []
 
 
 def expect_kernel(lab: Lab, code: str, expected: str) -> None:

@@ -91,6 +91,18 @@ def test_env_gives_any_shell_the_cli(fleet: labkit.Fleet) -> None:
     assert done.stdout.strip() == "node1", done.stderr
 
 
+def test_a_shell_of_a_node_speaks_to_it(fleet: labkit.Fleet) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "labkit", "node", "shell", "node2"],
+        input="docker info --format {{.Name}}\n",
+        capture_output=True, text=True, timeout=120, env={**os.environ, "DOCKER_HOST": "tcp://x:1"},
+    )  # fmt: skip
+    assert done.stdout == "node2\n", done.stderr
+    unknown = labkit_command("node", "shell", "node9")
+    assert unknown.returncode == 1
+    assert "node1, node2, node3" in unknown.stderr
+
+
 def test_the_run_directory_is_closed_to_others(fleet: labkit.Fleet) -> None:
     run = Settings.read().run
     assert stat.S_IMODE(run.stat().st_mode) == 0o700

@@ -13,6 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 import labkit
+from labkit.exercises.catchup import headings
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -82,3 +83,27 @@ def test_after_commands_typed_by_hand(path: Path) -> None:
     notebook = client(path)
     with notebook.setup_kernel():
         assert run(notebook) >= CHECKS[path.name]
+
+
+ENTERED = {
+    "01-introduction-a-swarm.ipynb": "Publier sans le mesh : mode=host",
+    "02-la-stack-example-voting-app.ipynb": "Changer de langage sans rien arrêter",
+    "03-debugger-la-stack.ipynb": "Réparer worker",
+}
+
+
+@pytest.mark.parametrize("name", ENTERED)
+def test_entered_at_a_section(name: str) -> None:
+    """A student comes late: catches up to a section, and goes on from there."""
+    section = ENTERED[name]
+    notebook = client(NOTEBOOKS / name)
+    cells = notebook.nb.cells
+    imports = next(c for c in cells if c["id"] == "imports")
+    start = next(i for i, c in enumerate(cells) if section in headings(c))
+    call = nbformat.v4.new_code_cell(f'rattraper("{name}", "{section}")')
+    notebook.nb.cells = [imports, call, *cells[start:]]
+    with notebook.setup_kernel():
+        run(notebook, slice(2))
+        said = "".join(o.get("data", {}).get("text/plain", "") for o in call.outputs)
+        assert f"✔ Vous voilà à « {section} » : réussi" in said, said
+        assert run(notebook, slice(2, None)) >= 2

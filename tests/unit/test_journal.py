@@ -81,5 +81,6 @@ def test_when() -> None:
 
 def test_a_log_is_read_as_text() -> None:
     assert str(Log("node2", ())) == "node2 : rien dans le journal."
+    assert "seuls les managers votent" in str(Log("node2", (), election=True))
     log = Log("node3", (parse(LEADS, MEMBERS),))
     assert "became leader" in str(log) and len(log) == 1 and "became" not in repr(log)

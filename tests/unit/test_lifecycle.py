@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from labkit import cli
 from labkit.engine import cluster, control, debian
 from labkit.engine.build import guest_of, prune, remove_half_made
+from labkit.engine.keeper import Ports, wanted
 from labkit.engine.machine import copy_sparse, move_sparse, process_of, stop_process
 from labkit.engine.progress import Report
 from labkit.engine.settings import Settings
@@ -437,3 +439,70 @@ def test_a_damaged_guest_is_said_and_built_again(
     with pytest.raises(LabkitError, match="InRelease"):
         cluster.build(settings, Saying())
     assert steps[0] == "La machine construite est abîmée : elle est refaite"
+
+
+# What is forwarded
+
+_MESH = {("node1", 80), ("node2", 80), ("node3", 80)}
+_LED = Ports("manager", frozenset({80}))
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ({"node1": _LED, "node2": Ports("worker"), "node3": Ports("")}, _MESH),
+        ({"node1": _LED, "node2": None, "node3": Ports("worker")}, _MESH),
+        # no quorum: the manager that lives has no leader to ask, the worker answers for itself
+        ({"node1": None, "node2": None, "node3": Ports("worker")}, _MESH),
+        ({"node1": Ports(""), "node2": None, "node3": Ports("worker")}, _MESH - {("node1", 80)}),
+        # the service is gone
+        ({"node1": Ports("manager"), "node2": Ports("worker"), "node3": Ports("worker")}, set()),
+        ({"node1": Ports(""), "node2": Ports(""), "node3": Ports("")}, set()),
+        (
+            {"node1": Ports("manager"), "node2": Ports("worker", own=frozenset({81}))},
+            {("node2", 81)},
+        ),
+    ],
+)
+def test_the_mesh_stays_open_without_managers(
+    told: dict[str, Ports | None], found: set[tuple[str, int]]
+) -> None:
+    assert wanted(told, _MESH) == found
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "il manque : COMMANDE"),
+        ("nodes", "« nodes » n’existe pas ; au choix : build, up"),
+        ("node", "il manque : ACTION"),
+        ("node kill", "il manque : NŒUD"),
+        ("node restart node1", "« restart » n’existe pas ; au choix : ls, shell, logs"),
+        ("node kill node1 node2", "argument inconnu : node2"),
+        ("node logs node1 --since", "--since attend une valeur"),
+        ("up --nodes trois", "« trois » n’est pas un nombre"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_french(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(line.split())
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert "--help »" in message
+
+
+@pytest.mark.parametrize("line", ["-h", "node -h", "node logs --help", "up -h"])
+def test_help_is_french(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(line.split())
+    assert not end.value.code
+    text = capsys.readouterr().out
+    assert text.startswith("usage : labkit")
+    assert "montre cette aide" in text
+    assert not re.search(r"positional|show this|usage:|options:", text)

@@ -1,0 +1,240 @@
+"""Catch-up: enter a notebook at any section, with the cluster that the section starts from.
+
+The notebook itself is the recipe: the given steps and the solutions that stand before a section
+are what brings the cluster there. A cell tagged ``rattrapage`` is run too (a file that is read, a
+measure that a later figure needs); one tagged ``sans-suite`` is left out (an experiment that ends
+as it began).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import nbformat
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from labkit import engine
+from labkit.errors import LabkitError, SettingError
+from labkit.exercises.catalogue import EXERCISES
+from labkit.exercises.notebook import verifier
+from labkit.exercises.verdict import Row, Verdict
+
+__all__ = ["Rattrapage", "Step", "headings", "rattraper", "sections", "steps_before"]
+
+KEEP, SKIP = "rattrapage", "sans-suite"
+_HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
+_STEP = re.compile(r"%%(?:solution|etape) (\S+)\n")
+_AGAIN = (
+    "Repartez de trois moteurs neufs : cochez la case, ou ajoutez « neufs=True ». Tout ce que "
+    "contient le cluster est alors effacé."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A cell to run on the way to a section.
+
+    Attributes
+    ----------
+    cell
+        Its id.
+    source
+        What it runs.
+    exercise
+        The exercise whose solution it is; None for a cell that only prepares.
+    """
+
+    cell: str
+    source: str
+    exercise: str | None = None
+
+
+def sections(notebook: Any) -> tuple[str, ...]:
+    """Return the titles of the sections that can be entered, in order; pure.
+
+    Those are the level-2 headings that have a step somewhere before them, and something to run
+    after them.
+    """
+    found: list[str] = []
+    last = max((i for i, c in enumerate(notebook.cells) if c.cell_type == "code"), default=0)
+    for cell in notebook.cells[:last]:
+        if cell.cell_type == "markdown":
+            found += headings(cell)
+    return tuple(t for t in found if any(s.exercise for s in steps_before(notebook, t)))
+
+
+def steps_before(notebook: Any, section: str) -> tuple[Step, ...]:
+    """Return the cells that a section builds on, in order; pure.
+
+    Parameters
+    ----------
+    notebook
+        As ``nbformat`` reads it.
+    section
+        The title of a level-2 heading; an unknown one has no steps.
+    """
+    steps: list[Step] = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            if section in headings(cell):
+                return tuple(steps)
+            continue
+        tags = cell.metadata.get("tags", ())
+        exercise = _STEP.match(cell.source)
+        imports = cell.source.startswith(("import ", "from "))
+        if SKIP not in tags and (exercise or imports or KEEP in tags):
+            steps.append(Step(cell["id"], cell.source, exercise[1] if exercise else None))
+    return ()
+
+
+def headings(cell: Any) -> list[str]:
+    """Return the level-2 headings of a Markdown cell, with plain spaces and without backticks."""
+    return [" ".join(title.replace("`", "").split()) for title in _HEADING.findall(cell.source)]
+
+
+def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
+    """Bring the cluster to where a section of a notebook starts; what is done stays done.
+
+    Parameters
+    ----------
+    notebook
+        Name of the notebook's file, in the working directory.
+    section
+        Title of the section.
+    neufs
+        Start from new engines: everything that the cluster holds is erased.
+
+    Returns
+    -------
+    Verdict
+        A row for each exercise on the way. It ends at the first that does not come out.
+
+    Raises
+    ------
+    SettingError
+        There is no such notebook or section, or this is no notebook.
+    """
+    shell: Any = get_ipython()
+    if shell is None:
+        raise SettingError(
+            "Le rattrapage se fait dans un notebook.",
+            remedy=f"Ouvrez « {notebook} » et lancez-y la cellule du rattrapage.",
+        )
+    document = _read(notebook)
+    if section not in sections(document):
+        known = " ; ".join(f"« {title} »" for title in sections(document))
+        raise SettingError(
+            f"« {section} » n’est pas une section où l’on peut entrer.", remedy=f"Il y a : {known}."
+        )
+    title = f"Vous voilà à « {section} »"
+    try:
+        if neufs:
+            engine.reset()
+        engine.up()
+    except LabkitError as error:
+        return Verdict.of(title, [Row("Cluster", "répond", error.message, False, error.remedy)])
+    steps = steps_before(document, section)
+    rows: list[Row] = []
+    for number, step in enumerate(steps, 1):
+        exercise = EXERCISES.get(step.exercise or "")
+        if exercise:
+            print(f"[{number}/{len(steps)}] {exercise.title}", flush=True)
+        fine = bool(shell.run_cell(step.source, store_history=False).success)
+        if not exercise:
+            if not fine:
+                rows.append(Row(f"Cellule {step.cell}", "lancée", "en erreur", False, _AGAIN))
+                break
+            continue
+        verdict = verifier(exercise.name)
+        if not verdict.ok:
+            display(verdict)  # type: ignore[no-untyped-call]
+        found = "fait" if verdict.ok else "pas abouti"
+        rows.append(Row(exercise.title, "fait", found, verdict.ok, _AGAIN))
+        if not verdict.ok:
+            break
+    return Verdict.of(title, rows)
+
+
+def _read(notebook: str) -> Any:
+    path = Path(notebook)
+    try:
+        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    except (OSError, nbformat.reader.NotJSONError) as error:
+        raise SettingError(
+            f"« {notebook} » ne peut pas être lu dans ce dossier ({type(error).__name__}).",
+            remedy="Donnez le nom du notebook tel qu’il paraît dans l’onglet : s’il a été "
+            "renommé, changez-le aussi dans la cellule.",
+        ) from None
+
+
+class Rattrapage(widgets.VBox):  # type: ignore[misc]
+    """Choose a section of a notebook, and have the cluster brought to where it starts.
+
+    Parameters
+    ----------
+    notebook
+        Name of the notebook's file, in the working directory.
+
+    Raises
+    ------
+    SettingError
+        There is no such notebook.
+    """
+
+    def __init__(self, notebook: str) -> None:
+        self._notebook = notebook
+        titles = sections(_read(notebook))
+        self._section = widgets.Dropdown(
+            options=titles,
+            description="Section",
+            layout={"width": "min(620px, 90%)"},
+            style={"description_width": "initial"},
+        )
+        self._new = widgets.Checkbox(
+            value=False,
+            indent=False,
+            description="Repartir de trois moteurs neufs : tout ce que contient le cluster est "
+            "effacé",
+            layout={"width": "auto"},
+        )
+        self._go = widgets.Button(
+            description="Amener le cluster à cette section",
+            button_style="primary",
+            layout={"width": "auto"},
+        )
+        self._command = widgets.HTML()
+        self._output = widgets.Output()
+        super().__init__([self._section, self._new, self._go, self._command, self._output])
+        for widget in (self._section, self._new):
+            widget.observe(lambda _: self._say(), names="value")
+        self._go.on_click(lambda _: self._run())
+        self._say()
+
+    def _say(self) -> None:
+        new = ", neufs=True" if self._new.value else ""
+        call = f'rattraper("{self._notebook}", "{self._section.value}"{new})'
+        self._command.value = f"Le même, dans une cellule : <code>{escape(call)}</code>"
+
+    def _run(self) -> None:
+        self._go.disabled = True
+        self._output.clear_output()
+        try:
+            with self._output:
+                display(  # type: ignore[no-untyped-call]
+                    rattraper(self._notebook, self._section.value, neufs=self._new.value)
+                )
+        finally:
+            self._go.disabled = False
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        # ipywidgets would shorten the text that stays in a saved notebook
+        return {**super()._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return "\n".join(["Entrer à la section :", *(f"  ○ {t}" for t in self._section.options)])

@@ -1,0 +1,328 @@
+"""A student's progress: every check leaves a line in a file of the student's own.
+
+Nothing leaves the account by itself. Where the instructor has named a shared folder
+(``LABKIT_CLASS``), a student who agrees has the file copied there, and the instructor reads the
+folder as a table. There are no marks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import platformdirs
+
+from labkit.compose.text import table_html, table_text
+from labkit.errors import SettingError
+from labkit.exercises.verdict import Verdict
+
+__all__ = [
+    "Attempt",
+    "Progress",
+    "class_table",
+    "classe",
+    "ne_plus_partager",
+    "partager",
+    "progression",
+    "read",
+    "record",
+    "standing",
+]
+
+FOLDER = "LABKIT_CLASS"
+"""Variable that names the class's shared folder; the instructor sets it."""
+
+FILE = "LABKIT_PROGRESS"
+"""Variable that names the student's file, where it is not the user's data directory."""
+
+_CONSENT = "partage.json"
+_BIGGEST = 2_000_000  # bytes of one student's file that a table reads
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One check.
+
+    Attributes
+    ----------
+    at
+        When, in UTC.
+    exercise, title
+        Its name, and what students see.
+    ok
+        Whether it passed.
+    wrong
+        What was not as expected: the first column of the verdict's red rows.
+    """
+
+    at: datetime
+    exercise: str
+    title: str
+    ok: bool
+    wrong: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """Return the attempt as a line of JSON."""
+        return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False) + "\n"
+
+
+def _file() -> Path:
+    named = os.environ.get(FILE)
+    return Path(named) if named else platformdirs.user_data_path("labkit") / "progression.jsonl"
+
+
+def record(name: str, verdict: Verdict) -> None:
+    """Add a check to the student's file, and to the class's folder if the student agreed.
+
+    A check matters more than its trace: a file that cannot be written (a full disk, a folder that
+    is gone) is left as it is.
+    """
+    wrong = tuple(row.what for row in verdict.rows if not row.ok)
+    attempt = Attempt(datetime.now(UTC), name, verdict.title, verdict.ok, wrong)
+    with contextlib.suppress(OSError):
+        path = _file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(attempt.line())
+    with contextlib.suppress(OSError):
+        _share()
+
+
+def read(path: Path | None = None) -> tuple[Attempt, ...]:
+    """Return the checks of a file in their order; none if there is no such file.
+
+    Parameters
+    ----------
+    path
+        None is the student's own. Lines that are no checks, such as one that a full disk cut
+        short, are left out.
+    """
+    try:
+        with (path or _file()).open(encoding="utf-8", errors="replace") as file:
+            lines = file.read(_BIGGEST).splitlines()
+    except OSError:
+        return ()
+    return tuple(a for a in map(_attempt, lines) if a is not None)
+
+
+def _attempt(line: str) -> Attempt | None:
+    try:
+        data = json.loads(line)
+        at = datetime.fromisoformat(data["at"])
+        wrong = tuple(map(str, data["wrong"]))
+        if at.tzinfo is None:
+            return None
+        return Attempt(at, str(data["exercise"]), str(data["title"]), data["ok"] is True, wrong)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def standing(attempts: Iterable[Attempt]) -> pd.DataFrame:
+    """Return one row an exercise, in the order of first attempts; pure.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``exercise``, ``title``, ``ok`` (at the last check), ``attempts``, ``last`` (UTC),
+        ``stuck_since`` (UTC; the first failed check since it last passed, NaT where it passes)
+        and ``wrong`` (text).
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for attempt in attempts:
+        before = rows.get(attempt.exercise, {"attempts": 0, "stuck_since": pd.NaT})
+        since = before["stuck_since"]
+        if attempt.ok:
+            since = pd.NaT
+        elif since is pd.NaT:
+            since = attempt.at
+        rows[attempt.exercise] = {
+            "exercise": attempt.exercise,
+            "title": attempt.title,
+            "ok": attempt.ok,
+            "attempts": before["attempts"] + 1,
+            "last": attempt.at,
+            "stuck_since": since,
+            "wrong": ", ".join(attempt.wrong),
+        }
+    columns = ["exercise", "title", "ok", "attempts", "last", "stuck_since", "wrong"]
+    frame = pd.DataFrame(list(rows.values()), columns=columns)
+    for column in ("last", "stuck_since"):
+        frame[column] = pd.to_datetime(frame[column], utc=True)
+    return frame
+
+
+class Progress:
+    """Where a student stands; shown as a table."""
+
+    HEAD = ("Exercice", "Dernière vérification", "Essais", "À revoir")
+
+    def __init__(self, attempts: Iterable[Attempt], total: int) -> None:
+        self.frame = standing(attempts)
+        self.total = total
+
+    @property
+    def summary(self) -> str:
+        """One line, in French."""
+        done = int(self.frame["ok"].sum())
+        return f"{done} exercice{'s' if done > 1 else ''} sur {self.total} réussi" + (
+            "s" if done > 1 else ""
+        )
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (str(row.title), "réussi" if row.ok else "à revoir", str(row.attempts), str(row.wrong))
+            for row in self.frame.itertuples()
+        ]
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        return "\n".join([self.summary, *([table_text(self.HEAD, rows)] if rows else [])])
+
+    def _repr_html_(self) -> str:
+        return table_html(f"<strong>{self.summary}</strong>", self.HEAD, self._rows())
+
+
+def progression() -> Progress:
+    """Return where the student stands, over all notebooks."""
+    from labkit.exercises.catalogue import EXERCISES
+
+    known = [a for a in read() if a.exercise in EXERCISES]
+    return Progress(known, len(EXERCISES))
+
+
+# -- the class ------------------------------------------------------------------------------
+
+
+def partager(nom: str) -> str:
+    """Agree to be seen in the class's table, under this name; return what is shared, in French.
+
+    Raises
+    ------
+    SettingError
+        The instructor has named no shared folder, or it cannot be written.
+    """
+    folder = _folder()
+    shown = " ".join(nom.split())[:60]
+    if not shown:
+        raise SettingError(
+            "Sous quel nom voulez-vous paraître ?", remedy='Par exemple : partager("Ada L.").'
+        )
+    try:
+        consent = _file().parent / _CONSENT
+        consent.parent.mkdir(parents=True, exist_ok=True)
+        consent.write_text(json.dumps({"name": shown}, ensure_ascii=False), encoding="utf-8")
+        _share()
+    except OSError as error:
+        raise SettingError(
+            f"Le dossier de la classe, « {folder} », ne peut pas être écrit ({error.strerror}).",
+            remedy="Parlez-en à la personne qui encadre le cours.",
+        ) from None
+    return (
+        f"Vous paraissez sous le nom « {shown} » : exercices vérifiés, heures et points à revoir, "
+        "rien d’autre. « ne_plus_partager() » l’efface."
+    )
+
+
+def ne_plus_partager() -> str:
+    """Leave the class's table; return what was done, in French. Twice is harmless."""
+    with contextlib.suppress(FileNotFoundError):
+        (_file().parent / _CONSENT).unlink()
+    if os.environ.get(FOLDER):
+        with contextlib.suppress(OSError):
+            _copy(_folder()).unlink()
+    return "Vous ne paraissez plus dans le tableau de la classe."
+
+
+def _share() -> None:
+    """Copy the student's file into the class's folder, in one step, if the student agreed."""
+    consent = _file().parent / _CONSENT
+    if not os.environ.get(FOLDER) or not consent.exists():
+        return
+    name = json.loads(consent.read_text(encoding="utf-8"))["name"]
+    copy = _copy(_folder())
+    text = json.dumps({"name": name}, ensure_ascii=False) + "\n"
+    text += "".join(attempt.line() for attempt in read())
+    draft = copy.with_suffix(".tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.chmod(0o644)
+    draft.replace(copy)
+
+
+def _folder() -> Path:
+    named = os.environ.get(FOLDER)
+    if not named:
+        raise SettingError(
+            "Aucun dossier de classe n’est réglé.",
+            remedy=f"La personne qui encadre le cours le nomme par la variable {FOLDER}.",
+        )
+    return Path(named)
+
+
+def _copy(folder: Path) -> Path:
+    return folder / f"{getpass.getuser()}.jsonl"
+
+
+def classe(dossier: str | Path | None = None) -> pd.DataFrame:
+    """Return the class's table, for the instructor; those stuck the longest come first.
+
+    Parameters
+    ----------
+    dossier
+        The shared folder; None takes ``LABKIT_CLASS``.
+
+    Returns
+    -------
+    DataFrame
+        One row a student who agreed, columns in French: ``Nom``, ``Section`` (the exercise last
+        checked), ``Dernière vérification`` (UTC), ``Résultat``, ``Essais``, ``Bloqué depuis``
+        (minutes, NaN where nobody is stuck), ``À revoir``, ``Réussis`` (exercises). Its
+        ``to_csv`` writes a CSV.
+
+    Raises
+    ------
+    SettingError
+        There is no such folder.
+    """
+    folder = Path(dossier) if dossier else _folder()
+    if not folder.is_dir():
+        raise SettingError(
+            f"« {folder} » n’est pas un dossier.", remedy=f"Vérifiez la variable {FOLDER}."
+        )
+    students = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            with path.open(encoding="utf-8", errors="replace") as file:
+                name = str(json.loads(file.readline(10_000))["name"])[:60]
+            students[f"{name} ({path.stem})"] = read(path)
+    return class_table(students, datetime.now(UTC))
+
+
+def class_table(students: Mapping[str, Iterable[Attempt]], now: datetime) -> pd.DataFrame:
+    """Return the class's table as :func:`classe` describes it; pure."""
+    rows = []
+    for name, attempts in students.items():
+        frame = standing(attempts)
+        row: dict[str, Any] = {"Nom": name, "Réussis": int(frame["ok"].sum())}
+        if len(frame):
+            last = frame.sort_values("last", kind="stable").iloc[-1]
+            row |= {
+                "Section": last["title"],
+                "Dernière vérification": last["last"],
+                "Résultat": "réussi" if last["ok"] else "à revoir",
+                "Essais": int(last["attempts"]),
+                "Bloqué depuis": (now - last["stuck_since"]).total_seconds() / 60,
+                "À revoir": last["wrong"],
+            }
+        rows.append(row)
+    columns = ["Nom", "Section", "Dernière vérification", "Résultat", "Essais", "Bloqué depuis"]
+    columns += ["À revoir", "Réussis"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values("Bloqué depuis", ascending=False, na_position="last", kind="stable")

@@ -68,7 +68,8 @@ class ComposeMount:
     Attributes
     ----------
     kind
-        ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``.
+        ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``; ``config`` for what a
+        Kubernetes manifest mounts besides.
     source
         Name of a volume, or path outside; empty for a tmpfs and an anonymous volume.
     target

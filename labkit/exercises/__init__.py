@@ -12,12 +12,19 @@ from labkit.exercises.exercise import Exercise
 from labkit.exercises.figures import Comparison, comparer
 from labkit.exercises.forms import (
     Form,
+    Matching,
     cocher_options,
     cocher_reseaux,
     corriger,
     dessiner,
     repondre,
     souffler,
+)
+from labkit.exercises.kubernetes import (
+    SideBySide,
+    associer_equivalences,
+    cote_a_cote,
+    preparer_manifeste,
 )
 from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
@@ -34,12 +41,15 @@ __all__ = [
     "Confrontation",
     "Exercise",
     "Form",
+    "Matching",
     "Prediction",
     "Rattrapage",
     "Row",
     "Scores",
+    "SideBySide",
     "Verdict",
     "adresses",
+    "associer_equivalences",
     "classe",
     "cocher_options",
     "cocher_reseaux",
@@ -47,12 +57,14 @@ __all__ = [
     "comparer",
     "confronter",
     "corriger",
+    "cote_a_cote",
     "dessiner",
     "judge",
     "ne_plus_partager",
     "partager",
     "predire",
     "preflight",
+    "preparer_manifeste",
     "preparer_panne",
     "progression",
     "qui_repond",

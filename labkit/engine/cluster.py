@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 import docker
@@ -63,6 +64,7 @@ ADD_SECONDS = 60.0
 HUB_SECONDS = 3.0
 NODE_MEMORY = 128  # MiB of the machine's, twice what a node of a swarm takes with two tasks
 REGISTRY = "registry:5000"  # as the engines name it
+REPOSITORIES = "/var/lib/registry/docker/registry/v2/repositories"
 _PAUSED = (
     "Le disque est plein : la machine est en pause, rien n’est perdu. Faites de la place, puis "
     "« labkit up »."
@@ -80,7 +82,7 @@ PULL_SECONDS = 120
 PREPARE_SECONDS = 120
 WARM_SECONDS = 240
 RUN = 100_000_000  # bytes of disk that a cluster takes to start
-SNAPSHOT = 1_100_000_000  # bytes of disk that a snapshot takes at its largest, while it is made
+SNAPSHOT = 1_200_000_000  # bytes of disk that a snapshot takes at its largest, while it is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,14 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class ImageStatus:
-    """One image of the course and where it came from: ``hub``, ``stand-in`` or ``course``."""
+    """One image of the course and where it came from: ``hub``, ``stand-in`` or ``course``.
+
+    ``loaded`` when every engine has it; otherwise nodes pull it from the machine's registry.
+    """
 
     name: str
     origin: str
+    loaded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,8 @@ class Status:
                 f"swarm : {node.swarm}"
             )
         for image in self.images:
-            lines.append(f"  image {image.name} : {_ORIGINS.get(image.origin, image.origin)}")
+            where = "" if image.loaded else " (dans le registre de la machine)"
+            lines.append(f"  image {image.name} : {_ORIGINS[image.origin]}{where}")
         return "\n".join(lines)
 
 
@@ -176,7 +183,7 @@ class _Record:
     nodes: int
     numbers: list[int]
     accel: str
-    images: list[dict[str, str]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, run: Path) -> _Record | None:
@@ -555,8 +562,11 @@ ON_LINE = "echo nameserver 192.168.77.3 >/etc/resolv.conf"
 OFF_LINE = ": >/etc/resolv.conf"
 
 
-def _load_images(machine: Machine) -> list[dict[str, str]]:
-    """Give every engine the images of the course; return where each came from."""
+def _load_images(machine: Machine) -> list[dict[str, Any]]:
+    """Give the images of the course to every engine, or to the registry for what is rarely used.
+
+    Returns where each came from.
+    """
     client = machine.endpoints[0].client(timeout=PULL_SECONDS)
     try:
         online = hub_answers(client)
@@ -565,11 +575,15 @@ def _load_images(machine: Machine) -> list[dict[str, str]]:
         origins = []
         for image in images.catalogue():
             origin = image.origin
-            if origin != "hub" or not (online and _pull(client, image.name)):
+            real = origin == "hub" and online and _pull(client, image.name)
+            if origin == "hub" and not real:
+                origin = "stand-in"
+            if not image.loaded:
+                _shelve(machine, client, image, real)
+            elif not real:
                 _take(client, image)
-                origin = "stand-in" if origin == "hub" else origin
-            origins.append({"name": image.name, "origin": origin})
-        machine.shell(OFF_LINE)
+            origins.append({"name": image.name, "origin": origin, "loaded": image.loaded})
+        machine.shell(f"{OFF_LINE}; fstrim /var")  # what was shelved is not saved twice
     finally:
         client.close()
     machine.share_images()
@@ -583,6 +597,24 @@ def _pull(client: docker.DockerClient, name: str) -> bool:
     except (DockerException, OSError):
         return False
     return True
+
+
+def _shelve(machine: Machine, client: docker.DockerClient, image: images.Image, real: bool) -> None:
+    """Put an image into the registry under its own name, and onto no engine.
+
+    A stand-in is in the registry already, aside: it is moved there, which takes no time.
+    """
+    path, tag = repository(image)
+    public = path.removeprefix(f"{STAND_INS}/")
+    if real:
+        client.images.get(image.name).tag(f"{REGISTRY}/{public}", tag)
+        client.images.push(f"{REGISTRY}/{public}", tag=tag)
+        for name in (f"{REGISTRY}/{public}:{tag}", image.name):
+            client.images.remove(name)
+    else:
+        machine.shell(
+            f"cd {REPOSITORIES} && mkdir -p {PurePosixPath(public).parent} && mv {path} {public}"
+        )
 
 
 def _take(client: docker.DockerClient, image: images.Image) -> None:

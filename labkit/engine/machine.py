@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -43,8 +44,8 @@ class Snapshot:
         return intact(self.directory, thorough=thorough)
 
     @property
-    def images(self) -> list[dict[str, str]]:
-        """The images that it holds: name and origin (``hub`` or ``stand-in``)."""
+    def images(self) -> list[dict[str, Any]]:
+        """The images that it holds: the fields of an ``ImageStatus`` for each."""
         facts = json.loads((self.directory / "snapshot.json").read_text())
         return list(facts["images"])
 
@@ -101,7 +102,7 @@ class Machine:
         self._start(f"file={data},format=raw")
         self._wait_for_engines(step)
 
-    def save(self, snapshot: Snapshot, images: list[dict[str, str]]) -> None:
+    def save(self, snapshot: Snapshot, images: list[dict[str, Any]]) -> None:
         """Freeze the machine into a snapshot; the machine ends."""
         # the engines' logs begin with what students do, not with the warming up
         empty = "for log in /run/node?.log; do : >$log; done"

@@ -21,7 +21,8 @@ class Comparison:
     def alternative(self) -> str:
         """What the picture shows, in French, for those who do not see it."""
         said = (
-            f"{'connexion gardée' if s.keep_alive else 'connexions neuves'} : "
+            f"{'connexion gardée' if s.keep_alive else 'connexions neuves'}"
+            f"{', cookies gardés' * s.cookies} : "
             f"{len(s.frame)} requêtes, {s.frame['replica'].nunique()} replica(s)"
             for s in self.samples
         )

@@ -137,8 +137,8 @@ def commencer() -> Start:
     if fresh:
         engine.reset(quiet=True)
     engine.up(quiet=fresh)
-    images = {i.name.removesuffix(":latest"): i.origin for i in engine.status().images}
-    return Start(capture(), [name for name, origin in images.items() if origin == "stand-in"])
+    images = [i for i in engine.status().images if i.loaded and i.origin == "stand-in"]
+    return Start(capture(), [i.name.removesuffix(":latest") for i in images])
 
 
 # -- IPython --------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def preflight() -> Verdict:
         if fleet.kind == "host":
             return Verdict.of(_TITLE, machine_rows(survey(fleet, image=WHOAMI.name)))
         state = capture(fleet)
-        images = tuple(status().images)
+        images = tuple(image for image in status().images if image.loaded)
     except LabkitError as error:
         return Verdict.of(_TITLE, [Row("Cluster", "répond", error.message, False, error.remedy)])
     rows = preflight_rows(

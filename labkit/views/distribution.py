@@ -31,16 +31,18 @@ class _Bar:
 
 
 def _name(sample: Sample) -> str:
-    return "Keep-alive" if sample.keep_alive else "Nouvelle connexion"
+    name = "Keep-alive" if sample.keep_alive else "Nouvelle connexion"
+    return f"{name}, cookies gardés" if sample.cookies else name
 
 
 def _title(sample: Sample) -> str:
     done, asked = len(sample.frame), sample.requested
     count = f"{done} requêtes" if done == asked else f"{done} sur {asked} requêtes"
-    if sample.keep_alive:
-        kept = sample.concurrency
-        return f"Keep-alive : {count},\n{kept} connexion{'s gardées' * (kept > 1) or ' gardée'}"
-    return f"Nouvelle connexion : {count},\nune connexion chacune"
+    kept = sample.concurrency
+    how = f"{kept} connexion{'s gardées' * (kept > 1) or ' gardée'}"
+    how = how if sample.keep_alive else "une connexion chacune"
+    where = f" à {sample.host}" if sample.host else ""
+    return f"{_name(sample)} : {count}{where},\n{how}"
 
 
 def _bars(sample: Sample) -> list[_Bar]:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.engine
 
 APP = Path(__file__).parents[2] / "notebooks" / "example-voting-app"
 REGISTRY = "registry:5000"
+METRICS = "http://{}:9323/metrics"
 
 
 def docker(*args: str, ok: bool = True) -> str:
@@ -38,7 +39,7 @@ def container() -> Iterator[str]:
 
 
 def test_every_node_has_every_image_and_its_digest(fleet: Fleet) -> None:
-    names = {image.name for image in catalogue()}
+    names = {image.name for image in catalogue() if image.loaded}
     for node in fleet:
         client = node.client()
         try:
@@ -53,9 +54,55 @@ def test_every_node_has_every_image_and_its_digest(fleet: Fleet) -> None:
         for name in names:
             repository = name.partition(":")[0]
             assert any(d.startswith(f"{repository}@sha256:") for d in digests[name]), name
-    origins = {i.name: i.origin for i in labkit.engine.status().images}
+    origins = {i.name: i.origin for i in labkit.engine.status().images if i.loaded}
     assert set(origins) == names
     assert {origins[n] for n in names if n.startswith("examplevotingapp")} == {"course"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("traefik:v3", ["version"], "Version:      3."),
+        ("haproxy:3.0", ["-v"], "HAProxy version 3.0"),
+        ("prom/prometheus", ["--version"], "prometheus, version"),
+        ("prom/node-exporter", ["--version"], "node_exporter, version"),
+    ],
+)
+def test_what_one_notebook_uses_comes_from_the_registry(
+    fleet: Fleet, name: str, words: list[str], said: str
+) -> None:
+    tagged = name if ":" in name else f"{name}:latest"
+    kept = {image.name: image for image in labkit.engine.status().images}[tagged]
+    assert not kept.loaded
+    assert kept.origin in {"hub", "stand-in"}
+    docker("--context", "node3", "pull", "--quiet", name)
+    assert said in docker("--context", "node3", "run", "--rm", "--network=none", name, *words)
+    labels = docker("--context", "node3", "image", "inspect", "--format",
+                    "{{json .Config.Labels}}", name)  # fmt: skip
+    assert (f"remplace {tagged}" in labels) is (kept.origin == "stand-in")
+    docker("--context", "node3", "image", "rm", name)
+
+
+def test_the_proxies_run_what_they_are_told(fleet: Fleet, container: str) -> None:
+    check = docker("run", "--rm", "--network=none", "haproxy:3.0", "haproxy", "-c", "-f",
+                   "/etc/haproxy/haproxy.cfg")  # fmt: skip
+    assert "Fatal" not in check
+    docker("run", "--detach", "--name", container, "--network=none", "traefik:v3",
+           "--ping=true", "--entryPoints.web.address=:80", "--ping.entryPoint=web")  # fmt: skip
+    limit = time.monotonic() + 60
+    alive = ["docker", "exec", container, "traefik", "healthcheck", "--ping=true",
+             "--entryPoints.web.address=:80", "--ping.entryPoint=web"]  # fmt: skip
+    while subprocess.run(alive, capture_output=True, env=dict(os.environ)).returncode:
+        assert time.monotonic() < limit
+        time.sleep(1)
+
+
+def test_each_engine_tells_its_metrics_to_containers(fleet: Fleet) -> None:
+    for node in fleet:
+        ask = f"import urllib.request as r; print(r.urlopen('{METRICS.format(node.swarm_address)}')"
+        said = docker("run", "--rm", "python:3.13-slim", "python", "-c", f"{ask}.read().decode())")
+        assert 'engine_daemon_engine_info{architecture="x86_64"' in said
+        assert "swarm_node_manager" in said
 
 
 @pytest.mark.parametrize("directory", ["worker", "worker-lua"])

@@ -527,7 +527,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_says_how_much_is_needed(small_disk: Path, mirror: Mirror) -> None:
     settings = Settings(cache=small_disk, mirror=mirror.url, accel="tcg")
-    with pytest.raises(DiskFull, match=r"0 Mo libres, 1600 Mo nécessaires") as caught:
+    with pytest.raises(DiskFull, match=r"0 Mo libres, 2200 Mo nécessaires") as caught:
         build_guest(settings, step=lambda text: None, progress=lambda done, total: None)
     assert "LABKIT_CACHE" in caught.value.remedy
     assert list(small_disk.iterdir()) == []

@@ -21,6 +21,15 @@ def test_every_image_stands_on_layers_in_order() -> None:
             assert image.layers[:i] == LAYERS[name].below, image.name
 
 
+def test_what_one_notebook_uses_is_on_no_engine_from_the_start() -> None:
+    kept = {name.partition(":")[0] for name, image in IMAGES.items() if not image.loaded}
+    assert kept == {"traefik", "haproxy", "prom/prometheus", "prom/node-exporter"}
+    for name in kept:
+        (image,) = (i for n, i in IMAGES.items() if n.partition(":")[0] == name)
+        assert image.origin == "hub"
+        assert not image.prepare  # it would need an engine
+
+
 def test_an_image_of_the_app_is_what_its_dockerfile_says() -> None:
     vote = IMAGES["examplevotingapp_vote:1"]
     assert vote.layers == IMAGES["python:3.13-slim"].layers
@@ -68,6 +77,7 @@ def test_a_dockerfile_that_asks_for_more_is_refused(
     [
         ("redis:8.0", "hub", ("stand-in/library/redis", "8.0")),
         ("traefik/whoami:latest", "hub", ("stand-in/traefik/whoami", "latest")),
+        ("prom/prometheus:latest", "hub", ("stand-in/prom/prometheus", "latest")),
         ("python:3.13-slim", "stand-in", ("library/python", "3.13-slim")),
         ("examplevotingapp_vote:1", "course", ("library/examplevotingapp_vote", "1")),
     ],

@@ -20,7 +20,7 @@ import pytest
 
 from labkit import traffic
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.errors import NoSuchNode, NoSwarm, QuorumLost, SettingError, TrafficError
+from labkit.errors import NoSuchNode, NoSuchService, NoSwarm, QuorumLost, SettingError, TrafficError
 from labkit.state import ClusterState, from_raw
 from labkit.traffic import Sample, send
 
@@ -535,3 +535,58 @@ def test_source_ports_are_not_used_again_soon(serve) -> None:
     for _ in range(3):
         to(port, requests=300, concurrency=4)
     assert len(set(ports)) == len(ports) == 900
+
+
+# -- behind a proxy -------------------------------------------------------------------------
+
+
+def test_a_domain_and_the_services_behind_it() -> None:
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = listener.getsockname()[1]
+        sample = to(port, requests=1, host="a.localhost", services="whoami", nodes="node1")
+        thread.join(5)
+    assert b"\r\nHost: a.localhost:%d\r\n" % port in asked[0]
+    assert {t.service for t in sample.replicas} == {"whoami"}
+    assert "pour a.localhost" in repr(sample)
+    with pytest.raises(NoSuchService):
+        to(1, requests=1, services=["whoami", "absent"])
+    with pytest.raises(SettingError, match="domaine"):
+        to(1, requests=1, host="a\r\nX: y")
+
+
+def test_each_client_keeps_its_own_cookies(
+    serve: Callable[[Callable[[socket.socket], None]], int],
+) -> None:
+    asked: list[bytes] = []
+
+    def treat(connection: socket.socket) -> None:
+        asked.append(connection.recv(4096))
+        given = b"" if b"Cookie:" in asked[-1] else b"Set-Cookie: at=%d; Path=/\r\n" % len(asked)
+        also = b"set-cookie: b=2\r\n" if given else b""
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + given + also + b"\r\n")
+
+    sample = to(serve(treat), requests=6, concurrency=1, nodes="node1", cookies=True)
+    assert sample.failures == 0
+    assert b"Cookie:" not in asked[0]
+    assert all(b"\r\nCookie: at=1; b=2\r\n\r\n" in request for request in asked[1:])
+    assert "cookies gardés" in repr(sample)
+    asked.clear()
+    to(serve(treat), requests=3, concurrency=1, nodes="node1")
+    assert not any(b"Cookie:" in request for request in asked)
+
+
+def test_the_mesh_is_not_named_where_a_proxy_chose() -> None:
+    for hits in ([50, 150], [100, 100]):
+        said = traffic._judge(hits, failures=0, connections=4, proxied=True).sentence
+        assert "mesh" not in said
+        assert "mesh" in traffic._judge(hits, failures=0, connections=4).sentence

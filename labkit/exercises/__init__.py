@@ -23,6 +23,7 @@ from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verif
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.preflight import preflight
 from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
+from labkit.exercises.proxies import domaine, preparer_traefik, routes
 from labkit.exercises.verdict import Row, Verdict
 
 __all__ = [
@@ -48,17 +49,20 @@ __all__ = [
     "confronter",
     "corriger",
     "dessiner",
+    "domaine",
     "judge",
     "ne_plus_partager",
     "partager",
     "predire",
     "preflight",
     "preparer_panne",
+    "preparer_traefik",
     "progression",
     "qui_repond",
     "rattraper",
     "repondre",
     "resultats",
+    "routes",
     "souffler",
     "tasks_par_noeud",
     "verifier",

@@ -7,13 +7,16 @@ from typing import Any
 
 from labkit.exercises.checks import SWARM_EXERCISES
 from labkit.exercises.exercise import Exercise
+from labkit.exercises.proxies import PROXY_EXERCISES
 from labkit.exercises.verdict import Row, Verdict
 from labkit.exercises.voting import VOTING_EXERCISES
 from labkit.state import ClusterState
 
 __all__ = ["EXERCISES", "judge"]
 
-EXERCISES: dict[str, Exercise] = {e.name: e for e in (*SWARM_EXERCISES, *VOTING_EXERCISES)}
+EXERCISES: dict[str, Exercise] = {
+    e.name: e for e in (*SWARM_EXERCISES, *VOTING_EXERCISES, *PROXY_EXERCISES)
+}
 
 
 def judge(name: str, state: ClusterState, answers: Any = None) -> Verdict:

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from labkit.exercises.checks import SWARM_EXERCISES
+from labkit.exercises.clustering import CLUSTERING_EXERCISES
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.kubernetes import KUBERNETES_EXERCISES
 from labkit.exercises.verdict import Row, Verdict
@@ -15,7 +16,13 @@ from labkit.state import ClusterState
 __all__ = ["EXERCISES", "judge"]
 
 EXERCISES: dict[str, Exercise] = {
-    e.name: e for e in (*SWARM_EXERCISES, *VOTING_EXERCISES, *KUBERNETES_EXERCISES)
+    e.name: e
+    for e in (
+        *SWARM_EXERCISES,
+        *VOTING_EXERCISES,
+        *CLUSTERING_EXERCISES,
+        *KUBERNETES_EXERCISES,
+    )
 }
 
 

@@ -21,6 +21,7 @@ import psutil
 from labkit import engine
 from labkit.engine import cluster, own
 from labkit.engine.contexts import activate
+from labkit.engine.machine import alive
 from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, Settings, writable
 from labkit.errors import LabkitError
@@ -383,9 +384,12 @@ def _draw(options: argparse.Namespace) -> int:
 
 
 def _lab(options: argparse.Namespace) -> int:
-    """Run JupyterLab in front and the cluster behind it; both end together."""
+    """Run JupyterLab in front and the cluster behind it.
+
+    Both end together, unless the cluster was there before: then it stays.
+    """
     settings = _settings(options)
-    starting = None
+    starting, found = None, alive(settings.run)
     if own.named():
         engine.up()
     else:
@@ -414,5 +418,8 @@ def _lab(options: argparse.Namespace) -> int:
     status = lab.wait()
     if starting:
         starting.wait()
-        cluster.down(settings)
+        if found:
+            print("Le cluster, qui tournait déjà avant, tourne encore : « labkit down » l’arrête.")
+        else:
+            cluster.down(settings)
     return status

@@ -5,7 +5,9 @@ student, and a French ``remedy`` that says what to do next::
 
     LabkitError
     ├── SettingError              a LABKIT_* variable or an option is not usable
-    ├── ComposeError              a compose file cannot be read; it says the line and the reason
+    ├── FileError                 a file cannot be read; it says the line and the reason
+    │   ├── ComposeError          a compose file
+    │   └── ManifestError         a Kubernetes manifest
     ├── EngineError
     │   ├── EngineNotRunning      no cluster is up
     │   ├── EngineUnreachable     an engine does not answer
@@ -54,9 +56,11 @@ __all__ = [
     "EngineError",
     "EngineNotRunning",
     "EngineUnreachable",
+    "FileError",
     "ImageNotFound",
     "LabkitError",
     "MachineFailed",
+    "ManifestError",
     "MirrorNotFound",
     "NoLeader",
     "NoSuchNode",
@@ -106,8 +110,8 @@ class SettingError(LabkitError):
     """A ``LABKIT_*`` variable or an option is not usable."""
 
 
-class ComposeError(LabkitError):
-    """A compose file cannot be read.
+class FileError(LabkitError):
+    """A file cannot be read.
 
     Parameters
     ----------
@@ -139,6 +143,14 @@ class ComposeError(LabkitError):
         self.line = line
         self.reason = reason
         self.others = others
+
+
+class ComposeError(FileError):
+    """A compose file cannot be read."""
+
+
+class ManifestError(FileError):
+    """A Kubernetes manifest cannot be read."""
 
 
 class EngineError(LabkitError):

@@ -368,7 +368,9 @@ class Demote(_Action):
                 "le cluster.",
                 remedy="Nommez d’abord un autre manager : « docker node promote … ».",
             )
-        left = [m for m in managers if m.id != node.id]
+        if node.reachability is None:
+            return  # it has no vote: lost before docker swarm init --force-new-cluster
+        left = [m for m in managers if m.id != node.id and m.reachability is not None]
         answering = sum(m.reachability == "reachable" for m in left)
         if answering < len(left) // 2 + 1:
             raise QuorumLost(

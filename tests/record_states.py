@@ -2,7 +2,7 @@
 
 Run it on a cluster that may be thrown away: it makes every engine leave its swarm. ::
 
-    python tests/record_states.py [swarm] [election] [voting]
+    python tests/record_states.py [swarm] [election] [voting] [kubernetes]
 
 Certificates, tokens and whatever the state is not made of are dropped before writing.
 """
@@ -270,6 +270,17 @@ def record_proxies(fleet: Fleet) -> None:
     save(fleet, "web_removed")
 
 
+def record_kubernetes(fleet: Fleet) -> None:
+    """Go through the moments of the stack that students write a manifest for."""
+    make_clean(fleet)
+    file = FILE.parents[1] / "kubernetes" / "stack-guet.yml"
+    Deploy("guet", file).apply(fleet)
+    save(fleet, "guet")
+    Scale("guet_accueil", 3).apply(fleet)
+    save(fleet, "guet_scaled")
+    RemoveStack("guet").apply(fleet)
+
+
 def main() -> None:
     """Record all moments, or those that are named."""
     fleet = labkit.engine.up()
@@ -279,6 +290,7 @@ def main() -> None:
         "election": record_election,
         "voting": record_voting,
         "proxies": record_proxies,
+        "kubernetes": record_kubernetes,
     }
     for name in sys.argv[1:] or moments:
         moments[name](fleet)

@@ -15,7 +15,8 @@ from labkit.compose.model import (
     ComposeService,
     ComposeVolume,
 )
-from labkit.compose.reading import Raw, load, read_text
+from labkit.compose.reading import ComposeReader, Raw, load
+from labkit.documents import read_text
 from labkit.errors import ComposeError, NoSuchStack
 from labkit.state import ClusterState, Service
 
@@ -43,7 +44,7 @@ def read(path: str | Path, *, environment: Mapping[str, str] | None = None) -> C
         With file, line and reason.
     """
     path = Path(path)
-    return parse(read_text(path), path.name, environment=environment)
+    return parse(read_text(path, ComposeReader), path.name, environment=environment)
 
 
 def parse(

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from labkit.compose.reading import Step, Variable
+from labkit.compose.reading import Variable
 from labkit.compose.text import table_html, table_text
+from labkit.documents import Step, nearest_line
 
 __all__ = [
     "ComposeFile",
@@ -67,7 +68,8 @@ class ComposeMount:
     Attributes
     ----------
     kind
-        ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``.
+        ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``; ``config`` for what a
+        Kubernetes manifest mounts besides.
     source
         Name of a volume, or path outside; empty for a tmpfs and an anonymous volume.
     target
@@ -236,9 +238,7 @@ class ComposeFile:
 
     def line(self, *path: Step) -> int | None:
         """Return the line of a path, or of the nearest thing around it; None when live."""
-        while path not in self.lines and path:
-            path = path[:-1]
-        return self.lines.get(path)
+        return nearest_line(self.lines, path)
 
     @property
     def title(self) -> str:

@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import validator_for
 
-__all__ = ["Problem", "find_problems", "published_schema"]
+__all__ = ["Problem", "find_problems", "problems_of", "published_schema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,13 @@ def find_problems(data: Mapping[str, Any]) -> list[Problem]:
     """Return what the schema does not allow in a file; nothing is good."""
     found: dict[tuple[tuple[str | int, ...], str], Problem] = {}
     for error in _validator().iter_errors(data):
-        for problem in _problems(error):
+        for problem in problems_of(error):
             found.setdefault((problem.path, problem.reason), problem)
     return list(found.values())
 
 
-def _problems(error: ValidationError) -> Iterator[Problem]:
+def problems_of(error: ValidationError) -> Iterator[Problem]:
+    """Say in French what an error of ``jsonschema`` means, for any schema."""
     path = tuple(error.absolute_path)
     if error.validator in ("additionalProperties", "unevaluatedProperties"):
         allowed = _allowed(error.schema)
@@ -111,7 +112,7 @@ def _alternatives(error: ValidationError) -> Iterator[Problem]:
     ]
     if len(meant) == 1:
         for inner in meant[0]:
-            yield from _problems(inner)
+            yield from problems_of(inner)
         return
     if not meant:
         wanted = {
@@ -126,7 +127,7 @@ def _alternatives(error: ValidationError) -> Iterator[Problem]:
         return
     best = best_match([error])
     yield from (
-        _problems(best)
+        problems_of(best)
         if best is not None and best is not error
         else iter([Problem(here, f"{_option(here)} n’a pas une forme possible.")])
     )

@@ -15,8 +15,8 @@ from enum import StrEnum
 from typing import Any
 
 from labkit.compose.model import ComposeFile
-from labkit.compose.reading import Step
 from labkit.compose.schema import short
+from labkit.documents import Step
 
 __all__ = [
     "NEWEST",

@@ -69,6 +69,10 @@ _PAUSED = (
     "Le disque est plein : la machine est en pause, rien n’est perdu. Faites de la place, puis "
     "« labkit up »."
 )
+_WAITS = (
+    "Faites de la place sur ce disque, puis relancez « labkit up » : la machine est en pause, rien "
+    "n’est perdu."
+)
 _ORIGINS = {
     "hub": "Docker Hub",
     "stand-in": "remplaçante, construite sur place",
@@ -312,7 +316,7 @@ def up(settings: Settings, report: Report) -> Fleet:
                     "« labkit down » d’abord, ce qu’il contient serait perdu.",
                 )
             if waits_for_room(settings.run):
-                need_room(settings.run, RUN)
+                need_room(settings.run, RUN, _WAITS)
                 control.qmp(settings.run / "qmp", ("cont", {}))
             _keeper(settings)
             return record.fleet(settings.run)

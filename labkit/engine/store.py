@@ -71,14 +71,14 @@ def spoil(directory: Path) -> None:
         return  # shared read-only: its owner has to
 
 
-def need_room(where: Path, needed: int) -> None:
+def need_room(where: Path, needed: int, remedy: str = f"{ROOM}, puis relancez.") -> None:
     """Raise :class:`DiskFull` when a directory's disk has less than ``needed`` bytes free."""
     free = shutil.disk_usage(where).free
     if free < needed:
         raise DiskFull(
             f"Le disque de {where} est trop plein : {free / 1e6:.0f} Mo libres, "
             f"{needed / 1e6:.0f} Mo nécessaires.",
-            remedy=f"{ROOM}, puis relancez.",
+            remedy=remedy,
         )
 
 

@@ -12,12 +12,19 @@ from labkit.exercises.exercise import Exercise
 from labkit.exercises.figures import Comparison, comparer
 from labkit.exercises.forms import (
     Form,
+    Matching,
     cocher_options,
     cocher_reseaux,
     corriger,
     dessiner,
     repondre,
     souffler,
+)
+from labkit.exercises.kubernetes import (
+    SideBySide,
+    associer_equivalences,
+    cote_a_cote,
+    preparer_manifeste,
 )
 from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
@@ -35,12 +42,15 @@ __all__ = [
     "Confrontation",
     "Exercise",
     "Form",
+    "Matching",
     "Prediction",
     "Rattrapage",
     "Row",
     "Scores",
+    "SideBySide",
     "Verdict",
     "adresses",
+    "associer_equivalences",
     "classe",
     "cocher_options",
     "cocher_reseaux",
@@ -48,6 +58,7 @@ __all__ = [
     "comparer",
     "confronter",
     "corriger",
+    "cote_a_cote",
     "dessiner",
     "domaine",
     "judge",
@@ -55,6 +66,7 @@ __all__ = [
     "partager",
     "predire",
     "preflight",
+    "preparer_manifeste",
     "preparer_panne",
     "preparer_traefik",
     "progression",

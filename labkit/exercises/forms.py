@@ -22,10 +22,12 @@ from labkit.exercises.verdict import Row, Verdict
 
 __all__ = [
     "Form",
+    "Matching",
     "cocher_options",
     "cocher_reseaux",
     "corriger",
     "dessiner",
+    "keep",
     "network_form",
     "option_form",
     "repondre",
@@ -72,23 +74,28 @@ class Form:
         self.truth = {row: frozenset(truth.get(row, ())) for row in self.rows}
         self.hints = dict(hints)
         self.file = file
-        self._boxes = {
-            (row, column): widgets.Checkbox(
-                description=column, indent=False, layout={"width": "170px"}
-            )
-            for row in self.rows
-            for column in self.columns
-        }
+        self._boxes: dict[tuple[str, str], Any] = {}
         lines = [
             widgets.HBox(
                 [
                     widgets.HTML(f"<code>{escape(row)}</code>", layout={"width": "220px"}),
-                    *(self._boxes[row, column] for column in self.columns),
+                    *self._inputs(row),
                 ]
             )
             for row in self.rows
         ]
         self._view = widgets.VBox([widgets.HTML(f"<strong>{escape(question)}</strong>"), *lines])
+
+    def _inputs(self, row: str) -> list[Any]:
+        """Make what is clicked in a row."""
+        boxes = {
+            (row, column): widgets.Checkbox(
+                description=column, indent=False, layout={"width": "170px"}
+            )
+            for column in self.columns
+        }
+        self._boxes |= boxes
+        return list(boxes.values())
 
     @property
     def answer(self) -> dict[str, frozenset[str]]:
@@ -106,7 +113,10 @@ class Form:
         SettingError
             When there is no such row or column.
         """
-        wanted = {row: frozenset(ticked) for row, ticked in answer.items()}
+        wanted = {
+            row: frozenset([ticked] if isinstance(ticked, str) else ticked)
+            for row, ticked in answer.items()
+        }
         unknown = [r for r in wanted if r not in self.rows]
         unknown += sorted(frozenset().union(*wanted.values()) - set(self.columns))
         if unknown:
@@ -114,6 +124,9 @@ class Form:
                 f"Le formulaire n’a pas de case {enumerate_fr(unknown)}.",
                 remedy=f"Lignes : {', '.join(self.rows)}. Colonnes : {', '.join(self.columns)}.",
             )
+        self._set(wanted)
+
+    def _set(self, wanted: Mapping[str, frozenset[str]]) -> None:
         for (row, column), box in self._boxes.items():
             box.value = column in wanted.get(row, ())
 
@@ -158,6 +171,35 @@ class Form:
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         table = table_html(f"<strong>{escape(self.question)}</strong>", *self._table())
         return {**data, "text/plain": repr(self), "text/html": table}, {}
+
+
+class Matching(Form):
+    """One answer for each row, chosen in a list; parameters as those of :class:`Form`."""
+
+    def _inputs(self, row: str) -> list[Any]:
+        box = widgets.Dropdown(options=["", *self.columns], layout={"width": "340px"})
+        self._boxes[row, ""] = box
+        return [box]
+
+    @property
+    def answer(self) -> dict[str, frozenset[str]]:
+        """What was chosen, by row."""
+        return {
+            row: frozenset([v] if (v := self._boxes[row, ""].value) else []) for row in self.rows
+        }
+
+    def _set(self, wanted: Mapping[str, frozenset[str]]) -> None:
+        several = [row for row, chosen in wanted.items() if len(chosen) > 1]
+        if several:
+            raise SettingError(
+                f"Une seule réponse par ligne ; il y en a plusieurs pour {enumerate_fr(several)}."
+            )
+        for row in self.rows:
+            self._boxes[row, ""].value = next(iter(wanted.get(row, ())), "")
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        rows = [(row, "…") for row in self.rows]
+        return ("", "Votre réponse"), [*rows, ("à choisir parmi", " ; ".join(self.columns))]
 
 
 # -- what can be asked ----------------------------------------------------------------------
@@ -216,7 +258,7 @@ def network_form(file: ComposeFile, networks: Iterable[str]) -> Form:
 _forms: dict[str, Form] = {}
 
 
-def _keep(name: str, form: Form) -> Form:
+def keep(name: str, form: Form) -> Form:
     """Remember a form; one that is asked again keeps the answer already given."""
     before = _forms.get(name)
     if before is not None and (before.rows, before.columns) == (form.rows, form.columns):
@@ -244,12 +286,12 @@ def cocher_options(nom: str, *fichiers: ComposeFile) -> Form:
     fichiers
         Read by :func:`labkit.compose.read`.
     """
-    return _keep(nom, option_form(fichiers))
+    return keep(nom, option_form(fichiers))
 
 
 def cocher_reseaux(nom: str, fichier: ComposeFile, reseaux: Iterable[str]) -> Form:
     """Ask on which networks each service of a file is; parameters as :func:`cocher_options`."""
-    return _keep(nom, network_form(fichier, reseaux))
+    return keep(nom, network_form(fichier, reseaux))
 
 
 def repondre(nom: str, reponse: Answer) -> Form:

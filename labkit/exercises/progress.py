@@ -187,7 +187,8 @@ class Progress:
         return "\n".join([self.summary, *([table_text(self.HEAD, rows)] if rows else [])])
 
     def _repr_html_(self) -> str:
-        return table_html(f"<strong>{self.summary}</strong>", self.HEAD, self._rows())
+        rows, said = self._rows(), f"<strong>{self.summary}</strong>"
+        return table_html(said, self.HEAD, rows) if rows else f"<p>{said}</p>"
 
 
 def progression() -> Progress:

@@ -18,6 +18,14 @@ __all__ = ["TIMED_OUT", "interleaved", "run", "tidy"]
 
 TIMED_OUT = 124  # as coreutils' timeout says it
 
+# Standard input is a pipe from this process. A line says that all is well; its end without one,
+# that this process was killed: then whatever the command started is ended. The command itself
+# has an empty standard input.
+_LIFELINE = """exec 3<&0 </dev/null
+{ read -r _ <&3 || { trap '' TERM; kill -TERM 0; sleep 2; kill -KILL 0; }; } >/dev/null 2>&1 &
+exec 3<&-
+exec "$0" -c "$1"
+"""
 _PROGRESS = re.compile(r"^overall progress: \d+ out of \d+ tasks")
 _NOISE = re.compile(r"^verify: Waiting \d+ seconds?|^\d+/\d+:\s*$")
 
@@ -59,6 +67,8 @@ def tidy(lines: Iterable[str]) -> Iterator[str]:
 def run(command: str, write: Callable[[str], object], *, timeout: float | None = None) -> int:
     """Run a shell command, writing what it says line by line, and return its exit code.
 
+    The command and all that it started end with this process, even if that is killed.
+
     Parameters
     ----------
     command
@@ -68,16 +78,17 @@ def run(command: str, write: Callable[[str], object], *, timeout: float | None =
     timeout
         Seconds after which the command is ended with the code :data:`TIMED_OUT`.
     """
+    shell = shutil.which("bash") or "/bin/sh"
     process = subprocess.Popen(
-        [shutil.which("bash") or "/bin/sh", "-c", command],
-        stdin=subprocess.DEVNULL,
+        [shell, "-c", _LIFELINE, shell, command],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         start_new_session=True,
     )
-    assert process.stdout is not None
+    assert process.stdin is not None and process.stdout is not None
     late = threading.Event()
 
     def expire() -> None:
@@ -103,6 +114,9 @@ def run(command: str, write: Callable[[str], object], *, timeout: float | None =
         if process.poll() is None:
             _signal(process, signal.SIGKILL)
             process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write("\n")
+            process.stdin.close()
         process.stdout.close()
     return TIMED_OUT if late.is_set() else code
 

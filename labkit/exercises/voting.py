@@ -15,7 +15,7 @@ from labkit.stacks import services_of
 from labkit.state import ClusterState, Service
 from labkit.traffic import Sample, send
 
-__all__ = ["VOTING_EXERCISES", "find", "gone_row", "tasks_row"]
+__all__ = ["VOTING_EXERCISES", "find", "gone_row", "removed", "tasks_row"]
 
 STACK, BROKEN = "vote", "debug"
 FILE = "example-voting-app/docker-stack.yml"
@@ -243,7 +243,8 @@ def gone_row(state: ClusterState, stack: str) -> Row:
     )
 
 
-def _removed(stack: str, state: ClusterState) -> Iterator[Row]:
+def removed(stack: str, state: ClusterState) -> Iterator[Row]:
+    """Return the row for a stack that has to be gone."""
     yield gone_row(state, stack)
 
 
@@ -266,9 +267,9 @@ VOTING_EXERCISES = (
         _START,
     ),
     Exercise("worker-lua", "Changer le langage du worker", _lua, _ballot(STACK), _START),
-    Exercise("retirer", "Retirer la stack", partial(_removed, STACK), None, _START),
+    Exercise("retirer", "Retirer la stack", partial(removed, STACK), None, _START),
     Exercise("panne", "La stack à débugger", _broken, None, _START),
     Exercise("reparer-result", "Réparer result", partial(_rebuilt, name="result"), None, _START),
     Exercise("reparer-vote", "Le vote est compté", _repaired, _ballot(BROKEN), _START),
-    Exercise("ranger", "Ranger", partial(_removed, BROKEN), None, _START),
+    Exercise("ranger", "Ranger", partial(removed, BROKEN), None, _START),
 )

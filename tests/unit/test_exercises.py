@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 
 from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge
@@ -313,6 +316,32 @@ def test_run_ends_what_takes_too_long() -> None:
 class Image:
     name: str
     origin: str
+
+
+def test_a_command_ends_with_a_kernel_that_is_killed() -> None:
+    stubborn = "trap '' TERM; sleep 77.5 & echo $$ $!; while :; do sleep 0.1; done"
+    code = (
+        f"from labkit.exercises.shell import run; run({stubborn!r}, lambda t: print(t, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as kernel:
+        assert kernel.stdout is not None
+        started = [psutil.Process(int(pid)) for pid in kernel.stdout.readline().split()]
+        assert len(started) == 2
+        kernel.kill()
+    assert psutil.wait_procs(started, timeout=20)[1] == []
+
+
+def test_what_a_command_leaves_in_the_background_stays() -> None:
+    said: list[str] = []
+    assert run("sleep 77.5 >/dev/null 2>&1 & echo $!", said.append) == 0
+    left = psutil.Process(int(said[0]))
+    with pytest.raises(psutil.TimeoutExpired):
+        left.wait(0.5)
+    left.kill()
+    assert run('read -r line; echo "<$line>"', said.append) == 0
+    assert said[-1] == "<>\n", "standard input is empty"
 
 
 def test_preflight_accepts_a_good_machine_and_says_what_is_a_stand_in() -> None:

@@ -1,0 +1,329 @@
+"""Kubernetes beside Swarm: what corresponds to what, read, matched, written and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from pathlib import Path
+
+from labkit import compose, kubernetes
+from labkit.compose import ComposeFile, ComposeService, from_stack
+from labkit.errors import ManifestError, SettingError
+from labkit.exercises.checks import enumerate_fr
+from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.forms import Form, Matching, keep
+from labkit.exercises.verdict import Row
+from labkit.exercises.voting import FILE, removed
+from labkit.kubernetes import Manifest, Validation, validate
+from labkit.stacks import services_of
+from labkit.state import ClusterState, capture
+
+__all__ = [
+    "KUBERNETES_EXERCISES",
+    "SideBySide",
+    "Translation",
+    "associer_equivalences",
+    "cote_a_cote",
+    "equivalence_form",
+    "preparer_manifeste",
+]
+
+MANIFEST = "example-voting-app/kube-deployment.yml"
+COPY = "kube-a-vous.yml"
+KEPT = "kube-a-vous.precedent.yml"
+BEGUN = "kubernetes/kube-guet.yml"
+STACK = "guet"
+MESH, WATCHER = "accueil", "guetteur"
+REPLICAS = 4
+_START = 240.0  # s for seven tasks to start under emulation
+
+EQUIVALENTS = {
+    "services": (
+        "un Deployment et un Service",
+        "Deux objets pour un service : l’un fabrique les Pods, l’autre leur donne un nom.",
+    ),
+    "deploy.replicas": (
+        "replicas, dans un Deployment",
+        "Le mot est le même ; cherchez dans quel objet il est écrit.",
+    ),
+    "deploy.mode: global": (
+        "un DaemonSet",
+        "L’objet qui met un Pod sur chaque nœud n’est pas dans kube-deployment.yml : quel nom "
+        "ressemble à celui d’un démon, présent partout ?",
+    ),
+    "ports": (
+        "un Service de type LoadBalancer ou NodePort",
+        "Comparez les Services vote et redis : lequel s’ouvre à l’extérieur, et par quelle clé ?",
+    ),
+    "ports, mode: host": (
+        "hostPort, dans un conteneur",
+        "Le port d’un seul nœud, sans le routing mesh : une clé de « ports », dans le conteneur.",
+    ),
+    "networks": (
+        "rien : tous les Pods se joignent",
+        "Cherchez frontend et backend dans kube-deployment.yml.",
+    ),
+    "volumes": (
+        "un PersistentVolumeClaim",
+        "Suivez « db-data », de « volumeMounts » jusqu’à l’objet qui porte ce nom.",
+    ),
+    "deploy.placement": (
+        "nodeSelector",
+        "Comment « db » choisit-il son nœud dans kube-deployment.yml ?",
+    ),
+    "deploy.update_config": (
+        "strategy, dans un Deployment",
+        "Comment vote remplace-t-il ses anciens Pods ?",
+    ),
+    "deploy.resources": ("resources, dans un conteneur", "Cherchez 128Mi."),
+    "healthcheck": (
+        "readinessProbe et livenessProbe",
+        "Que demande Kubernetes à /health avant d’envoyer des visiteurs à vote ?",
+    ),
+    "stop_grace_period": (
+        "terminationGracePeriodSeconds",
+        "« db » a une minute pour s’arrêter : cherchez 60.",
+    ),
+    "entrypoint": (
+        "command, dans un conteneur",
+        "Un faux ami : chez Kubernetes, « command » remplace l’ENTRYPOINT de l’image.",
+    ),
+    "command": (
+        "args, dans un conteneur",
+        "Comment redis reçoit-il « --appendonly yes » dans kube-deployment.yml ?",
+    ),
+    "environment": ("env, dans un conteneur", "Cherchez POSTGRES_USER."),
+    "configs": (
+        "un ConfigMap",
+        "Il n’est pas dans kube-deployment.yml ; son nom dit ce qu’il contient.",
+    ),
+    "secrets": ("un Secret", "Il n’est pas dans kube-deployment.yml, mais le mot est le même."),
+}
+"""By option of a stack: its equivalent, and a hint."""
+
+
+# -- matching -------------------------------------------------------------------------------
+
+
+def equivalence_form() -> Form:
+    """Ask for the equivalent of each option of a stack."""
+    return Matching(
+        "Les équivalences",
+        "Pour chaque option de la stack, choisissez son équivalent chez Kubernetes.",
+        EQUIVALENTS,
+        sorted(answer for answer, _ in EQUIVALENTS.values()),
+        {option: [answer] for option, (answer, _) in EQUIVALENTS.items()},
+        {option: hint for option, (_, hint) in EQUIVALENTS.items()},
+    )
+
+
+def associer_equivalences(nom: str) -> Form:
+    """Ask for the equivalents; :func:`labkit.exercises.corriger` finds the form by its name."""
+    return keep(nom, equivalence_form())
+
+
+# -- side by side ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SideBySide:
+    """What two files say of one service, in their own words.
+
+    Attributes
+    ----------
+    service
+        Its name.
+    left, right
+        Name of the file, and the lines of it, each from its number.
+    """
+
+    service: str
+    left: tuple[str, tuple[tuple[int, str], ...]]
+    right: tuple[str, tuple[tuple[int, str], ...]]
+
+    def __repr__(self) -> str:
+        return "\n\n".join(
+            "\n".join([f"{name}, « {self.service} »", *(f"{n:4}  {text}" for n, text in lines)])
+            for name, lines in (self.left, self.right)
+        )
+
+    def _repr_html_(self) -> str:
+        columns = "".join(
+            "<div style='flex:1 1 380px;min-width:0'>"
+            f"<strong>{escape(name)}</strong>"
+            "<pre style='overflow-x:auto;line-height:1.35;margin:4px 0;white-space:pre;"
+            "font-family:var(--jp-code-font-family,monospace)'>"
+            + "\n".join(f"{n:4}  {escape(text)}" for n, text in lines)
+            + "</pre></div>"
+            for name, lines in (self.left, self.right)
+        )
+        return f"<div style='display:flex;flex-wrap:wrap;gap:24px'>{columns}</div>"
+
+
+def cote_a_cote(service: str, stack: str = FILE, manifeste: str = MANIFEST) -> SideBySide:
+    """Set what the stack says of a service beside what the manifest says of it.
+
+    Parameters
+    ----------
+    service
+        Its name.
+    stack, manifeste
+        Paths of the two files.
+
+    Raises
+    ------
+    SettingError
+        One of the files knows no such service.
+    """
+    file, manifest = compose.read(stack), kubernetes.read(manifeste)
+    starts = sorted(
+        [s.line or 1 for s in file.services]
+        + [file.line(key) or 1 for key in file.data if key != "services"]
+    )
+    found = file.service(service)
+    objects = [o for o in manifest.objects if o.name == service]
+    if found is None or not objects:
+        both = [s.name for s in file.services if manifest.object("Deployment", s.name)]
+        raise SettingError(
+            f"« {service} » n’est pas dans les deux fichiers.",
+            remedy=f"Services communs : {', '.join(both)}.",
+        )
+    lines = _cut(Path(stack), [found.line or 1], starts)
+    others = _cut(Path(manifeste), [o.line for o in objects], [o.line for o in manifest.objects])
+    return SideBySide(service, (file.name, lines), (manifest.name, others))
+
+
+def _cut(path: Path, firsts: list[int], starts: list[int]) -> tuple[tuple[int, str], ...]:
+    """Return the lines of the parts that begin there, without comments and empty lines."""
+    text = path.read_text(encoding="utf-8-sig").splitlines()
+    found: list[tuple[int, str]] = []
+    for first in firsts:
+        end = min((s for s in starts if s > first), default=len(text) + 1)
+        part = [(n, text[n - 1]) for n in range(first, end)]
+        found += [(n, x) for n, x in part if x.strip() and not x.lstrip().startswith("#")]
+    while found and found[-1][1] == "---":
+        found.pop()
+    return tuple(found)
+
+
+# -- writing --------------------------------------------------------------------------------
+
+
+def preparer_manifeste() -> str:
+    """Write the manifest to work on beside the notebook; return what was done, in French.
+
+    A copy that is there is the student's work, and stays; the tests, which start from a new
+    cluster, put it aside.
+    """
+    copy = Path(COPY)
+    if copy.exists():
+        if os.environ.get("LABKIT_FRESH") != "1":
+            return f"{COPY} est déjà là : votre travail est conservé."
+        copy.replace(KEPT)
+    copy.write_text(Path(BEGUN).read_text(encoding="utf-8"), encoding="utf-8")
+    return f"{COPY} est écrit."
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The student's manifest, and the live stack that it has to describe.
+
+    Attributes
+    ----------
+    stack
+        The live stack.
+    manifest, validation
+        None where the file cannot be read.
+    fault
+        Why it cannot.
+    """
+
+    stack: ComposeFile
+    manifest: Manifest | None = None
+    validation: Validation | None = None
+    fault: ManifestError | None = None
+
+
+def _ask() -> Translation:
+    stack = from_stack(capture(), STACK)
+    try:
+        manifest = kubernetes.read(COPY)
+    except ManifestError as error:
+        return Translation(stack, fault=error)
+    return Translation(stack, manifest, validate(manifest))
+
+
+def _judge(found: Translation) -> Iterator[Row]:
+    manifest, validation, fault = found.manifest, found.validation, found.fault
+    where = f"ligne {fault.line} : " if fault and fault.line else ""
+    yield Row(
+        f"Lecture de {COPY}",
+        "des objets",
+        f"{where}{fault.reason}" if fault else "des objets",
+        fault is None,
+        (fault.remedy if fault else "") or "Corrigez cette ligne, enregistrez, puis revérifiez.",
+    )
+    if manifest is None or validation is None:
+        return
+    first = next(iter(validation), None)
+    yield Row(
+        f"Schéma de Kubernetes {kubernetes.SCHEMA_VERSION}",
+        "aucune erreur",
+        f"ligne {first.line}, {first.where} : {first.reason}" if first else "aucune erreur",
+        first is None,
+        (first.remedy if first else "") or "Comparez cet objet avec ceux de kube-deployment.yml.",
+    )
+    written = kubernetes.as_compose(manifest)
+    for service in found.stack.services:
+        same = written.service(service.name)
+        yield Row(
+            f"Service {service.name}",
+            _said(service),
+            _said(same) if same else "absent du manifeste",
+            same is not None and _said(same) == _said(service),
+            f"La stack le dit ainsi ; le manifeste, à partir de la ligne {same.line}."
+            if same
+            else "Ajoutez un objet de ce nom : lequel met un Pod sur chaque nœud ?"
+            if service.replicas is None
+            else f"Ajoutez un Deployment nommé {service.name}.",
+        )
+    more = [s.name for s in written.services if found.stack.service(s.name) is None]
+    if more:
+        yield Row("En plus", "rien", enumerate_fr(more), False, "Retirez ce que la stack n’a pas.")
+
+
+def _said(service: ComposeService) -> str:
+    """Say what a stack and a manifest can both say of a service."""
+    parts = [service.scale, service.image.removesuffix(":latest")]
+    parts += [f"port {port}" for port in service.ports]
+    return ", ".join(parts)
+
+
+# -- the live stack -------------------------------------------------------------------------
+
+
+def _deployed(state: ClusterState) -> Iterator[Row]:
+    ready = sum(n.state == "ready" and n.availability == "active" for n in state.nodes)
+    found = {s.name.removeprefix(f"{STACK}_"): s for s in services_of(state, STACK)}
+    for name, mode, count in ((MESH, "replicated", REPLICAS), (WATCHER, "global", ready)):
+        service = found.get(name)
+        running = sum(t.running for t in state.tasks_of(service.id)) if service else 0
+        yield Row(
+            f"{STACK}_{name}",
+            f"{mode}, {count} en marche",
+            f"{service.mode}, {running} en marche" if service else "absent",
+            service is not None and service.mode == mode and running == count > 0,
+            f"Lisez « docker service ps --no-trunc {STACK}_{name} », attendez, puis revérifiez."
+            if service
+            else f"« docker stack deploy --compose-file kubernetes/stack-guet.yml {STACK} »",
+        )
+
+
+KUBERNETES_EXERCISES = (
+    Exercise("deployer-guet", "La stack à traduire", _deployed, None, _START),
+    Exercise("manifeste", "Le manifeste à compléter", _deployed, Probe(_ask, _judge), _START),
+    Exercise("retirer-guet", "Retirer la stack", partial(removed, STACK), None, _START),
+)

@@ -1,0 +1,97 @@
+"""The map from each line of the TP to the cells that do it: whole, and every cell is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+MAP = NOTEBOOKS / "README.md"
+
+AWAITED = (
+    {51, 53, 55, 57, 59, 61, 62, 64}  # a cluster, with a service
+    | {66, 68, 70, 72, 74, 76, 78}  # and with the stack
+    | {116, 117, 119, *range(121, 130), 131, 132, 133, 135, 137}  # Portainer, HAProxy
+    | {145, 147}  # Prometheus
+)
+"""Lines whose notebooks are being written; there must be none in the end."""
+
+
+def tp_lines() -> dict[int, str]:
+    """Return the first words of each line of the TP, without backticks, by its number."""
+    text = Path(__file__).with_name("tp_lines.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("# "))
+    return {int(number): words.replace("`", "").strip() or "…" for number, words in rows}
+
+
+def rows(text: str) -> dict[int, tuple[str, list[tuple[str, str]]]]:
+    """Return what a map has for each line: the words, and notebook and cell of each link."""
+    found: dict[int, tuple[str, list[tuple[str, str]]]] = {}
+    for number, words, links in re.findall(r"^\| (\d+) \| (.*) \| (.*) \|$", text, re.MULTILINE):
+        assert int(number) not in found, f"line {number} is there twice"
+        cells = re.findall(r"\[`[\w-]+`\]\(([^)#]+\.ipynb)#cell-id=([\w-]+)\)", links)
+        found[int(number)] = (words.strip("`"), cells)
+    return found
+
+
+def problems(text: str, awaited: set[int]) -> list[str]:
+    """Return what is wrong with a map."""
+    lines, mapped = tp_lines(), rows(text)
+    said = [f"line {n} is not mapped" for n in lines if n not in mapped and n not in awaited]
+    said += [f"line {n} is no longer awaited" for n in awaited if n in mapped]
+    said += [f"the TP has no line {n}" for n in {*mapped, *awaited} - set(lines)]
+    for number, (words, cells) in mapped.items():
+        if words != lines.get(number):
+            said.append(f"line {number} does not begin with {words!r}")
+        if not cells:
+            said.append(f"line {number} leads nowhere")
+        for name, cell in cells:
+            path = NOTEBOOKS / name
+            if not path.exists():
+                said.append(f"line {number}: there is no {name}")
+            elif cell not in {c["id"] for c in nbformat.read(path, as_version=4).cells}:
+                said.append(f"line {number}: {name} has no cell {cell}")
+    return said
+
+
+def test_every_line_of_the_tp_has_its_cells() -> None:
+    assert problems(MAP.read_text(encoding="utf-8"), AWAITED) == []
+
+
+def test_the_lines_are_those_of_the_tp() -> None:
+    lines = tp_lines()
+    assert len(lines) == 87 and list(lines) == sorted(lines) and max(lines) == 147
+    assert all(0 < len(words.split()) <= 4 for words in lines.values())
+
+
+def test_every_notebook_is_named() -> None:
+    text = MAP.read_text(encoding="utf-8")
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        assert f"]({path.name})" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (r"^\| 10 \|.*\n", "", "line 10 is not mapped"),
+        (r"#cell-id=init-essai\)", "#cell-id=nowhere)", "has no cell nowhere"),
+        (r"01-introduction-a-swarm\.ipynb#", "99-absent.ipynb#", "there is no 99-absent.ipynb"),
+        (r"Initialisez Swarm", "Initialiser Swarm", "line 10 does not begin"),
+        (r"^(\| 10 \| .* \|) .* \|$", r"\1 — |", "line 10 leads nowhere"),
+        (r"^\| 10 \|", "| 11 |", "the TP has no line 11"),
+    ],
+)
+def test_a_map_that_is_wrong_is_seen(old: str, new: str, said: str) -> None:
+    text = MAP.read_text(encoding="utf-8")
+    spoiled = re.sub(old, new, text, flags=re.MULTILINE)
+    assert spoiled != text
+    assert any(said in problem for problem in problems(spoiled, AWAITED))
+
+
+def test_a_line_that_is_still_awaited_though_mapped_is_seen() -> None:
+    text = MAP.read_text(encoding="utf-8")
+    assert problems(text, AWAITED | {10}) == ["line 10 is no longer awaited"]

@@ -255,6 +255,17 @@ def record_voting(fleet: Fleet) -> None:
     save(fleet, "debug_removed")
 
 
+def record_kubernetes(fleet: Fleet) -> None:
+    """Go through the moments of the stack that students write a manifest for."""
+    make_clean(fleet)
+    file = FILE.parents[1] / "kubernetes" / "stack-guet.yml"
+    Deploy("guet", file).apply(fleet)
+    save(fleet, "guet")
+    Scale("guet_accueil", 3).apply(fleet)
+    save(fleet, "guet_scaled")
+    RemoveStack("guet").apply(fleet)
+
+
 def record_proxies(fleet: Fleet) -> None:
     """Go through the moments of Traefik's stack, with the commands of its notebook."""
     make_clean(fleet)
@@ -270,17 +281,6 @@ def record_proxies(fleet: Fleet) -> None:
     save(fleet, "web_removed")
 
 
-def record_kubernetes(fleet: Fleet) -> None:
-    """Go through the moments of the stack that students write a manifest for."""
-    make_clean(fleet)
-    file = FILE.parents[1] / "kubernetes" / "stack-guet.yml"
-    Deploy("guet", file).apply(fleet)
-    save(fleet, "guet")
-    Scale("guet_accueil", 3).apply(fleet)
-    save(fleet, "guet_scaled")
-    RemoveStack("guet").apply(fleet)
-
-
 def main() -> None:
     """Record all moments, or those that are named."""
     fleet = labkit.engine.up()
@@ -289,8 +289,8 @@ def main() -> None:
         "swarm": record_swarm,
         "election": record_election,
         "voting": record_voting,
-        "proxies": record_proxies,
         "kubernetes": record_kubernetes,
+        "proxies": record_proxies,
     }
     for name in sys.argv[1:] or moments:
         moments[name](fleet)

@@ -17,7 +17,12 @@ __all__ = ["EXERCISES", "judge"]
 
 EXERCISES: dict[str, Exercise] = {
     e.name: e
-    for e in (*SWARM_EXERCISES, *VOTING_EXERCISES, *KUBERNETES_EXERCISES, *PROXY_EXERCISES)
+    for e in (
+        *SWARM_EXERCISES,
+        *VOTING_EXERCISES,
+        *KUBERNETES_EXERCISES,
+        *PROXY_EXERCISES,
+    )
 }
 
 

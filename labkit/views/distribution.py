@@ -16,6 +16,7 @@ from labkit.views.palette import DARK, FAILURE, LIGHT, Theme, node_colours
 __all__ = ["distribution_figure", "distribution_html"]
 
 _INCHES = 12.0
+_WIDE = 16  # characters of a label that leave little to the panel beside
 _PLENTY = 12  # bars above which they get thinner
 _FAILURES = "échecs"
 
@@ -39,10 +40,10 @@ def _title(sample: Sample) -> str:
     done, asked = len(sample.frame), sample.requested
     count = f"{done} requêtes" if done == asked else f"{done} sur {asked} requêtes"
     kept = sample.concurrency
-    how = f"{kept} connexion{'s gardées' * (kept > 1) or ' gardée'}"
-    how = how if sample.keep_alive else "une connexion chacune"
-    where = f" à {sample.host}" if sample.host else ""
-    return f"{_name(sample)} : {count}{where},\n{how}"
+    name, how = "Nouvelle connexion", "une connexion chacune"
+    if sample.keep_alive:
+        name, how = "Keep-alive", f"{kept} connexion{'s gardées' * (kept > 1) or ' gardée'}"
+    return f"{name} : {count},\n{'cookies gardés' if sample.cookies else how}"
 
 
 def _bars(sample: Sample) -> list[_Bar]:
@@ -96,9 +97,11 @@ def distribution_figure(samples: Sequence[Sample], *, dark: bool = False) -> Fig
     colours = node_colours(b.node for bars in panels for b in bars if b.node)
     end = max(1.0, *(max(b.hits * 1.14, b.expected * 1.35) for bars in panels for b in bars), 1.0)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    widest = max((len(b.label) for bars in panels for b in bars), default=0)
+    size = 13 if len(panels) > 1 and widest > _WIDE else 17  # a title stays within its panel
     for ax, sample, bars in zip(axes, samples, panels, strict=True):
         _panel(ax, bars, colours, theme, rows=most)
-        ax.set_title(_title(sample), fontsize=17, color=theme.ink, loc="left", pad=30)
+        ax.set_title(_title(sample), fontsize=size, color=theme.ink, loc="left", pad=30)
         ax.set_xlim(0, end)
     return figure
 

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def remove_context(name: str, config: Path, cli: Path) -> None:
 
 
 def environment(config: Path, cli: Path, path: str) -> dict[str, str]:
-    """Return the variables that give a shell the CLI and its contexts.
+    """Return the variables that give a shell the CLI and its contexts, and ``labkit``.
+
+    A notebook's kernel may run in a virtual environment that its shells know nothing of.
 
     Parameters
     ----------
@@ -66,8 +69,9 @@ def environment(config: Path, cli: Path, path: str) -> dict[str, str]:
     path
         The present ``PATH``.
     """
-    here = str(cli.parent)
+    here, last = str(cli.parent), str(Path(sys.executable).parent)
     entries = [here, *(p for p in path.split(os.pathsep) if p and p != here)]
+    entries += [last] * (last not in entries)
     return {
         "DOCKER_CONFIG": str(config),
         "DOCKER_CLI_HINTS": "false",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.verdict import Row
-from labkit.state import ClusterState, EngineState, Service, Task
+from labkit.state import ClusterState, EngineState, Node, Service, Task
 
 __all__ = [
     "MEMBER",
@@ -37,21 +37,42 @@ CREATED, SCALED = 5, 8
 HOST_CREATED, HOST_SCALED = 2, 5
 
 
+_UPDATING = {"updating", "rollback_started"}
+
+
+def _wanted(service: Service, state: ClusterState) -> int:
+    """Return how many tasks are to be made; which nodes a constraint allows is not known here."""
+    if service.mode == "global" and not service.constraints:
+        return sum(n.state == "ready" and n.availability == "active" for n in state.nodes)
+    return service.replicas or 0
+
+
+def _changing_role(node: Node) -> bool:
+    votes = node.leader or node.reachability is not None
+    return node.state == "ready" and votes != (node.role == "manager")
+
+
 def moving(state: ClusterState) -> bool:
     """Whether the cluster is still on its way: tasks starting, stopping, or not even made.
 
-    A task that waits with a reason (no suitable node…) may wait for ever: that is rest. The
-    networks of a stack that was removed outlive its tasks by a moment. A task that should stop on
-    a node that is down cannot, until that comes back: that is rest, too.
+    A task that waits with a reason (no suitable node…) may wait for ever, and holds up the update
+    that made it: that is rest. A task that should stop on a node that is down cannot, until that
+    comes back: that is rest, too. The networks of a stack that was removed outlive its tasks by a
+    moment; a node that was promoted or demoted takes one to become what it is told to be.
     """
     made = Counter(t.service_id for t in state.tasks if t.current)
+    waiting = {t.service_id for t in state.tasks if t.current and not t.node_id and t.error}
+    emptied = {n.id for n in state.nodes if n.state == "ready" and n.availability == "drain"}
     down = {n.id for n in state.nodes if n.state == "down"}
     stacks = {s.stack for s in state.services}
     return (
-        any(made[s.id] < (s.replicas or 0) for s in state.services)
+        any(made[s.id] < _wanted(s, state) for s in state.services)
+        or any(s.update_state in _UPDATING and s.id not in waiting for s in state.services)
+        or any(t.current and t.node_id in emptied for t in state.tasks)
         or any(t.starting and (t.node_id or not t.error) for t in state.tasks)
         or any(t.stopping and t.node_id not in down for t in state.tasks)
         or any(n.stack and n.stack not in stacks for n in state.networks)
+        or any(_changing_role(n) for n in state.nodes)
     )
 
 

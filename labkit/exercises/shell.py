@@ -26,7 +26,7 @@ _LIFELINE = """exec 3<&0 </dev/null
 exec 3<&-
 exec "$0" -c "$1"
 """
-_PROGRESS = re.compile(r"^overall progress: \d+ out of \d+ tasks")
+_PROGRESS = re.compile(r"^overall progress: (?:rolling back update: )?\d+ out of \d+ tasks")
 _NOISE = re.compile(r"^verify: Waiting \d+ seconds?|^\d+/\d+:\s*$")
 
 
@@ -36,9 +36,11 @@ def interleaved(commands: str) -> str:
     Parameters
     ----------
     commands
-        One command a line; a backslash continues a line, and comments are left out.
+        One command a line; a backslash continues a line, and comments are left out. Spaces stay
+        as they are: those between quotes matter.
     """
-    lines = (" ".join(text.split()) for text in commands.replace("\\\n", " ").splitlines())
+    joined = re.sub(r"[ \t]*\\\n[ \t]*", " ", commands)
+    lines = (text.strip() for text in joined.splitlines())
     wanted = [text for text in lines if text and not text.startswith("#")]
     return "\n".join(f"printf '$ %s\\n' {shlex.quote(text)}\n{text}" for text in wanted)
 

@@ -298,9 +298,9 @@ def test_progress_is_said_once() -> None:
 
 def test_a_solution_says_each_command_before_what_it_answers() -> None:
     said: list[str] = []
-    cell = '# why\nx="it\'s"\n\necho $x \\\n  here\n'
+    cell = '# why\nx="it\'s  two"\n\necho "$x" \\\n  here\n'
     assert run(interleaved(cell), said.append) == 0
-    assert said == ['$ x="it\'s"\n', "$ echo $x here\n", "it's here\n"]
+    assert said == ['$ x="it\'s  two"\n', '$ echo "$x" here\n', "it's  two here\n"]
 
 
 def test_run_streams_lines_and_returns_the_exit_code() -> None:

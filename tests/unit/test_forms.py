@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,20 @@ from labkit import compose
 from labkit.errors import SettingError
 from labkit.exercises import (
     Form,
+    breakdown,
     cocher_options,
     cocher_reseaux,
     corriger,
     dessiner,
     forms,
+    preparer_panne,
     repondre,
     souffler,
 )
-from labkit.exercises.breakdown import COPY, stale, write_copy
+from labkit.exercises.breakdown import stale
+from labkit.exercises.copies import write_copy
 from labkit.exercises.forms import as_answered, network_form, option_form
+from labkit.state import ClusterState
 
 APP = Path(__file__).parents[2] / "notebooks" / "example-voting-app"
 FILES = [
@@ -149,17 +154,39 @@ def test_the_stack_to_debug_differs_by_two_images() -> None:
     ]
 
 
-def test_the_copy_to_debug_keeps_what_students_wrote(tmp_path: Path) -> None:
+def test_a_working_copy_keeps_what_students_wrote(tmp_path: Path) -> None:
+    copy = tmp_path / "stack.yml"
+    assert write_copy(copy, "new", deployed=False) == "stack.yml est écrit."
+    copy.write_text("mine")
+    assert "conservé" in write_copy(copy, "new", deployed=True)
+    assert copy.read_text() == "mine"
+    said = write_copy(copy, "new", deployed=False)
+    assert (
+        said == "stack.yml est écrit. L’ancien fichier s’appelle maintenant stack.precedente.yml."
+    )
+    assert copy.read_text() == "new"
+    assert write_copy(copy, "new", deployed=False) == "stack.yml est écrit."
+
+
+def test_no_earlier_copy_is_written_over(tmp_path: Path) -> None:
+    copy = tmp_path / "stack.yml"
+    for text in ("mine", "solution", "solution", "mine"):
+        copy.write_text(text)
+        write_copy(copy, "new", deployed=False)
+    kept = {p.name: p.read_text() for p in tmp_path.glob("*precedente*")}
+    assert kept == {"stack.precedente.yml": "mine", "stack.precedente-2.yml": "solution"}
+
+
+def test_the_copy_to_debug_starts_from_the_app_and_leaves_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = tmp_path / "example-voting-app"
     app.mkdir()
-    (app / "docker-stack.yml").write_text((APP / "docker-stack.yml").read_text("utf-8"), "utf-8")
-    copy = tmp_path / COPY
-    assert write_copy(tmp_path, deployed=False) == f"{COPY} est écrit."
-    assert copy.read_text("utf-8").count(":before") == 2
-    copy.write_text("repaired")
-    assert "conservé" in write_copy(tmp_path, deployed=True)
-    assert copy.read_text() == "repaired"
-    assert "s’appelle maintenant" in write_copy(tmp_path, deployed=False)
-    assert copy.read_text("utf-8").count(":before") == 2
-    assert sorted(p.read_text() for p in tmp_path.glob("*.precedente.yml")) == ["repaired"]
-    assert ":before" not in (app / "docker-stack.yml").read_text("utf-8")
+    text = (APP / "docker-stack.yml").read_text("utf-8")
+    (app / "docker-stack.yml").write_text(text, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    state = ClusterState(datetime(2026, 11, 24, tzinfo=UTC), "inactive", None)
+    monkeypatch.setattr(breakdown, "capture", lambda: state)
+    assert preparer_panne() == f"{breakdown.COPY} est écrit."
+    assert Path(breakdown.COPY).read_text("utf-8").count(":before") == 2
+    assert (app / "docker-stack.yml").read_text("utf-8") == text

@@ -12,7 +12,7 @@ from labkit.exercises.exercise import Exercise
 from labkit.exercises.verdict import Row
 from labkit.state import ClusterState, EngineState, Node, Service, Task
 
-__all__ = ["SWARM_EXERCISES", "enumerate_fr", "moving", "spread"]
+__all__ = ["SWARM_EXERCISES", "able_nodes", "enumerate_fr", "memberships", "moving", "spread"]
 
 IMAGE = "traefik/whoami"
 MESH, HOST = "whoami", "whoami-host"
@@ -24,10 +24,15 @@ HOST_CREATED, HOST_SCALED = 2, 5
 _UPDATING = {"updating", "rollback_started"}
 
 
+def able_nodes(state: ClusterState) -> tuple[Node, ...]:
+    """Return the nodes that may be given tasks now: ready, and active."""
+    return tuple(n for n in state.nodes if n.state == "ready" and n.availability == "active")
+
+
 def _wanted(service: Service, state: ClusterState) -> int:
     """Return how many tasks are to be made; which nodes a constraint allows is not known here."""
     if service.mode == "global" and not service.constraints:
-        return sum(n.state == "ready" and n.availability == "active" for n in state.nodes)
+        return len(able_nodes(state))
     return service.replicas or 0
 
 
@@ -64,7 +69,7 @@ def spread(state: ClusterState, service: str) -> str:
     """
     tasks = state.running(service) if state.has_service(service) else ()
     by_node = Counter(t.node_id for t in tasks)
-    able = {n.id for n in state.nodes if n.state == "ready" and n.availability == "active"}
+    able = {n.id for n in able_nodes(state)}
     counts = sorted((by_node[i] for i in able | set(by_node)), reverse=True)
     return enumerate_fr([str(c) for c in counts]) or "0"
 
@@ -102,7 +107,8 @@ def _swarm_started(state: ClusterState) -> Iterator[Row]:
     )
 
 
-def _nodes_joined(state: ClusterState) -> Iterator[Row]:
+def memberships(state: ClusterState) -> Iterator[Row]:
+    """Return a row for each engine: whether it is a ready member of the swarm."""
     if not state.engines:
         yield Row("Moteurs", "trois", "aucun", False, "Relancez la cellule de démarrage.")
     for engine in state.engines:
@@ -175,7 +181,7 @@ def _host_scaled(state: ClusterState) -> Iterator[Row]:
     )
     tasks = state.tasks_of(HOST) if service else ()
     nodes = {t.node_id for t in tasks if t.running}
-    able = [n for n in state.nodes if n.state == "ready" and n.availability == "active"]
+    able = able_nodes(state)
     yield Row(
         "Nœuds qui exécutent une task",
         f"{len(able)} : une task par nœud",
@@ -308,7 +314,7 @@ _ENGINE_SWARM = {
 
 SWARM_EXERCISES = (
     Exercise("initialiser", "Initialiser le Swarm", _swarm_started),
-    Exercise("rejoindre", "Faire entrer les trois nœuds", _nodes_joined),
+    Exercise("rejoindre", "Faire entrer les trois nœuds", memberships),
     Exercise("creer-service", "Créer le service", _created),
     Exercise("changer-echelle", "Changer d’échelle", _scaled),
     Exercise("mode-host", "Publier en mode host", _host_created),

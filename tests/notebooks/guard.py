@@ -15,6 +15,7 @@ BUDGET = {
     "01-introduction-a-swarm.ipynb": 5,
     "02-la-stack-example-voting-app.ipynb": 3,
     "03-debugger-la-stack.ipynb": 2,
+    "05-clustering-avec-la-stack.ipynb": 2,
     "06-introduction-a-kubernetes.ipynb": 0,
 }
 COMPARED_SHARE = 0.6  # of the cells with outputs, at least

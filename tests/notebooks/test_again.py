@@ -23,10 +23,11 @@ CHECKS = {
     "01-introduction-a-swarm.ipynb": 8,
     "02-la-stack-example-voting-app.ipynb": 6,
     "03-debugger-la-stack.ipynb": 6,
+    "05-clustering-avec-la-stack.ipynb": 22,
 }
 WHOAMI = "service create --detach --name whoami --replicas 5 --publish 9999:80 traefik/whoami"
 STACK = "stack deploy --detach --compose-file example-voting-app/docker-stack.yml vote"
-BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK), strict=True))
+BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK, STACK), strict=True))
 CHECK = re.compile(r"^verifier\(", re.MULTILINE)
 
 
@@ -89,6 +90,7 @@ ENTERED = {
     "01-introduction-a-swarm.ipynb": "Publier sans le mesh : mode=host",
     "02-la-stack-example-voting-app.ipynb": "Changer de langage sans rien arrêter",
     "03-debugger-la-stack.ipynb": "Réparer worker",
+    "05-clustering-avec-la-stack.ipynb": "Perdre le quorum",
 }
 
 

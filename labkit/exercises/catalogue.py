@@ -8,6 +8,7 @@ from typing import Any
 from labkit.exercises.checks import SWARM_EXERCISES
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.kubernetes import KUBERNETES_EXERCISES
+from labkit.exercises.proxies import PROXY_EXERCISES
 from labkit.exercises.verdict import Row, Verdict
 from labkit.exercises.voting import VOTING_EXERCISES
 from labkit.state import ClusterState
@@ -15,7 +16,13 @@ from labkit.state import ClusterState
 __all__ = ["EXERCISES", "judge"]
 
 EXERCISES: dict[str, Exercise] = {
-    e.name: e for e in (*SWARM_EXERCISES, *VOTING_EXERCISES, *KUBERNETES_EXERCISES)
+    e.name: e
+    for e in (
+        *SWARM_EXERCISES,
+        *VOTING_EXERCISES,
+        *KUBERNETES_EXERCISES,
+        *PROXY_EXERCISES,
+    )
 }
 
 

@@ -15,7 +15,7 @@ from labkit.stacks import services_of
 from labkit.state import ClusterState, Service
 from labkit.traffic import Sample, send
 
-__all__ = ["VOTING_EXERCISES", "removed"]
+__all__ = ["VOTING_EXERCISES", "find", "gone_row", "removed", "tasks_row"]
 
 STACK, BROKEN = "vote", "debug"
 FILE = "example-voting-app/docker-stack.yml"
@@ -52,10 +52,11 @@ def _stack(state: ClusterState, stack: str, deploy: str) -> Iterator[Row]:
     )
     for name in NAMES:
         if name in found:
-            yield _tasks(state, found[name])
+            yield tasks_row(state, found[name])
 
 
-def _tasks(state: ClusterState, service: Service) -> Row:
+def tasks_row(state: ClusterState, service: Service) -> Row:
+    """Return the row for a service all of whose tasks run."""
     tasks = state.tasks_of(service.id)
     running = sum(t.running for t in tasks)
     wanted = len(tasks) if service.replicas is None else service.replicas
@@ -110,7 +111,7 @@ def _judge_pages(pages: tuple[Answers, ...]) -> Iterator[Row]:
 
 def _scaled(state: ClusterState) -> Iterator[Row]:
     name = f"{STACK}_vote"
-    service = _find(state, name)
+    service = find(state, name)
     scale = f"« docker service scale {name}={SCALED} »"
     wanted = service.replicas if service else None
     yield Row(
@@ -121,7 +122,7 @@ def _scaled(state: ClusterState) -> Iterator[Row]:
         _DEPLOY if service is None else scale,
     )
     if service:
-        yield _tasks(state, service)
+        yield tasks_row(state, service)
 
 
 def _ask_replicas() -> Sample:
@@ -162,7 +163,7 @@ def _judge_ballot(stack: str, ballot: Ballot) -> Iterator[Row]:
 
 def _lua(state: ClusterState) -> Iterator[Row]:
     name = f"{STACK}_worker"
-    service = _find(state, name)
+    service = find(state, name)
     image = service.image if service else ""
     yield Row(
         f"Image de {name}",
@@ -192,10 +193,10 @@ def _task_of_image(state: ClusterState, service: Service) -> Row:
 
 
 def _broken(state: ClusterState) -> Iterator[Row]:
-    yield _gone(state, STACK)
+    yield gone_row(state, STACK)
     yield from _stack(state, BROKEN, "Relancez la cellule qui déploie la stack à débugger.")
     for name in ("worker", "result"):
-        service = _find(state, f"{BROKEN}_{name}")
+        service = find(state, f"{BROKEN}_{name}")
         image = service.image if service else ""
         tag = image.rpartition(":")[2]
         yield Row(
@@ -208,7 +209,7 @@ def _broken(state: ClusterState) -> Iterator[Row]:
 
 
 def _rebuilt(state: ClusterState, name: str) -> Iterator[Row]:
-    service = _find(state, f"{BROKEN}_{name}")
+    service = find(state, f"{BROKEN}_{name}")
     image = service.image if service else ""
     yield Row(
         f"Image de {BROKEN}_{name}",
@@ -226,7 +227,8 @@ def _repaired(state: ClusterState) -> Iterator[Row]:
     yield from _rebuilt(state, "worker")
 
 
-def _gone(state: ClusterState, stack: str) -> Row:
+def gone_row(state: ClusterState, stack: str) -> Row:
+    """Return the row for a stack of which nothing is left."""
     services = services_of(state, stack)
     networks = [n for n in state.networks if n.stack == stack]
     sure = state.swarm in {"active", "inactive"}
@@ -243,10 +245,11 @@ def _gone(state: ClusterState, stack: str) -> Row:
 
 def removed(stack: str, state: ClusterState) -> Iterator[Row]:
     """Return the row for a stack that has to be gone."""
-    yield _gone(state, stack)
+    yield gone_row(state, stack)
 
 
-def _find(state: ClusterState, name: str) -> Service | None:
+def find(state: ClusterState, name: str) -> Service | None:
+    """Return the service of that name, if there is one."""
     return next((s for s in state.services if s.name == name), None)
 
 

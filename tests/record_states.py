@@ -28,12 +28,21 @@ from labkit._docker import talk
 from labkit.engine.endpoint import Fleet
 from labkit.errors import ConvergenceTimeout, ImageNotFound
 from labkit.exercises.breakdown import stale
+from labkit.exercises.proxies import preparer_traefik
 from labkit.nodes import Activate, Drain, Promote, kill, start
 from labkit.services import Create, Remove, Scale, Update
 from labkit.stacks import Deploy
 from labkit.stacks import Remove as RemoveStack
 from labkit.state import ClusterState, RawCluster, ask, capture, from_raw
 
+SOLUTIONS = {
+    "traefik-bonjour": "docker service create --name bonjour --replicas 2 --network web_public "
+    "--label traefik.enable=true "
+    "--label 'traefik.http.routers.bonjour.rule=Host(`bonjour.localhost`)' "
+    "--label traefik.http.services.bonjour.loadbalancer.server.port=80 traefik/whoami",
+    "traefik-cookie": "docker service update web_whoami "
+    "--label-add traefik.http.services.whoami.loadbalancer.sticky.cookie=true",
+}
 RECORDED = Path(__file__).parent / "unit" / "recorded"
 
 # what is kept of each answer; True keeps all of it
@@ -257,6 +266,21 @@ def record_kubernetes(fleet: Fleet) -> None:
     RemoveStack("guet").apply(fleet)
 
 
+def record_proxies(fleet: Fleet) -> None:
+    """Go through the moments of Traefik's stack, with the commands of its notebook."""
+    make_clean(fleet)
+    file = FILE.parents[1] / "traefik" / "stack-traefik.yml"
+    preparer_traefik(file.parent)
+    Deploy("web", file).apply(fleet)
+    save(fleet, "web_stack")
+    for name, moment in (("traefik-bonjour", "web_bonjour"), ("traefik-cookie", "web_sticky")):
+        subprocess.run(["sh", "-c", SOLUTIONS[name]], check=True, stdout=subprocess.DEVNULL)
+        save(fleet, moment)
+    Remove("bonjour").apply(fleet)
+    RemoveStack("web").apply(fleet)
+    save(fleet, "web_removed")
+
+
 def main() -> None:
     """Record all moments, or those that are named."""
     fleet = labkit.engine.up()
@@ -266,6 +290,7 @@ def main() -> None:
         "election": record_election,
         "voting": record_voting,
         "kubernetes": record_kubernetes,
+        "proxies": record_proxies,
     }
     for name in sys.argv[1:] or moments:
         moments[name](fleet)

@@ -31,6 +31,7 @@ from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verif
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.preflight import preflight
 from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
+from labkit.exercises.proxies import domaine, preparer_traefik, routes
 from labkit.exercises.verdict import Row, Verdict
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "corriger",
     "cote_a_cote",
     "dessiner",
+    "domaine",
     "judge",
     "ne_plus_partager",
     "partager",
@@ -68,11 +70,13 @@ __all__ = [
     "preparer_manifeste",
     "preparer_panne",
     "preparer_stack",
+    "preparer_traefik",
     "progression",
     "qui_repond",
     "rattraper",
     "repondre",
     "resultats",
+    "routes",
     "souffler",
     "tasks_par_noeud",
     "verifier",

@@ -27,9 +27,10 @@ class Addresses:
     port
         The port as it was published.
     urls
-        ``(node, url)``.
+        ``(node, url)``, or ``(domain, url)``.
     proxied
-        Path of node1's port through the notebook server, for a browser on another machine.
+        Path of node1's port through the notebook server, for a browser on another machine; ""
+        for domains, which that server does not pass on.
     """
 
     port: int
@@ -50,18 +51,26 @@ class Addresses:
             f"<table style='margin-left:0'><caption style='text-align:left'>Le port {self.port} "
             f"du cluster</caption><tbody>{rows}</tbody></table>"
             "<p>Votre navigateur n’est pas sur la machine du cluster (Binder, JupyterHub) ? "
-            f"Passez par le serveur de notebooks : <a href='{escape(self.proxied)}' "
-            f"target='_blank' rel='noopener'>{escape(self.proxied)}</a></p>"
+            + (
+                f"Passez par le serveur de notebooks : <a href='{escape(self.proxied)}' "
+                f"target='_blank' rel='noopener'>{escape(self.proxied)}</a></p>"
+                if self.proxied
+                else "Ces domaines n’y mènent pas : demandez-les dans une cellule, avec "
+                "<code>domaine</code>.</p>"
+            )
         )
 
 
-def adresses(port: int) -> Addresses:
-    """Return where a published port is reached, one URL a node.
+def adresses(port: int, *domaines: str) -> Addresses:
+    """Return where a published port is reached, one URL a node, or one a domain.
 
     Parameters
     ----------
     port
         As published in the swarm.
+    domaines
+        Domains that end in ``.localhost``, perhaps with a path: a browser asks this machine for
+        them, and node1 answers.
 
     Raises
     ------
@@ -70,6 +79,11 @@ def adresses(port: int) -> Addresses:
     fleet = connect()
     places = [(e.name, fleet.published(e.name, port)) for e in fleet]
     urls = tuple((name, f"http://{host}:{number}/") for name, (host, number) in places)
+    if domaines:
+        at = places[0][1][1]
+        pairs = ((name, name.partition("/")) for name in domaines)
+        urls = tuple((name, f"http://{host}:{at}/{path}") for name, (host, _, path) in pairs)
+        return Addresses(port, urls, "")
     prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or "/"
     return Addresses(port, urls, f"{prefix}proxy/{places[0][1][1]}/")
 

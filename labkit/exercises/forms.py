@@ -75,19 +75,11 @@ class Form:
         self.hints = dict(hints)
         self.file = file
         self._boxes: dict[tuple[str, str], Any] = {}
-        lines = [
-            widgets.HBox(
-                [
-                    widgets.HTML(f"<code>{escape(row)}</code>", layout={"width": "220px"}),
-                    *self._inputs(row),
-                ]
-            )
-            for row in self.rows
-        ]
+        lines = [self._line(row) for row in self.rows]
         self._view = widgets.VBox([widgets.HTML(f"<strong>{escape(question)}</strong>"), *lines])
 
-    def _inputs(self, row: str) -> list[Any]:
-        """Make what is clicked in a row."""
+    def _line(self, row: str) -> Any:
+        """Make what is shown and clicked for a row."""
         boxes = {
             (row, column): widgets.Checkbox(
                 description=column, indent=False, layout={"width": "170px"}
@@ -95,7 +87,8 @@ class Form:
             for column in self.columns
         }
         self._boxes |= boxes
-        return list(boxes.values())
+        name = widgets.HTML(f"<code>{escape(row)}</code>", layout={"width": "220px"})
+        return widgets.HBox([name, *boxes.values()])
 
     @property
     def answer(self) -> dict[str, frozenset[str]]:
@@ -176,10 +169,14 @@ class Form:
 class Matching(Form):
     """One answer for each row, chosen in a list; parameters as those of :class:`Form`."""
 
-    def _inputs(self, row: str) -> list[Any]:
-        box = widgets.Dropdown(options=["", *self.columns], layout={"width": "340px"})
-        self._boxes[row, ""] = box
-        return [box]
+    def _line(self, row: str) -> Any:
+        box = self._boxes[row, ""] = widgets.Dropdown(
+            options=["", *self.columns],
+            description=row,  # a label of its own, for those who hear the page
+            style={"description_width": "200px"},
+            layout={"width": "560px", "max_width": "95%"},
+        )
+        return box
 
     @property
     def answer(self) -> dict[str, frozenset[str]]:

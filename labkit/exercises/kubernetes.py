@@ -154,8 +154,8 @@ class SideBySide:
         columns = "".join(
             "<div style='flex:1 1 380px;min-width:0'>"
             f"<strong>{escape(name)}</strong>"
-            "<pre style='overflow-x:auto;line-height:1.35;margin:4px 0;white-space:pre;"
-            "font-family:var(--jp-code-font-family,monospace)'>"
+            "<pre tabindex='0' style='overflow-x:auto;line-height:1.35;margin:4px 0;"
+            "white-space:pre;font-family:var(--jp-code-font-family,monospace)'>"
             + "\n".join(f"{n:4}  {escape(text)}" for n, text in lines)
             + "</pre></div>"
             for name, lines in (self.left, self.right)

@@ -23,6 +23,7 @@ __all__ = [
     "START",
     "VOTING_EXERCISES",
     "find",
+    "gone_row",
     "judge_ballot",
     "removed",
     "stack_rows",
@@ -70,7 +71,7 @@ def stack_rows(state: ClusterState, stack: str, deploy: str) -> Iterator[Row]:
 
 
 def tasks_row(state: ClusterState, service: Service) -> Row:
-    """Return the row for a service of which as many tasks run as it wants."""
+    """Return the row for a service all of whose tasks run."""
     tasks = state.tasks_of(service.id)
     running = sum(t.running for t in tasks)
     wanted = len(tasks) if service.replicas is None else service.replicas
@@ -208,7 +209,7 @@ def task_of_image(state: ClusterState, service: Service) -> Row:
 
 
 def _broken(state: ClusterState) -> Iterator[Row]:
-    yield _gone(state, STACK)
+    yield gone_row(state, STACK)
     yield from stack_rows(state, BROKEN, "Relancez la cellule qui déploie la stack à débugger.")
     for name in ("worker", "result"):
         service = find(state, f"{BROKEN}_{name}")
@@ -242,7 +243,8 @@ def _repaired(state: ClusterState) -> Iterator[Row]:
     yield from _rebuilt(state, "worker")
 
 
-def _gone(state: ClusterState, stack: str) -> Row:
+def gone_row(state: ClusterState, stack: str) -> Row:
+    """Return the row for a stack of which nothing is left."""
     services = services_of(state, stack)
     networks = [n for n in state.networks if n.stack == stack]
     sure = state.swarm in {"active", "inactive"}
@@ -259,11 +261,11 @@ def _gone(state: ClusterState, stack: str) -> Row:
 
 def removed(stack: str, state: ClusterState) -> Iterator[Row]:
     """Return the row for a stack that has to be gone."""
-    yield _gone(state, stack)
+    yield gone_row(state, stack)
 
 
 def find(state: ClusterState, name: str) -> Service | None:
-    """Return the service of that name, or None."""
+    """Return the service of that name, if there is one."""
     return next((s for s in state.services if s.name == name), None)
 
 

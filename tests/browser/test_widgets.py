@@ -37,6 +37,7 @@ MORE_CELLS = (
     "adresses(9999)",
     "confronter('combien', '5')",
     "cocher_reseaux('reseaux', __import__('labkit.compose').compose.read(FILE), ['a', 'b'])",
+    "associer_equivalences('equivalences')",
     "Rattrapage('widgets.ipynb')",
     "progression()",
 )

@@ -17,6 +17,7 @@ BUDGET = {
     "03-debugger-la-stack.ipynb": 2,
     "05-clustering-avec-la-stack.ipynb": 2,
     "06-introduction-a-kubernetes.ipynb": 0,
+    "07-traefik-avec-swarm.ipynb": 3,
 }
 COMPARED_SHARE = 0.6  # of the cells with outputs, at least
 

@@ -1,0 +1,374 @@
+"""Traefik in front of services: what it needs to start, and checks by real requests."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from labkit.engine import connect
+from labkit.errors import LabkitError, SettingError, TrafficError
+from labkit.exercises.access import fetch, problem_of
+from labkit.exercises.checks import enumerate_fr
+from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.verdict import Row
+from labkit.exercises.voting import find, gone_row, tasks_row
+from labkit.state import ClusterState, Service, capture
+from labkit.traffic import Sample, send
+
+__all__ = ["PROXY_EXERCISES", "Doors", "domaine", "preparer_traefik", "routes"]
+
+STACK, FILE, PORT = "web", "traefik/stack-traefik.yml", 8000
+NAMES = ("essai", "gardien", "traefik", "whoami")
+NETWORK = f"{STACK}_public"
+ADDED, ADDED_REPLICAS = "bonjour", 2
+STICKY = "traefik.http.services.whoami.loadbalancer.sticky.cookie"
+USER = "ada"
+_PASSWORD = "mot-de-passe.txt"
+
+_START = 240.0  # s for four services to start under emulation, two images being pulled first
+_FIRST_ANSWER = 60.0  # s for Traefik to answer, once it runs, and to have read its labels
+_DEPLOY = f"« docker stack deploy --compose-file {FILE} {STACK} »"
+
+
+def preparer_traefik(dossier: str | Path = "traefik") -> str:
+    """Write the password of Traefik's dashboard, unless there is one; say in French where it is.
+
+    The password goes to one file, its hash to the one that the stack makes a secret of. The hash
+    is SHA-1, which the standard library has and Traefik accepts.
+
+    Parameters
+    ----------
+    dossier
+        The directory of the stack file.
+
+    Raises
+    ------
+    SettingError
+        There is no such directory.
+    """
+    folder = Path(dossier)
+    password, hashed = folder / _PASSWORD, folder / "tableau.htpasswd"
+    if not folder.is_dir():
+        raise SettingError(
+            f"« {folder} » n’est pas un dossier.", remedy="Lancez cette cellule dans « notebooks »."
+        )
+    if password.exists() and hashed.exists():
+        return f"{password} est là : le mot de passe n’a pas changé."
+    chosen = secrets.token_urlsafe(9)
+    digest = base64.b64encode(hashlib.sha1(chosen.encode()).digest()).decode()
+    for path, text in ((password, chosen), (hashed, f"{USER}:{{SHA}}{digest}")):
+        path.touch(mode=0o600)
+        path.write_text(f"{text}\n")
+    return f"{password} est écrit : c’est le mot de passe de « {USER} »."
+
+
+def domaine(nom: str, *, mot_de_passe: str = "", chemin: str = "/") -> int | str:
+    """Ask once for a domain at Traefik's port, as a browser would.
+
+    Parameters
+    ----------
+    nom
+        The domain, such as ``whoami.localhost``.
+    mot_de_passe
+        Of the user of the dashboard; none is sent without one.
+    chemin
+        What is asked for.
+
+    Returns
+    -------
+    int or str
+        The HTTP status, or in French why there was none.
+
+    Raises
+    ------
+    EngineNotRunning
+    """
+    said = _ask(nom, chemin, mot_de_passe)
+    return said if isinstance(said, str) else said[0]
+
+
+def routes(dossier: str | Path = "traefik") -> pd.DataFrame:
+    """Ask the dashboard's API, with its password, which rule leads to which service.
+
+    Returns
+    -------
+    DataFrame
+        Index ``Routeur`` (name and provider), by name; columns ``Règle``, ``Service``, ``État``.
+        Source: ``GET /api/http/routers``.
+
+    Raises
+    ------
+    TrafficError
+        The dashboard does not answer, or refuses the password.
+    """
+    said = _ask("traefik.localhost", "/api/http/routers", _password(Path(dossier)))
+    if isinstance(said, str) or said[0] != 200:
+        problem = said if isinstance(said, str) else f"réponse {said[0]}"
+        raise TrafficError(
+            f"Le tableau de bord de Traefik ne se lit pas : {problem}.",
+            remedy=f"Déployez d’abord la stack : {_DEPLOY}.",
+        )
+    rows = {r["name"]: (r["rule"], r["service"], r["status"]) for r in json.loads(said[1])}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["Règle", "Service", "État"])
+    return frame.rename_axis("Routeur").sort_index()
+
+
+def _password(folder: Path) -> str:
+    file = folder / _PASSWORD
+    return file.read_text().strip() if file.exists() else ""
+
+
+def _ask(domain: str, path: str, password: str) -> tuple[int, bytes] | str:
+    """Return status and body, or in French why there were none."""
+    headers = {"Host": domain}
+    if password:
+        pair = base64.b64encode(f"{USER}:{password}".encode()).decode()
+        headers["Authorization"] = f"Basic {pair}"
+    fleet = connect()
+    place = fleet.published(capture(fleet).asked or fleet.endpoints[0].name, PORT)
+    try:
+        return fetch(*place, path=path, headers=headers)
+    except (OSError, http.client.HTTPException) as error:
+        return problem_of(error)
+
+
+# -- deployed -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What Traefik answers at each of its doors: HTTP status, or why there was none.
+
+    Attributes
+    ----------
+    service
+        A domain that a label names.
+    unknown
+        One that no label names.
+    closed, opened
+        The dashboard, without and with its password.
+    """
+
+    service: int | str
+    unknown: int | str
+    closed: int | str
+    opened: int | str
+
+
+def _deployed(state: ClusterState) -> Iterator[Row]:
+    found = [name for name in NAMES if find(state, f"{STACK}_{name}")]
+    yield Row(
+        f"Services de la stack {STACK}",
+        enumerate_fr(NAMES),
+        enumerate_fr(found) or "aucun",
+        len(found) == len(NAMES),
+        _DEPLOY if state.active else "Initialisez d’abord le Swarm : « docker swarm init ».",
+    )
+    for name in found:
+        service = find(state, f"{STACK}_{name}")
+        if service:
+            yield tasks_row(state, service)
+    whoami = find(state, f"{STACK}_whoami")
+    if whoami:
+        yield _unpublished(whoami)
+
+
+def _unpublished(service: Service) -> Row:
+    ports = [str(p.published) for p in service.ports]
+    return Row(
+        f"Ports publiés de {service.name}",
+        "aucun",
+        enumerate_fr(ports) or "aucun",
+        not ports,
+        f"« docker service update --publish-rm {service.ports[0].target} {service.name} »"
+        if ports
+        else "",
+    )
+
+
+def _ask_doors() -> Doors:
+    """Ask at each door; Traefik reads the labels every few seconds."""
+    password = _password(Path(FILE).parent)
+    deadline = time.monotonic() + _FIRST_ANSWER
+    while True:
+        doors = Doors(
+            domaine("whoami.localhost"),
+            domaine("personne.localhost"),
+            domaine("traefik.localhost", chemin="/api/version"),
+            domaine("traefik.localhost", chemin="/api/version", mot_de_passe=password),
+        )
+        ready = doors.service == 200 and doors.opened != 404
+        if ready or time.monotonic() > deadline:
+            return doors
+        time.sleep(1)
+
+
+def _judge_doors(doors: Doors) -> Iterator[Row]:
+    logs = f"Lisez « docker service logs {STACK}_traefik », attendez, puis revérifiez."
+    yield _door("whoami.localhost", 200, doors.service, logs)
+    yield _door("Un domaine que rien ne nomme", 404, doors.unknown, logs)
+    yield _door("Tableau de bord, sans mot de passe", 401, doors.closed, logs)
+    yield _door(
+        "Tableau de bord, avec le mot de passe",
+        200,
+        doors.opened,
+        f"« docker stack rm {STACK} », relancez preparer_traefik(), puis {_DEPLOY}.",
+    )
+
+
+def _door(title: str, expected: int, found: int | str, hint: str) -> Row:
+    said = f"réponse {found}" if isinstance(found, int) else found
+    return Row(title, f"réponse {expected}", said, found == expected, hint)
+
+
+# -- a service of one's own -----------------------------------------------------------------
+
+
+def _exposed(state: ClusterState) -> Iterator[Row]:
+    service = find(state, ADDED)
+    yield Row(
+        f"Service {ADDED}",
+        "créé",
+        "créé" if service else "aucun service de ce nom",
+        service is not None,
+        f"« docker service create --name {ADDED} --network {NETWORK} --replicas "
+        f"{ADDED_REPLICAS} --label … traefik/whoami »",
+    )
+    if service is None:
+        return
+    yield tasks_row(state, service)
+    yield _unpublished(service)
+    yield Row(
+        f"Réseau de {ADDED}",
+        NETWORK,
+        enumerate_fr(service.networks) or "aucun",
+        NETWORK in service.networks,
+        f"« docker service update --network-add {NETWORK} {ADDED} »",
+    )
+    wanted = {
+        "traefik.enable": "true",
+        f"traefik.http.services.{ADDED}.loadbalancer.server.port": "80",
+    }
+    for label, value in wanted.items():
+        yield Row(
+            label,
+            value,
+            service.labels.get(label, "—"),
+            service.labels.get(label) == value,
+            f"« docker service update --label-add {label}={value} {ADDED} »",
+        )
+
+
+def _ask_domain(service: str, *, cookies: bool = False) -> Sample | None:
+    """Send requests to a service's domain; None while nobody answers there."""
+    deadline = time.monotonic() + _FIRST_ANSWER
+    name = service.removeprefix(f"{STACK}_")
+    while True:
+        try:
+            sample = send(
+                PORT, host=f"{name}.localhost", services=service, requests=10, concurrency=1,
+                cookies=cookies,
+            )  # fmt: skip
+        except LabkitError:
+            return None
+        steady = not cookies or sample.frame["replica"].nunique() == 1
+        if (not sample.failures and steady) or time.monotonic() > deadline:
+            return sample
+        time.sleep(1)
+
+
+def _judge_exposed(sample: Sample | None) -> Iterator[Row]:
+    found = _answering(sample)
+    yield Row(
+        f"Replicas qui répondent à {ADDED}.localhost",
+        str(ADDED_REPLICAS),
+        str(found),
+        found == ADDED_REPLICAS,
+        "La règle est-elle entre guillemets simples ? "
+        f"« traefik.http.routers.{ADDED}.rule=Host(`{ADDED}.localhost`) »",
+    )
+
+
+def _answering(sample: Sample | None) -> int:
+    """Return how many of the expected replicas answered."""
+    if sample is None:
+        return 0
+    expected = {t.container_id[:12] for t in sample.replicas}
+    return int(sample.frame.loc[sample.frame["replica"].isin(expected), "replica"].nunique())
+
+
+# -- sticky ---------------------------------------------------------------------------------
+
+
+def _sticky(state: ClusterState) -> Iterator[Row]:
+    name = f"{STACK}_whoami"
+    service = find(state, name)
+    labels = service.labels if service else {}
+    found = sorted(label for label in labels if label.lower().startswith(STICKY))
+    yield Row(
+        f"Label de {name}",
+        f"{STICKY}=true, ou {STICKY}.name=…",
+        enumerate_fr([f"{label}={labels[label]}" for label in found])
+        or ("aucun de ce genre" if service else "aucun service de ce nom"),
+        any(labels[label].lower() != "false" for label in found),
+        f"« docker service update --label-add {STICKY}=true {name} »" if service else _DEPLOY,
+    )
+
+
+def _ask_sticky() -> Sample | None:
+    return _ask_domain(f"{STACK}_whoami", cookies=True)
+
+
+def _judge_sticky(sample: Sample | None) -> Iterator[Row]:
+    found = _answering(sample)
+    yield Row(
+        "Replicas qui répondent à un même navigateur, en dix requêtes",
+        "1",
+        str(found),
+        found == 1,
+        f"Relisez le label : « docker service inspect --pretty {STACK}_whoami ».",
+    )
+
+
+# -- removed --------------------------------------------------------------------------------
+
+
+def _removed(state: ClusterState) -> Iterator[Row]:
+    yield gone_row(state, STACK)
+    left = find(state, ADDED)
+    yield Row(
+        f"Service {ADDED}",
+        "retiré",
+        "encore là" if left else "retiré",
+        left is None,
+        f"« docker service rm {ADDED} »",
+    )
+
+
+PROXY_EXERCISES = (
+    Exercise("traefik", "Déployer Traefik", _deployed, Probe(_ask_doors, _judge_doors), _START),
+    Exercise(
+        "traefik-bonjour",
+        "Exposer un service par un domaine",
+        _exposed,
+        Probe(lambda: _ask_domain(ADDED), _judge_exposed),
+        _START,
+    ),
+    Exercise(
+        "traefik-cookie",
+        "Garder un visiteur sur son replica",
+        _sticky,
+        Probe(_ask_sticky, _judge_sticky),
+        _START,
+    ),
+    Exercise("traefik-ranger", "Ranger", _removed, None, _START),
+)

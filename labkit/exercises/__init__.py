@@ -10,7 +10,7 @@ from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.catchup import Rattrapage, rattraper
 from labkit.exercises.copies import preparer_stack
 from labkit.exercises.exercise import Exercise
-from labkit.exercises.figures import Comparison, comparer
+from labkit.exercises.figures import Comparison, Doors, comparer, portes
 from labkit.exercises.forms import (
     Form,
     Matching,
@@ -28,6 +28,7 @@ from labkit.exercises.kubernetes import (
     preparer_manifeste,
 )
 from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
+from labkit.exercises.pages import Pages, Visitors, lire_pages, qui_suis_je
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.preflight import preflight
 from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
@@ -41,15 +42,18 @@ __all__ = [
     "Ballot",
     "Comparison",
     "Confrontation",
+    "Doors",
     "Exercise",
     "Form",
     "Matching",
+    "Pages",
     "Prediction",
     "Rattrapage",
     "Row",
     "Scores",
     "SideBySide",
     "Verdict",
+    "Visitors",
     "adresses",
     "associer_equivalences",
     "classe",
@@ -63,8 +67,10 @@ __all__ = [
     "dessiner",
     "domaine",
     "judge",
+    "lire_pages",
     "ne_plus_partager",
     "partager",
+    "portes",
     "predire",
     "preflight",
     "preparer_manifeste",
@@ -73,6 +79,7 @@ __all__ = [
     "preparer_traefik",
     "progression",
     "qui_repond",
+    "qui_suis_je",
     "rattraper",
     "repondre",
     "resultats",

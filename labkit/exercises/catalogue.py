@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from labkit.exercises.checks import SWARM_EXERCISES
+from labkit.exercises.clustering import CLUSTERING_EXERCISES
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.kubernetes import KUBERNETES_EXERCISES
 from labkit.exercises.orchestration import ORCHESTRATION_EXERCISES
@@ -21,6 +22,7 @@ EXERCISES: dict[str, Exercise] = {
     for e in (
         *SWARM_EXERCISES,
         *VOTING_EXERCISES,
+        *CLUSTERING_EXERCISES,
         *ORCHESTRATION_EXERCISES,
         *KUBERNETES_EXERCISES,
         *PROXY_EXERCISES,

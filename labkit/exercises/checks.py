@@ -12,7 +12,25 @@ from labkit.exercises.exercise import Exercise
 from labkit.exercises.verdict import Row
 from labkit.state import ClusterState, EngineState, Node, Service, Task
 
-__all__ = ["SWARM_EXERCISES", "able_nodes", "enumerate_fr", "memberships", "moving", "spread"]
+__all__ = [
+    "MEMBER",
+    "SWARM_EXERCISES",
+    "able_nodes",
+    "enumerate_fr",
+    "exists_row",
+    "find_service",
+    "left_behind",
+    "member_row",
+    "memberships",
+    "moving",
+    "port_text",
+    "replicas_row",
+    "running_row",
+    "service_rows",
+    "spread",
+    "swarm_started",
+    "unnoticed",
+]
 
 IMAGE = "traefik/whoami"
 MESH, HOST = "whoami", "whoami-host"
@@ -46,19 +64,41 @@ def moving(state: ClusterState) -> bool:
 
     A task that waits with a reason (no suitable node…) may wait for ever, and holds up the update
     that made it: that is rest. The networks of a stack that was removed outlive its tasks by a
-    moment; a node that was promoted or demoted takes one to become what it is told to be.
+    moment; a node that was promoted or demoted takes one to become what it is told to be. A task
+    that should stop on a node that is down cannot, until that comes back: that is rest, too.
     """
     made = Counter(t.service_id for t in state.tasks if t.current)
     waiting = {t.service_id for t in state.tasks if t.current and not t.node_id and t.error}
     emptied = {n.id for n in state.nodes if n.state == "ready" and n.availability == "drain"}
+    down = {n.id for n in state.nodes if n.state == "down"}
     stacks = {s.stack for s in state.services}
     return (
         any(made[s.id] < _wanted(s, state) for s in state.services)
         or any(s.update_state in _UPDATING and s.id not in waiting for s in state.services)
         or any(t.current and t.node_id in emptied for t in state.tasks)
-        or any((t.starting and (t.node_id or not t.error)) or t.stopping for t in state.tasks)
+        or any(t.starting and (t.node_id or not t.error) for t in state.tasks)
+        or any(t.stopping and t.node_id not in down for t in state.tasks)
         or any(n.stack and n.stack not in stacks for n in state.networks)
         or any(_changing_role(n) for n in state.nodes)
+    )
+
+
+def unnoticed(state: ClusterState) -> bool:
+    """Whether a node died, left, came back or changed its role, and not all know it yet."""
+    return any(_unnoticed(engine, state) for engine in state.engines)
+
+
+def _unnoticed(engine: EngineState, state: ClusterState) -> bool:
+    if engine.reachable and engine.swarm != "inactive":
+        node = next((n for n in state.nodes if n.id == engine.node_id), None)
+        return node is not None and (
+            node.state != "ready"
+            or node.reachability not in {None, "reachable"}
+            or engine.manager != (node.role == "manager")
+        )
+    taken = {e.node_id for e in state.engines}
+    return any(
+        n.name == engine.name and n.id not in taken and n.state == "ready" for n in state.nodes
     )
 
 
@@ -77,7 +117,8 @@ def spread(state: ClusterState, service: str) -> str:
 # -- the swarm ------------------------------------------------------------------------------
 
 
-def _swarm_started(state: ClusterState) -> Iterator[Row]:
+def swarm_started(state: ClusterState) -> Iterator[Row]:
+    """Check that the first engine leads a swarm."""
     first = state.engines[0] if state.engines else None
     name = first.name if first else "node1"
     swarm = first.swarm if first else ""
@@ -112,20 +153,26 @@ def memberships(state: ClusterState) -> Iterator[Row]:
     if not state.engines:
         yield Row("Moteurs", "trois", "aucun", False, "Relancez la cellule de démarrage.")
     for engine in state.engines:
-        found, ok = _membership(engine, state)
-        yield Row(
-            engine.name,
-            "membre du Swarm, prêt",
-            found,
-            ok,
-            f"« docker --context {engine.name} swarm leave --force », puis rejoignez le Swarm."
-            if found in {_OTHER_SWARM, _ENGINE_SWARM["error"]}
-            else f"« docker --context {engine.name} swarm join --token … »"
-            if engine.swarm == "inactive"
-            else "Attendez quelques secondes, puis revérifiez ; sinon, « labkit doctor ».",
-        )
+        yield member_row(engine, state)
 
 
+def member_row(engine: EngineState, state: ClusterState) -> Row:
+    """Return whether an engine is a member of the swarm, and ready."""
+    found, ok = _membership(engine, state)
+    return Row(
+        engine.name,
+        MEMBER,
+        found,
+        ok,
+        f"« docker --context {engine.name} swarm leave --force », puis rejoignez le Swarm."
+        if found in {_OTHER_SWARM, _ENGINE_SWARM["error"]}
+        else f"« docker --context {engine.name} swarm join --token … »"
+        if engine.swarm == "inactive"
+        else "Attendez quelques secondes, puis revérifiez ; sinon, « labkit doctor ».",
+    )
+
+
+MEMBER = "membre du Swarm, prêt"
 _OTHER_SWARM = "membre d’un autre Swarm"
 
 
@@ -137,10 +184,11 @@ def _membership(engine: EngineState, state: ClusterState) -> tuple[str, bool]:
         return (_OTHER_SWARM if state.active else "aucun manager ne répond"), False
     if node.state != "ready":
         return f"membre du Swarm, {node.state}", False
-    return "membre du Swarm, prêt", True
+    return MEMBER, True
 
 
-def _left(state: ClusterState) -> Iterator[Row]:
+def left_behind(state: ClusterState) -> Iterator[Row]:
+    """Check that no engine is in a swarm any more."""
     if not state.engines:
         yield Row("Moteurs", "trois", "aucun", False, "Relancez la cellule de démarrage.")
     for engine in state.engines:
@@ -157,27 +205,27 @@ def _left(state: ClusterState) -> Iterator[Row]:
 
 
 def _created(state: ClusterState) -> Iterator[Row]:
-    yield from _service_rows(state, MESH, MESH_PORT, "ingress", (CREATED, SCALED))
+    yield from service_rows(state, MESH, MESH_PORT, "ingress", (CREATED, SCALED))
 
 
 def _scaled(state: ClusterState) -> Iterator[Row]:
-    service = _find(state, MESH)
-    yield _exists(state, MESH)
+    service = find_service(state, MESH)
+    yield exists_row(state, MESH)
     wanted = service.replicas if service else None
-    yield _replicas(MESH, wanted, (SCALED,), f"« docker service scale {MESH}={SCALED} »")
-    yield _running(state, MESH, SCALED)
+    yield replicas_row(wanted, (SCALED,), f"« docker service scale {MESH}={SCALED} »")
+    yield running_row(state, MESH, SCALED)
 
 
 def _host_created(state: ClusterState) -> Iterator[Row]:
-    yield from _service_rows(state, HOST, HOST_PORT, "host", (HOST_CREATED, HOST_SCALED))
+    yield from service_rows(state, HOST, HOST_PORT, "host", (HOST_CREATED, HOST_SCALED))
 
 
 def _host_scaled(state: ClusterState) -> Iterator[Row]:
-    service = _find(state, HOST)
-    yield _exists(state, HOST)
+    service = find_service(state, HOST)
+    yield exists_row(state, HOST)
     wanted = service.replicas if service else None
-    yield _replicas(
-        HOST, wanted, (HOST_SCALED,), f"« docker service scale --detach {HOST}={HOST_SCALED} »"
+    yield replicas_row(
+        wanted, (HOST_SCALED,), f"« docker service scale --detach {HOST}={HOST_SCALED} »"
     )
     tasks = state.tasks_of(HOST) if service else ()
     nodes = {t.node_id for t in tasks if t.running}
@@ -221,29 +269,43 @@ def _removed(state: ClusterState) -> Iterator[Row]:
     )
 
 
-def _service_rows(
+def service_rows(
     state: ClusterState, name: str, port: int, mode: str, replicas: tuple[int, ...]
 ) -> Iterator[Row]:
-    service = _find(state, name)
-    yield _exists(state, name)
+    """Check a service of whoami.
+
+    Parameters
+    ----------
+    state
+        The cluster.
+    name
+        Its name.
+    port, mode
+        How its port 80 is to be published; ``ingress`` or ``host``.
+    replicas
+        The numbers of replicas that are accepted; the first is what was asked for.
+    """
+    service = find_service(state, name)
+    yield exists_row(state, name)
     image = service.image.partition(":")[0] if service else "—"
     yield Row("Image", IMAGE, image, image == IMAGE, f"L’image se donne à la fin : … {IMAGE}")
     flag = f"--publish published={port},target=80" + (",mode=host" if mode == "host" else "")
     ports = service.ports if service else ()
     yield Row(
         "Port publié",
-        _port_text(port, 80, mode),
-        enumerate_fr([_port_text(p.published, p.target, p.mode) for p in ports]) or "—",
+        port_text(port, 80, mode),
+        enumerate_fr([port_text(p.published, p.target, p.mode) for p in ports]) or "—",
         any((p.published, p.target, p.mode) == (port, 80, mode) for p in ports),
         f"« {flag} »" + (f" ou « -p {port}:80 »" if mode == "ingress" else ""),
     )
     wanted = service.replicas if service else None
-    yield _replicas(name, wanted, replicas, f"« --replicas {replicas[0]} »")
-    yield _running(state, name, wanted if wanted in replicas else replicas[0])
+    yield replicas_row(wanted, replicas, f"« --replicas {replicas[0]} »")
+    yield running_row(state, name, wanted if wanted in replicas else replicas[0])
 
 
-def _exists(state: ClusterState, name: str) -> Row:
-    service = _find(state, name)
+def exists_row(state: ClusterState, name: str) -> Row:
+    """Return whether a service of that name is there."""
+    service = find_service(state, name)
     others = [s.name for s in state.services if s.image.partition(":")[0] == IMAGE]
     others = [n for n in others if n not in (MESH, HOST)]
     if service:
@@ -259,7 +321,8 @@ def _exists(state: ClusterState, name: str) -> Row:
     return Row("Service", name, found, service is not None, hint)
 
 
-def _replicas(name: str, wanted: int | None, accepted: tuple[int, ...], hint: str) -> Row:
+def replicas_row(wanted: int | None, accepted: tuple[int, ...], hint: str) -> Row:
+    """Return whether a service wants one of the accepted numbers of replicas."""
     return Row(
         "Replicas demandés",
         str(wanted if wanted in accepted else accepted[0]),
@@ -269,7 +332,8 @@ def _replicas(name: str, wanted: int | None, accepted: tuple[int, ...], hint: st
     )
 
 
-def _running(state: ClusterState, name: str, wanted: int | None) -> Row:
+def running_row(state: ClusterState, name: str, wanted: int | None) -> Row:
+    """Return whether that many tasks of a service run."""
     tasks = state.tasks_of(name) if state.has_service(name) else ()
     running = sum(t.running for t in tasks)
     # in mode host, a node takes one task: more cannot run
@@ -287,11 +351,13 @@ def _running(state: ClusterState, name: str, wanted: int | None) -> Row:
     )
 
 
-def _find(state: ClusterState, name: str) -> Service | None:
+def find_service(state: ClusterState, name: str) -> Service | None:
+    """Return the service of that name, or None."""
     return next((s for s in state.services if s.name == name), None)
 
 
-def _port_text(published: int | None, target: int, mode: str) -> str:
+def port_text(published: int | None, target: int, mode: str) -> str:
+    """Say how a port is published."""
     kind = "ingress : le routing mesh" if mode == "ingress" else f"mode {mode}"
     return f"{published or '(au hasard)'} → {target} ({kind})"
 
@@ -313,12 +379,12 @@ _ENGINE_SWARM = {
 }
 
 SWARM_EXERCISES = (
-    Exercise("initialiser", "Initialiser le Swarm", _swarm_started),
+    Exercise("initialiser", "Initialiser le Swarm", swarm_started),
     Exercise("rejoindre", "Faire entrer les trois nœuds", memberships),
     Exercise("creer-service", "Créer le service", _created),
     Exercise("changer-echelle", "Changer d’échelle", _scaled),
     Exercise("mode-host", "Publier en mode host", _host_created),
     Exercise("mode-host-5", "Demander plus de replicas que de nœuds", _host_scaled),
     Exercise("supprimer", "Supprimer les services", _removed),
-    Exercise("quitter", "Quitter le Swarm", _left),
+    Exercise("quitter", "Quitter le Swarm", left_behind),
 )

@@ -14,7 +14,7 @@ from IPython.display import HTML, display
 from labkit import engine
 from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
-from labkit.exercises.checks import moving, spread
+from labkit.exercises.checks import moving, spread, unnoticed
 from labkit.exercises.exercise import PATIENCE
 from labkit.exercises.progress import record
 from labkit.exercises.shell import TIMED_OUT, interleaved, run
@@ -54,10 +54,12 @@ def verifier(nom: str, *, patience: float | None = None) -> Verdict:
     return verdict
 
 
-def _judged(name: str, patience: float, say: Callable[[str], None] | None = None) -> Verdict:
+def _judged(
+    name: str, patience: float, say: Callable[[str], None] | None = None, *, acted: bool = True
+) -> Verdict:
     exercise = EXERCISES.get(name)
     try:
-        state = _settled(name, patience, say)
+        state = _settled(name, patience, say, acted=acted)
         verdict = judge(name, state)
         if exercise and exercise.probe and verdict.ok:
             return judge(name, state, exercise.probe.ask())
@@ -67,20 +69,25 @@ def _judged(name: str, patience: float, say: Callable[[str], None] | None = None
         return Verdict.of(exercise.title if exercise else name, [row])
 
 
-def _settled(name: str, patience: float, say: Callable[[str], None] | None) -> ClusterState:
+def _settled(
+    name: str, patience: float, say: Callable[[str], None] | None, *, acted: bool
+) -> ClusterState:
     """Return the state once the exercise is done, the cluster is at rest, or time is up.
 
     A cluster that does not answer may be too busy to: where there is patience, it is asked again.
+    Before a solution has ``acted``, that may be what it is to mend, and so may a node that is off.
     """
     patient = patience > PATIENCE
-    deadline = time.monotonic() + patience
+    start = time.monotonic()
+    deadline = start + patience
     said = ""
     if say:
         say(f"Vérification, {patience:.0f} s au plus…\n")
     while True:
         state = capture()
         silent = state.swarm in {"no-leader", "no-quorum", "unreachable"}
-        at_rest = not (moving(state) or (silent and patient))
+        asleep = silent and patient and (acted or time.monotonic() < start + PATIENCE)
+        at_rest = not (moving(state) or asleep or (acted and unnoticed(state)))
         if judge(name, state).ok or at_rest or time.monotonic() > deadline:
             return state
         running = sum(t.running for t in state.tasks)
@@ -103,6 +110,11 @@ class Start:
     def __init__(self, state: ClusterState, stand_ins: Sequence[str] = ()) -> None:
         answering = sum(e.reachable for e in state.engines)
         self._lines = [f"{answering} moteurs Docker sur {len(state.engines)} répondent."]
+        off = [] if state.swarm == "unreachable" else [e for e in state.engines if not e.reachable]
+        self._lines += [
+            f"{e.name} ne répond pas. Sans courant, ou arrêté ? « labkit node start {e.name} »."
+            for e in off
+        ]
         self._lines += _where_one_is(state)
         if stand_ins:
             self._lines.append(
@@ -161,7 +173,7 @@ def _solution(line: str, cell: str) -> None:
     if name not in EXERCISES:
         print(repr(judge(name, capture())))
         return
-    if _judged(name, EXERCISES[name].patience).ok:
+    if _judged(name, EXERCISES[name].patience, acted=False).ok:
         print(f"Déjà fait : « {EXERCISES[name].title} ». Rien n’est relancé.")
         return
     try:

@@ -6,6 +6,7 @@ The functions are pure, from a state or a sample to a picture; the widgets keep 
 from labkit.views.cluster_picture import cluster_picture, cluster_svg
 from labkit.views.cluster_view import ClusterView
 from labkit.views.distribution import distribution_figure, distribution_html
+from labkit.views.doors import doors, doors_figure, doors_html
 from labkit.views.repartition import Repartition
 from labkit.views.scaler import Scaler
 from labkit.views.tasks import tasks_html
@@ -18,5 +19,8 @@ __all__ = [
     "cluster_svg",
     "distribution_figure",
     "distribution_html",
+    "doors",
+    "doors_figure",
+    "doors_html",
     "tasks_html",
 ]

@@ -24,7 +24,7 @@ from guard import IGNORE, problems, tags
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parent.parent / "notebooks"
-CELL_TIMEOUT = 180  # seconds
+CELL_TIMEOUT = 300  # seconds, as nbval has it
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LOOPBACK = re.compile(r"\b127\.\d{1,3}\.\d{1,3}\.\d{1,3}\b")
 _REGISTRY = re.compile(r"\bdocker\.io/(?:library/)?")  # docker build names images in full

@@ -23,11 +23,13 @@ CHECKS = {
     "01-introduction-a-swarm.ipynb": 8,
     "02-la-stack-example-voting-app.ipynb": 6,
     "03-debugger-la-stack.ipynb": 6,
+    "04-clustering-avec-un-service.ipynb": 13,
     "05-clustering-avec-la-stack.ipynb": 22,
 }
 WHOAMI = "service create --detach --name whoami --replicas 5 --publish 9999:80 traefik/whoami"
 STACK = "stack deploy --detach --compose-file example-voting-app/docker-stack.yml vote"
-BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK, STACK), strict=True))
+MESH = WHOAMI.replace("9999", "80")
+BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK, MESH, STACK), strict=True))
 CHECK = re.compile(r"^verifier\(", re.MULTILINE)
 
 
@@ -90,6 +92,7 @@ ENTERED = {
     "01-introduction-a-swarm.ipynb": "Publier sans le mesh : mode=host",
     "02-la-stack-example-voting-app.ipynb": "Changer de langage sans rien arrêter",
     "03-debugger-la-stack.ipynb": "Réparer worker",
+    "04-clustering-avec-un-service.ipynb": "Trois managers",
     "05-clustering-avec-la-stack.ipynb": "Perdre le quorum",
 }
 

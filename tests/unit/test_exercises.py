@@ -215,6 +215,12 @@ def test_the_start_says_where_one_is(state: ClusterState, said: str) -> None:
     assert "traefik/whoami" in repr(Start(state, ["traefik/whoami"]))
 
 
+def test_the_start_names_the_nodes_that_are_off() -> None:
+    off = replace(swarm(), engines=(*swarm().engines[:2], EngineState("node3", False, swarm="")))
+    assert "« labkit node start node3 »" in repr(Start(off))
+    assert "labkit node start" not in repr(Start(swarm())) + repr(Start(_dead))
+
+
 # -- verdicts and predictions ---------------------------------------------------------------
 
 

@@ -13,8 +13,7 @@ NOTEBOOKS = ROOT / "notebooks"
 MAP = NOTEBOOKS / "README.md"
 
 AWAITED = (
-    {51, 53, 55, 57, 59, 61, 62, 64}  # a cluster, with a service
-    | {116, 117, 119, *range(121, 130), 131, 132, 133, 135, 137}  # Portainer, HAProxy
+    {116, 117, 119, *range(121, 130), 131, 132, 133, 135, 137}  # Portainer, HAProxy
     | {140, 142}  # Traefik
     | {145, 147}  # Prometheus
 )

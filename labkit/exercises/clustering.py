@@ -1,0 +1,338 @@
+"""Pure checks of a cluster that is made, loses managers, and comes apart.
+
+They hold for any number of machines, so that a group can use them on its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from labkit.engine.journal import logs
+from labkit.errors import SettingError
+from labkit.exercises.checks import (
+    enumerate_fr,
+    exists_row,
+    find_service,
+    left_behind,
+    member_row,
+    port_text,
+    replicas_row,
+    running_row,
+    service_rows,
+    swarm_started,
+)
+from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.verdict import Row
+from labkit.state import ClusterState, Node, capture
+
+__all__ = ["CLUSTERING_EXERCISES", "Fall", "judge_fall"]
+
+MESH, PORT, REPLICAS, FEW = "whoami", 80, 5, 2
+DIRECT, DIRECT_PORT = "whoami-direct", 8081
+
+# s, under emulation
+_JOIN = 60.0  # an engine that starts waits 20 s for a quorum that is not there, then votes
+_FALL = 90.0  # a heartbeat that fails, then an election
+_RETURN = 150.0
+_AGAIN = "Attendez quelques secondes, puis revérifiez."
+
+
+# -- making it ------------------------------------------------------------------------------
+
+
+def _joined(state: ClusterState) -> Iterator[Row]:
+    if len(state.engines) < 2:
+        yield Row(
+            "Moteurs", "deux au moins", str(len(state.engines)), False,
+            "« labkit node add » en ajoute un ; en groupe, nommez-les tous dans LABKIT_ENGINE.",
+        )  # fmt: skip
+    for number, engine in enumerate(state.engines, 1):
+        row = member_row(engine, state)
+        if number <= 2 and row.ok:
+            role = "manager" if engine.manager else "worker"
+            row = Row(
+                engine.name,
+                "manager, prêt",
+                f"{role}, prêt",
+                engine.manager,
+                f"Il est entré avec le jeton des workers : « docker --context {engine.name} swarm "
+                "leave », puis « swarm join » avec celui des managers.",
+            )
+        yield row
+
+
+def _created(state: ClusterState) -> Iterator[Row]:
+    yield from service_rows(state, MESH, PORT, "ingress", (REPLICAS, FEW))
+
+
+def _without_replica(state: ClusterState) -> Iterator[Row]:
+    service = find_service(state, MESH)
+    yield exists_row(state, MESH)
+    wanted = service.replicas if service else None
+    yield replicas_row(wanted, (FEW,), f"« docker service scale {MESH}={FEW} »")
+    yield running_row(state, MESH, FEW)
+    with_task = {t.node_id for t in state.running(MESH)} if service else set()
+    bare = [n.name for n in state.nodes if n.state == "ready" and n.id not in with_task]
+    yield Row(
+        "Nœuds prêts, sans replica",
+        "un au moins",
+        str(len(bare)) if service else "—",
+        bool(service and bare),
+        "Avec deux replicas, il faut trois nœuds.",
+    )
+
+
+def _direct(state: ClusterState) -> Iterator[Row]:
+    service = find_service(state, DIRECT)
+    yield exists_row(state, DIRECT)
+    ports = service.ports if service else ()
+    yield Row(
+        "Port publié",
+        port_text(DIRECT_PORT, 80, "host"),
+        enumerate_fr([port_text(p.published, p.target, p.mode) for p in ports]) or "—",
+        any((p.published, p.target, p.mode) == (DIRECT_PORT, 80, "host") for p in ports),
+        f"« --publish mode=host,published={DIRECT_PORT},target=80 »",
+    )
+    mode = service.mode if service else "—"
+    yield Row("Mode", "global", mode, mode == "global", "« --mode global » : une task par nœud.")
+    ready = {n.id for n in state.nodes if n.state == "ready" and n.availability == "active"}
+    on = {t.node_id for t in state.running(DIRECT)} if service else set()
+    yield Row(
+        "Nœuds qui exécutent une task",
+        str(len(ready)),
+        str(len(on)),
+        bool(ready) and on == ready,
+        f"« docker service ps {DIRECT} » dit où elles en sont. {_AGAIN}",
+    )
+
+
+# -- losing managers ------------------------------------------------------------------------
+
+
+def _three_managers(state: ClusterState) -> Iterator[Row]:
+    count = len(state.managers)
+    yield Row(
+        "Managers",
+        "3",
+        str(count) if state.active else "inconnu : aucun manager ne répond",
+        count == 3,
+        "« docker node promote node3 »",
+    )
+    yield _all_reachable(state)
+
+
+def _all_reachable(state: ClusterState) -> Row:
+    """Return whether every manager answers the others, and knows that it is one."""
+    knowing = {e.node_id for e in state.engines if e.manager}
+    silent = [
+        n.name for n in state.managers if n.reachability != "reachable" or n.id not in knowing
+    ]
+    ok = bool(state.managers) and not silent
+    return Row(
+        "Managers joignables",
+        "tous",
+        "tous" if ok else "pas " + enumerate_fr(silent) if silent else "aucun",
+        ok,
+        f"« labkit node ls » dit quelle machine est éteinte. {_AGAIN}",
+    )
+
+
+def _lost(state: ClusterState) -> Iterator[Row]:
+    off = [e.name for e in state.engines if not e.reachable]
+    yield Row(
+        "Moteurs éteints",
+        "un",
+        enumerate_fr(off) or "aucun",
+        len(off) == 1,
+        "« labkit node start … » rallume ceux qui sont de trop." if off
+        else "« labkit node kill node2 »",
+    )  # fmt: skip
+    found = "perdu" if state.swarm == "no-quorum" else "là"
+    hint = "Il faut deux managers, pas trois, et en éteindre un : « docker node ls » les montre."
+    if state.swarm == "inactive":
+        found, hint = "aucun Swarm", "Initialisez d’abord le Swarm : « docker swarm init »."
+    yield Row("Quorum", "perdu", found, found == "perdu", hint)
+
+
+def _back(state: ClusterState) -> Iterator[Row]:
+    off = [e.name for e in state.engines if not e.reachable]
+    yield Row(
+        "Moteurs",
+        "tous en marche",
+        "éteints : " + enumerate_fr(off) if off else "tous en marche",
+        bool(state.engines) and not off,
+        f"« labkit node start {off[0]} »" if off else "Relancez la cellule de démarrage.",
+    )
+    yield _leader(state.leader, "élu")
+    yield _all_reachable(state)
+    away = [n.name for n in state.nodes if n.state != "ready"]
+    yield Row(
+        "Nœuds",
+        "tous prêts",
+        "pas " + enumerate_fr(away) if away else "tous prêts" if state.nodes else "inconnus",
+        bool(state.nodes) and not away,
+        _AGAIN,
+    )
+    service = find_service(state, MESH)
+    yield running_row(state, MESH, service.replicas if service else None)
+
+
+def _leader(node: Node | None, wanted: str) -> Row:
+    return Row(
+        "Leader",
+        wanted,
+        wanted if node else "aucun",
+        node is not None,
+        "Une élection prend une vingtaine de secondes, et il faut que la majorité des managers "
+        "soit en marche.",
+    )
+
+
+def _leader_fell(state: ClusterState) -> Iterator[Row]:
+    off = {e.name for e in state.engines if not e.reachable}
+    managers = [n for n in state.managers if n.name in off]
+    yield Row(
+        "Managers éteints",
+        "un sur trois",
+        f"{len(managers)} sur {len(state.managers)}" if state.active else "inconnu",
+        (len(managers), len(state.managers)) == (1, 3),
+        "« docker node ls » montre le leader, « labkit node kill … » l’éteint.",
+    )
+    leader = state.leader
+    yield _leader(leader if leader and leader.name not in off else None, "un de ceux qui restent")
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """What the log of the present leader tells of the last election.
+
+    Attributes
+    ----------
+    lost, elected
+        Names of the leader that fell silent and of the one elected then; "" where the log does
+        not say.
+    off
+        Names of the nodes whose engine does not answer.
+    """
+
+    lost: str
+    elected: str
+    off: tuple[str, ...]
+
+
+_LOST = re.compile(r"(?:lost leader|changed leader from) \w+ \((\w+)\)")
+_ELECTED = re.compile(r"(?:elected leader|changed leader from \w+(?: \(\w+\))? to) \w+ \((\w+)\)")
+
+
+def _ask_fall() -> Fall | None:
+    """Read the leader's log; None on machines whose log labkit does not read."""
+    state = capture().require()
+    leader = state.leader
+    engine = next((e for e in state.engines if leader and e.node_id == leader.id), None)
+    if engine is None:
+        return Fall("", "", ())
+    try:
+        text = str(logs(engine.name, election=True))
+    except SettingError:
+        return None
+    off = tuple(e.name for e in state.engines if not e.reachable)
+    lost, elected = _LOST.findall(text), _ELECTED.findall(text)
+    return Fall(lost[-1] if lost else "", elected[-1] if elected else "", off)
+
+
+def judge_fall(fall: Fall) -> Iterator[Row]:
+    """Return the rows for what the leader's log tells; pure."""
+    yield Row(
+        "Dans le journal, le leader perdu",
+        "le manager éteint",
+        "le manager éteint" if fall.lost in fall.off else fall.lost or "aucun",
+        fall.lost in fall.off,
+        "Un manager éteint qui n’était pas le leader ne provoque pas d’élection. Rallumez-le, "
+        "puis éteignez celui que « docker node ls » appelle Leader.",
+    )
+    yield Row(
+        "Dans le journal, le leader élu",
+        "un de ceux qui restent",
+        "un de ceux qui restent" if fall.elected not in fall.off else fall.elected,
+        bool(fall.elected) and fall.elected not in fall.off,
+        _AGAIN,
+    )
+
+
+# -- coming apart ---------------------------------------------------------------------------
+
+
+def _gone(state: ClusterState) -> Iterator[Row]:
+    """Check that the last engine has left, in good order, and the others have not."""
+    *others, gone = state.engines or (None,)
+    name = gone.name if gone else "node3"
+    swarm = gone.swarm if gone else ""
+    yield Row(
+        name,
+        "hors du Swarm",
+        "hors du Swarm" if swarm == "inactive" else "membre du Swarm" if swarm else "éteint",
+        swarm == "inactive",
+        f"« docker --context {name} swarm leave »",
+    )
+    for engine in others:
+        if engine:
+            yield member_row(engine, state)
+    yield _all_reachable(state)
+
+
+def _left_in_order(state: ClusterState) -> Iterator[Row]:
+    yield from _gone(state)
+    name = state.engines[-1].name if state.engines else "node3"
+    found = next((n.state for n in state.nodes if n.name == name), "rayé")
+    yield Row(
+        f"{name}, dans la liste des nœuds",
+        "down",
+        found if state.active else "inconnu",
+        state.active and found in {"down", "rayé"},
+        _AGAIN,
+    )
+
+
+def _struck(state: ClusterState) -> Iterator[Row]:
+    yield from _gone(state)
+    name = state.engines[-1].name if state.engines else "node3"
+    listed = any(n.name == name for n in state.nodes)
+    yield Row(
+        f"{name}, dans la liste des nœuds",
+        "rayé",
+        ("encore là" if listed else "rayé") if state.active else "inconnu",
+        state.active and not listed,
+        f"« docker node rm {name} »",
+    )
+    yield running_row(state, MESH, REPLICAS)
+
+
+def _apart(state: ClusterState) -> Iterator[Row]:
+    for row in left_behind(state):
+        silent = row.found == "injoignable"
+        yield replace(row, hint=f"« labkit node start {row.what} »") if silent else row
+
+
+CLUSTERING_EXERCISES = (
+    Exercise("premier-manager", "Initialiser le cluster", swarm_started, None, _JOIN),
+    Exercise("deux-managers", "Faire entrer un manager et un worker", _joined, None, _JOIN),
+    Exercise("whoami-80", "Publier whoami sur le port 80", _created),
+    Exercise("sans-replica", "Un nœud sans replica", _without_replica),
+    Exercise("en-direct", "Publier sans le mesh", _direct),
+    Exercise("perdre-le-quorum", "Éteindre un manager sur deux", _lost, None, _FALL),
+    Exercise("retrouver-le-quorum", "Retrouver le quorum", _back, None, _RETURN),
+    Exercise("trois-managers", "Un troisième manager", _three_managers, None, _JOIN),
+    Exercise(
+        "perdre-le-leader",
+        "Éteindre le leader",
+        _leader_fell,
+        Probe(_ask_fall, judge_fall),
+        _FALL,
+    ),
+    Exercise("ancien-leader", "Rallumer l’ancien leader", _back, None, _RETURN),
+    Exercise("partir", "Faire sortir un nœud", _left_in_order, None, _JOIN),
+    Exercise("rayer", "Rayer un nœud de la liste", _struck, None, _JOIN),
+    Exercise("dissoudre", "Dissoudre le cluster", _apart),
+)

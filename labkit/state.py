@@ -39,6 +39,7 @@ __all__ = [
     "RawEngine",
     "Service",
     "Task",
+    "UpdatePolicy",
     "ask",
     "capture",
     "from_raw",
@@ -110,8 +111,21 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdatePolicy:
+    """How an update replaces a service's tasks. Source: ``UpdateConfig`` of ``GET /services``."""
+
+    parallelism: int  # tasks at a time; 0: all at once
+    delay_s: float  # between one lot and the next
+    on_failure: str  # pause | continue | rollback
+    order: str  # stop-first | start-first
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A service. Source: ``GET /services``."""
+    """A service. Source: ``GET /services``.
+
+    ``update`` is None where nobody said how to update it.
+    """
 
     id: str
     name: str
@@ -126,6 +140,8 @@ class Service:
     update_state: str | None = None  # updating | paused | completed | rollback_…
     version: int = 0
     mounts: tuple[Mount, ...] = ()
+    preferences: tuple[str, ...] = ()  # what tasks are spread over, such as node.labels.rack
+    update: UpdatePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -652,6 +668,8 @@ def service_from_raw(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Ser
     ports = (raw.get("Endpoint") or {}).get("Ports") or (spec.get("EndpointSpec") or {}).get(
         "Ports"
     )
+    placement = template.get("Placement") or {}
+    spreads = [(p.get("Spread") or {}) for p in placement.get("Preferences") or ()]
     targets = [n["Target"] for n in template.get("Networks") or spec.get("Networks") or []]
     return Service(
         id=raw["ID"],
@@ -663,10 +681,23 @@ def service_from_raw(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Ser
         networks=tuple(networks.get(t, t) for t in targets),
         labels=labels,
         stack=labels.get(_STACK),
-        constraints=tuple((template.get("Placement") or {}).get("Constraints") or ()),
+        constraints=tuple(placement.get("Constraints") or ()),
         update_state=(raw.get("UpdateStatus") or {}).get("State"),
         version=raw["Version"]["Index"],
         mounts=tuple(map(_mount, container.get("Mounts") or ())),
+        preferences=tuple(p["SpreadDescriptor"] for p in spreads if p.get("SpreadDescriptor")),
+        update=_update_policy(spec.get("UpdateConfig")),
+    )
+
+
+def _update_policy(raw: Mapping[str, Any] | None) -> UpdatePolicy | None:
+    if not raw:
+        return None
+    return UpdatePolicy(
+        parallelism=raw.get("Parallelism", 0),
+        delay_s=raw.get("Delay", 0) / 1e9,
+        on_failure=raw.get("FailureAction", "pause"),
+        order=raw.get("Order", "stop-first"),
     )
 
 

@@ -8,6 +8,7 @@ from labkit.exercises.ballots import Ballot, Scores, resultats, voter
 from labkit.exercises.breakdown import preparer_panne
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.catchup import Rattrapage, rattraper
+from labkit.exercises.copies import preparer_stack
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.figures import Comparison, Doors, comparer, portes
 from labkit.exercises.forms import (
@@ -74,6 +75,7 @@ __all__ = [
     "preflight",
     "preparer_manifeste",
     "preparer_panne",
+    "preparer_stack",
     "preparer_traefik",
     "progression",
     "qui_repond",

@@ -49,6 +49,11 @@ class Scores:
     b: int
     message: str
 
+    @property
+    def live(self) -> bool:
+        """The page has a database to count in; else it shows what it counted last."""
+        return "attente" not in self.message
+
     def __repr__(self) -> str:
         counted = f"{CHOICES['a']} : {self.a}, {CHOICES['b']} : {self.b}"
         return f"{counted} (« {self.message} »)"
@@ -181,20 +186,27 @@ def voter(choix: str = "a", noeud: str | None = None) -> Ballot:
     return cast(choix, noeud, limit=6.0)
 
 
-def resultats(noeud: str | None = None) -> Scores | None:
+def resultats(noeud: str | None = None, *, patience: float = 0.0) -> Scores | None:
     """Return what the page of results says once it is at rest; None without an answer.
 
     Parameters
     ----------
     noeud
         The node whose port is asked; None takes ``node1``.
+    patience
+        Seconds to wait for a page that does not answer, or that waits for its database.
 
     Raises
     ------
     NoSuchNode, EngineNotRunning
     """
     fleet = connect()
-    return _settled(fleet.published(noeud or fleet.endpoints[0].name, RESULT_PORT))
+    page = fleet.published(noeud or fleet.endpoints[0].name, RESULT_PORT)
+    deadline = time.monotonic() + patience
+    while True:
+        scores = _settled(page)
+        if (scores and scores.live) or time.monotonic() >= deadline:
+            return scores
 
 
 def _grew(choice: str, before: Scores | None, after: Scores | None) -> bool:

@@ -9,6 +9,7 @@ from labkit.exercises.checks import SWARM_EXERCISES
 from labkit.exercises.clustering import CLUSTERING_EXERCISES
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.kubernetes import KUBERNETES_EXERCISES
+from labkit.exercises.orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.proxies import PROXY_EXERCISES
 from labkit.exercises.verdict import Row, Verdict
 from labkit.exercises.voting import VOTING_EXERCISES
@@ -22,6 +23,7 @@ EXERCISES: dict[str, Exercise] = {
         *SWARM_EXERCISES,
         *VOTING_EXERCISES,
         *CLUSTERING_EXERCISES,
+        *ORCHESTRATION_EXERCISES,
         *KUBERNETES_EXERCISES,
         *PROXY_EXERCISES,
     )

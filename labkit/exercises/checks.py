@@ -15,11 +15,13 @@ from labkit.state import ClusterState, EngineState, Node, Service, Task
 __all__ = [
     "MEMBER",
     "SWARM_EXERCISES",
+    "able_nodes",
     "enumerate_fr",
     "exists_row",
     "find_service",
     "left_behind",
     "member_row",
+    "memberships",
     "moving",
     "port_text",
     "replicas_row",
@@ -40,10 +42,15 @@ HOST_CREATED, HOST_SCALED = 2, 5
 _UPDATING = {"updating", "rollback_started"}
 
 
+def able_nodes(state: ClusterState) -> tuple[Node, ...]:
+    """Return the nodes that may be given tasks now: ready, and active."""
+    return tuple(n for n in state.nodes if n.state == "ready" and n.availability == "active")
+
+
 def _wanted(service: Service, state: ClusterState) -> int:
     """Return how many tasks are to be made; which nodes a constraint allows is not known here."""
     if service.mode == "global" and not service.constraints:
-        return sum(n.state == "ready" and n.availability == "active" for n in state.nodes)
+        return len(able_nodes(state))
     return service.replicas or 0
 
 
@@ -56,9 +63,9 @@ def moving(state: ClusterState) -> bool:
     """Whether the cluster is still on its way: tasks starting, stopping, or not even made.
 
     A task that waits with a reason (no suitable node…) may wait for ever, and holds up the update
-    that made it: that is rest. A task that should stop on a node that is down cannot, until that
-    comes back: that is rest, too. The networks of a stack that was removed outlive its tasks by a
-    moment; a node that was promoted or demoted takes one to become what it is told to be.
+    that made it: that is rest. The networks of a stack that was removed outlive its tasks by a
+    moment; a node that was promoted or demoted takes one to become what it is told to be. A task
+    that should stop on a node that is down cannot, until that comes back: that is rest, too.
     """
     made = Counter(t.service_id for t in state.tasks if t.current)
     waiting = {t.service_id for t in state.tasks if t.current and not t.node_id and t.error}
@@ -102,7 +109,7 @@ def spread(state: ClusterState, service: str) -> str:
     """
     tasks = state.running(service) if state.has_service(service) else ()
     by_node = Counter(t.node_id for t in tasks)
-    able = {n.id for n in state.nodes if n.state == "ready" and n.availability == "active"}
+    able = {n.id for n in able_nodes(state)}
     counts = sorted((by_node[i] for i in able | set(by_node)), reverse=True)
     return enumerate_fr([str(c) for c in counts]) or "0"
 
@@ -141,7 +148,8 @@ def swarm_started(state: ClusterState) -> Iterator[Row]:
     )
 
 
-def _nodes_joined(state: ClusterState) -> Iterator[Row]:
+def memberships(state: ClusterState) -> Iterator[Row]:
+    """Return a row for each engine: whether it is a ready member of the swarm."""
     if not state.engines:
         yield Row("Moteurs", "trois", "aucun", False, "Relancez la cellule de démarrage.")
     for engine in state.engines:
@@ -221,7 +229,7 @@ def _host_scaled(state: ClusterState) -> Iterator[Row]:
     )
     tasks = state.tasks_of(HOST) if service else ()
     nodes = {t.node_id for t in tasks if t.running}
-    able = [n for n in state.nodes if n.state == "ready" and n.availability == "active"]
+    able = able_nodes(state)
     yield Row(
         "Nœuds qui exécutent une task",
         f"{len(able)} : une task par nœud",
@@ -372,7 +380,7 @@ _ENGINE_SWARM = {
 
 SWARM_EXERCISES = (
     Exercise("initialiser", "Initialiser le Swarm", swarm_started),
-    Exercise("rejoindre", "Faire entrer les trois nœuds", _nodes_joined),
+    Exercise("rejoindre", "Faire entrer les trois nœuds", memberships),
     Exercise("creer-service", "Créer le service", _created),
     Exercise("changer-echelle", "Changer d’échelle", _scaled),
     Exercise("mode-host", "Publier en mode host", _host_created),

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["write_copy"]
+from labkit import compose
+from labkit.errors import ComposeError
+from labkit.exercises.voting import FILE, STACK
+from labkit.stacks import services_of
+from labkit.state import capture
+
+__all__ = ["COPY", "Agreement", "Written", "agreement", "preparer_stack", "write_copy", "written"]
+
+COPY = "ma-stack.yml"
 
 
 def write_copy(copy: Path, text: str, *, deployed: bool) -> str:
@@ -40,3 +49,81 @@ def _aside(copy: Path, text: str) -> Path:
         if not kept.exists() or kept.read_text(encoding="utf-8") == text:
             return kept
         number += 1
+
+
+def preparer_stack() -> str:
+    """Copy the voting app's stack file beside the notebook; return what was done, in French.
+
+    A swarm that does not answer may hold the stack: the copy that is there then stays.
+
+    Raises
+    ------
+    EngineNotRunning
+    """
+    state = capture()
+    held = bool(services_of(state, STACK)) or state.swarm not in {"active", "inactive"}
+    return write_copy(Path(COPY), Path(FILE).read_text(encoding="utf-8"), deployed=held)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a student's stack file asks for.
+
+    Attributes
+    ----------
+    problem
+        Why the file cannot be read, in French; empty when it can.
+    replicas
+        ``(service, replicas)`` as written, ``1`` where nothing is; ``—`` for a global service.
+    """
+
+    problem: str
+    replicas: tuple[tuple[str, str], ...] = ()
+
+
+def written() -> Written:
+    """Read the student's file in the working directory."""
+    try:
+        file = compose.read(COPY)
+    except ComposeError as error:
+        return Written(error.message)
+    return Written("", tuple((s.name, s.replicas or "—") for s in file.services))
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a student's stack file and the deployed stack say of the number of tasks.
+
+    Attributes
+    ----------
+    problem
+        Why the file cannot be read, in French; empty when it can.
+    differences
+        In French, such as ``vote : 2 dans le fichier, 3 sur le cluster``.
+    """
+
+    problem: str
+    differences: tuple[str, ...] = ()
+
+
+def agreement() -> Agreement:
+    """Compare the student's file with the stack, for what concerns modes and replicas.
+
+    Raises
+    ------
+    EngineNotRunning
+    """
+    try:
+        file = compose.read(COPY)
+    except ComposeError as error:
+        return Agreement(error.message)
+    told = compose.compare(file, compose.from_stack(capture(), STACK))
+    return Agreement(
+        "",
+        tuple(
+            f"{d.place}, {d.option or 'présence'} : {d.left or '—'} dans le fichier, "
+            f"{d.right or '—'} sur le cluster"
+            for d in told.differences
+            if d.option in {"", "deploy.mode", "deploy.replicas"} and "service" in d.place
+        ),
+    )

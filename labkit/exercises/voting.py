@@ -15,7 +15,21 @@ from labkit.stacks import services_of
 from labkit.state import ClusterState, Service
 from labkit.traffic import Sample, send
 
-__all__ = ["VOTING_EXERCISES", "find", "gone_row", "removed", "tasks_row"]
+__all__ = [
+    "FILE",
+    "LUA",
+    "PAGES",
+    "STACK",
+    "START",
+    "VOTING_EXERCISES",
+    "find",
+    "gone_row",
+    "judge_ballot",
+    "removed",
+    "stack_rows",
+    "task_of_image",
+    "tasks_row",
+]
 
 STACK, BROKEN = "vote", "debug"
 FILE = "example-voting-app/docker-stack.yml"
@@ -25,7 +39,8 @@ SCALED = 4
 LUA = "examplevotingapp_worker:lua"
 REGISTRY = "registry:5000/"
 
-_START = 150.0  # s for six services to start under emulation
+START = 150.0
+"""Seconds for six services to start under emulation."""
 _FIRST_ANSWER = 45.0  # s for their programs to answer, once they run
 _DEPLOY = f"« docker stack deploy --compose-file {FILE} {STACK} »"
 
@@ -33,7 +48,7 @@ _DEPLOY = f"« docker stack deploy --compose-file {FILE} {STACK} »"
 # -- deployed -------------------------------------------------------------------------------
 
 
-def _stack(state: ClusterState, stack: str, deploy: str) -> Iterator[Row]:
+def stack_rows(state: ClusterState, stack: str, deploy: str) -> Iterator[Row]:
     """Return the rows for a stack of six services that run."""
     found = {s.name.removeprefix(f"{stack}_"): s for s in services_of(state, stack)}
     others = sorted({s.stack for s in state.services if s.stack} - {stack})
@@ -72,7 +87,7 @@ def tasks_row(state: ClusterState, service: Service) -> Row:
 
 
 def _deployed(state: ClusterState) -> Iterator[Row]:
-    yield from _stack(state, STACK, _DEPLOY)
+    yield from stack_rows(state, STACK, _DEPLOY)
     found = {p.published for s in services_of(state, STACK) for p in s.ports}
     for name, port in PORTS.items():
         yield Row(
@@ -143,7 +158,8 @@ def _judge_replicas(sample: Sample) -> Iterator[Row]:
 # -- votes ----------------------------------------------------------------------------------
 
 
-def _judge_ballot(stack: str, ballot: Ballot) -> Iterator[Row]:
+def judge_ballot(stack: str, ballot: Ballot) -> Iterator[Row]:
+    """Return the rows for a vote that should be accepted and counted."""
     yield Row(
         "Un bulletin de plus, glissé dans l’urne",
         "accepté",
@@ -173,10 +189,10 @@ def _lua(state: ClusterState) -> Iterator[Row]:
         f"« docker service update --image {LUA} {name} »" if service else _DEPLOY,
     )
     if service:
-        yield _task_of_image(state, service)
+        yield task_of_image(state, service)
 
 
-def _task_of_image(state: ClusterState, service: Service) -> Row:
+def task_of_image(state: ClusterState, service: Service) -> Row:
     """Return the row for a service whose tasks all run the image that it has now."""
     running = [t for t in state.tasks_of(service.id) if t.running]
     new = sum(t.image == service.image for t in running)
@@ -194,7 +210,7 @@ def _task_of_image(state: ClusterState, service: Service) -> Row:
 
 def _broken(state: ClusterState) -> Iterator[Row]:
     yield gone_row(state, STACK)
-    yield from _stack(state, BROKEN, "Relancez la cellule qui déploie la stack à débugger.")
+    yield from stack_rows(state, BROKEN, "Relancez la cellule qui déploie la stack à débugger.")
     for name in ("worker", "result"):
         service = find(state, f"{BROKEN}_{name}")
         image = service.image if service else ""
@@ -219,7 +235,7 @@ def _rebuilt(state: ClusterState, name: str) -> Iterator[Row]:
         f"Changez la ligne « image: » de {name} dans stack-a-debugger.yml, puis redéployez.",
     )
     if service:
-        yield _task_of_image(state, service)
+        yield task_of_image(state, service)
 
 
 def _repaired(state: ClusterState) -> Iterator[Row]:
@@ -254,22 +270,25 @@ def find(state: ClusterState, name: str) -> Service | None:
 
 
 def _ballot(stack: str) -> Probe:
-    return Probe(partial(cast, limit=20.0), partial(_judge_ballot, stack))
+    return Probe(partial(cast, limit=20.0), partial(judge_ballot, stack))
 
+
+PAGES = Probe(_ask_pages, _judge_pages)
+"""Asks for the stack's three pages at each node."""
 
 VOTING_EXERCISES = (
-    Exercise("deployer", "Déployer la stack", _deployed, Probe(_ask_pages, _judge_pages), _START),
+    Exercise("deployer", "Déployer la stack", _deployed, PAGES, START),
     Exercise(
         "echelle-vote",
         "Mettre le vote à l’échelle",
         _scaled,
         Probe(_ask_replicas, _judge_replicas),
-        _START,
+        START,
     ),
-    Exercise("worker-lua", "Changer le langage du worker", _lua, _ballot(STACK), _START),
-    Exercise("retirer", "Retirer la stack", partial(removed, STACK), None, _START),
-    Exercise("panne", "La stack à débugger", _broken, None, _START),
-    Exercise("reparer-result", "Réparer result", partial(_rebuilt, name="result"), None, _START),
-    Exercise("reparer-vote", "Le vote est compté", _repaired, _ballot(BROKEN), _START),
-    Exercise("ranger", "Ranger", partial(removed, BROKEN), None, _START),
+    Exercise("worker-lua", "Changer le langage du worker", _lua, _ballot(STACK), START),
+    Exercise("retirer", "Retirer la stack", partial(removed, STACK), None, START),
+    Exercise("panne", "La stack à débugger", _broken, None, START),
+    Exercise("reparer-result", "Réparer result", partial(_rebuilt, name="result"), None, START),
+    Exercise("reparer-vote", "Le vote est compté", _repaired, _ballot(BROKEN), START),
+    Exercise("ranger", "Ranger", partial(removed, BROKEN), None, START),
 )

@@ -16,6 +16,7 @@ BUDGET = {
     "02-la-stack-example-voting-app.ipynb": 3,
     "03-debugger-la-stack.ipynb": 2,
     "04-clustering-avec-un-service.ipynb": 9,
+    "05-clustering-avec-la-stack.ipynb": 2,
     "06-introduction-a-kubernetes.ipynb": 0,
     "07-traefik-avec-swarm.ipynb": 3,
 }

@@ -24,11 +24,12 @@ CHECKS = {
     "02-la-stack-example-voting-app.ipynb": 6,
     "03-debugger-la-stack.ipynb": 6,
     "04-clustering-avec-un-service.ipynb": 13,
+    "05-clustering-avec-la-stack.ipynb": 22,
 }
 WHOAMI = "service create --detach --name whoami --replicas 5 --publish 9999:80 traefik/whoami"
 STACK = "stack deploy --detach --compose-file example-voting-app/docker-stack.yml vote"
 MESH = WHOAMI.replace("9999", "80")
-BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK, MESH), strict=True))
+BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK, MESH, STACK), strict=True))
 CHECK = re.compile(r"^verifier\(", re.MULTILINE)
 
 
@@ -92,6 +93,7 @@ ENTERED = {
     "02-la-stack-example-voting-app.ipynb": "Changer de langage sans rien arrêter",
     "03-debugger-la-stack.ipynb": "Réparer worker",
     "04-clustering-avec-un-service.ipynb": "Trois managers",
+    "05-clustering-avec-la-stack.ipynb": "Perdre le quorum",
 }
 
 

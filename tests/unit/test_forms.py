@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from labkit.exercises import (
     breakdown,
     cocher_options,
     cocher_reseaux,
+    copies,
     corriger,
     dessiner,
     forms,
     preparer_panne,
+    preparer_stack,
     repondre,
     souffler,
 )
@@ -177,7 +180,7 @@ def test_no_earlier_copy_is_written_over(tmp_path: Path) -> None:
     assert kept == {"stack.precedente.yml": "mine", "stack.precedente-2.yml": "solution"}
 
 
-def test_the_copy_to_debug_starts_from_the_app_and_leaves_it_alone(
+def test_both_copies_start_from_the_app_and_leave_it_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = tmp_path / "example-voting-app"
@@ -186,7 +189,14 @@ def test_the_copy_to_debug_starts_from_the_app_and_leaves_it_alone(
     (app / "docker-stack.yml").write_text(text, "utf-8")
     monkeypatch.chdir(tmp_path)
     state = ClusterState(datetime(2026, 11, 24, tzinfo=UTC), "inactive", None)
-    monkeypatch.setattr(breakdown, "capture", lambda: state)
+    for module in (breakdown, copies):
+        monkeypatch.setattr(module, "capture", lambda: state)
     assert preparer_panne() == f"{breakdown.COPY} est écrit."
+    assert preparer_stack() == f"{copies.COPY} est écrit."
     assert Path(breakdown.COPY).read_text("utf-8").count(":before") == 2
+    assert Path(copies.COPY).read_text("utf-8") == text
+    Path(copies.COPY).write_text("mine")
+    state = replace(state, swarm="no-quorum")  # the stack may well be there
+    assert "conservé" in preparer_stack()
+    assert Path(copies.COPY).read_text() == "mine"
     assert (app / "docker-stack.yml").read_text("utf-8") == text

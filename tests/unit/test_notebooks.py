@@ -188,6 +188,22 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
         ("Docker Engine 28.5.2+dfsg4, ready", "Docker Engine 26.1.5, ready"),
         ("http://127.0.0.1:9999/", "http://127.7.4.1:20080/"),
         (
+            "$ docker service rollback x\noverall progress: rolling back update: 1 out of 4 tasks\n"
+            "overall progress: rolling back update: 4 out of 4 tasks\nverify",
+            "$ docker service rollback x\noverall progress: rolling back update: 4 out of 4 tasks\n"
+            "verify",
+        ),
+        (
+            "$ docker stack deploy x\nUpdating service vote_db (id: xt53ku5y5xvsuav7rw9gc2hro)\n"
+            "Creating service vote_whoami\nUpdating service vote_vote (id: "
+            "pkms6tpwwe2k3okppg3z4ima3)\n",
+            "$ docker stack deploy x\nCreating service vote_whoami\n",
+        ),
+        (
+            "ma-stack.yml est écrit.",
+            "ma-stack.yml est écrit. L’ancien fichier s’appelle maintenant autre.yml.",
+        ),
+        (
             "stack-a-debugger.yml est écrit.",
             "stack-a-debugger.yml est écrit. L’ancien fichier s’appelle maintenant autre.yml.",
         ),
@@ -240,6 +256,7 @@ def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
         ("debug_db.1.o9vs95dlzczs@node1    | x", "debug_db.1.o9vs95dlzczs@node2    | x"),
         ("Waiting for db: no password", "Waiting for db: no such table"),
         ("vote_vote   replicated   2/2", "vote_vote   replicated   1/2"),
+        ("$ x\nUpdating service vote_db (id: y)\n", "$ x\nfailed to update service vote_db\n"),
     ],
 )
 def test_what_must_not_differ_is_kept(one: str, other: str) -> None:

@@ -13,8 +13,7 @@ NOTEBOOKS = ROOT / "notebooks"
 MAP = NOTEBOOKS / "README.md"
 
 AWAITED = (
-    {66, 68, 70, 72, 74, 76, 78}  # a cluster, with the stack
-    | {116, 117, 119, *range(121, 130), 131, 132, 133, 135, 137}  # Portainer, HAProxy
+    {116, 117, 119, *range(121, 130), 131, 132, 133, 135, 137}  # Portainer, HAProxy
     | {145, 147}  # Prometheus
 )
 """Lines whose notebooks are being written; there must be none in the end."""

@@ -90,7 +90,10 @@ def unnoticed(state: ClusterState) -> bool:
 
 def _unnoticed(engine: EngineState, state: ClusterState) -> bool:
     if engine.reachable and engine.swarm != "inactive":
-        node = next((n for n in state.nodes if n.id == engine.node_id), None)
+        # an engine that is starting does not know yet which node it is
+        known = engine.node_id
+        mine = (n for n in state.nodes if (n.id == known if known else n.name == engine.name))
+        node = next(mine, None)
         return node is not None and (
             node.state != "ready"
             or node.reachability not in {None, "reachable"}

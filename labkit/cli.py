@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -11,19 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-
 from labkit import engine
-from labkit.engine import cluster, own
+from labkit.engine import cluster, ending, own
 from labkit.engine.contexts import activate
+from labkit.engine.limits import limits
 from labkit.engine.machine import alive
 from labkit.engine.progress import Report
-from labkit.engine.settings import MAX_NODES, Settings, writable
+from labkit.engine.settings import MAX_NODES, SHARED, Settings, writable
 from labkit.errors import LabkitError
 
 __all__ = ["main"]
@@ -40,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.arguments = more
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is undone
     try:
+        with contextlib.suppress(LabkitError):  # whom that concerns says so
+            ending.touch(Settings.read().run)
         status: int = options.run(options)
     except LabkitError as error:
         print(f"labkit : {error}", file=sys.stderr)
@@ -99,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     build = add("build", _build, "construit la machine et son instantané", nodes=True)
+    build.add_argument(
+        "--shared", action="store_true",
+        help="pour tous les comptes : dans LABKIT_SHARED_CACHE, sinon /var/cache/labkit",
+    )  # fmt: skip
     build.add_argument("--prune", action="store_true", help="supprime les anciennes versions")
     add("up", _up, "démarre le cluster, ou rejoint celui qui tourne", nodes=True)
     status = add("status", _status, "dit ce qui tourne")
@@ -115,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_node(commands)
     _add_compose(commands)
+    demo = add("demo", _demo, "joue un notebook dans le terminal, cellule après cellule")
+    demo.add_argument("notebook", metavar="NOTEBOOK", help="un chemin, ou le début du nom : 01")
+    demo.add_argument(
+        "section", metavar="SECTION", nargs="?", help="son numéro, ou le début de son titre"
+    )
     lab = "ouvre JupyterLab sur le cours, le cluster derrière ; le reste va à jupyter lab"
     add("lab", _lab, lab, nodes=True)
     return parser
@@ -181,10 +191,13 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _build(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if options.shared:
+        settings = settings.for_everybody()
+        os.umask(0o022)  # whatever the administrator's own files are, everybody reads these
+        writable(settings.cache, SHARED, mode=0o755)
     with Report() as report:
-        snapshot = cluster.build(
-            _settings(options), report, remove_old=options.prune, thorough=True
-        )
+        snapshot = cluster.build(settings, report, remove_old=options.prune, thorough=True)
     print(f"Prêt : {snapshot.directory}")
     return 0
 
@@ -250,12 +263,15 @@ def _doctor(options: argparse.Namespace) -> int:
         return 0 if verdict.ok else 1
     settings = _settings(options)
     machine = os.uname()
-    memory = psutil.virtual_memory().available
+    found = limits()
+    needed = 0.3e9 if alive(settings.run) else 1.2e9  # a cluster that runs has its own already
     rows = [
         (machine.sysname == "Linux" and machine.machine == "x86_64",
          f"système : {machine.sysname} {machine.machine}", "Linux sur x86-64 est nécessaire"),
         (sys.version_info >= (3, 11), f"Python {sys.version.split()[0]}", "3.11 ou plus récent"),
-        (memory > 1.2e9, f"mémoire libre : {memory / 1e9:.1f} Go", "il faut 1,2 Go"),
+        (True, f"limites de ce serveur : {str(found) or 'aucune'}", ""),
+        (found.free > needed, f"mémoire libre : {found.free / 1e9:.1f} Go",
+         f"il faut {needed / 1e9:.1f} Go"),
         _try(f"clusters : {settings.run.parent}", settings.check),
     ]  # fmt: skip
     built = False
@@ -383,6 +399,13 @@ def _draw(options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(options: argparse.Namespace) -> int:
+    from labkit.demo import find, play
+
+    play(find(options.notebook), options.section)
+    return 0
+
+
 def _lab(options: argparse.Namespace) -> int:
     """Run JupyterLab in front and the cluster behind it.
 
@@ -395,7 +418,9 @@ def _lab(options: argparse.Namespace) -> int:
     else:
         with Report() as report:
             cluster.build(settings, report)
-        with (Path(tempfile.gettempdir()) / f"labkit-up-{os.getuid()}.log").open("w") as log:
+        # not in /tmp, where another account may have put a link of this name
+        said = settings.run.parent / f"{settings.cluster}.up.log"
+        with said.open("w") as log:
             starting = subprocess.Popen(
                 [sys.executable, "-m", "labkit", "up", "--nodes", str(settings.nodes)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -418,6 +443,7 @@ def _lab(options: argparse.Namespace) -> int:
     status = lab.wait()
     if starting:
         starting.wait()
+        said.unlink(missing_ok=True)
         if found:
             print("Le cluster, qui tournait déjà avant, tourne encore : « labkit down » l’arrête.")
         else:

@@ -13,6 +13,7 @@ student, and a French ``remedy`` that says what to do next::
     │   ├── EngineUnreachable     an engine does not answer
     │   ├── PlatformNotSupported  the embedded engine cannot run here
     │   ├── MachineFailed         QEMU stopped or never came up
+    │   ├── NotEnoughMemory       the cluster would not fit into what this server allows
     │   └── BuildError
     │       ├── MirrorNotFound    no package mirror is known
     │       ├── DownloadFailed    a file cannot be fetched
@@ -61,6 +62,7 @@ __all__ = [
     "LabkitError",
     "MachineFailed",
     "ManifestError",
+    "MetricsError",
     "MirrorNotFound",
     "NoLeader",
     "NoSuchNode",
@@ -68,6 +70,7 @@ __all__ = [
     "NoSuchStack",
     "NoSwarm",
     "NotAManager",
+    "NotEnoughMemory",
     "PlatformNotSupported",
     "PortTaken",
     "QuorumLost",
@@ -173,6 +176,10 @@ class MachineFailed(EngineError):
     """QEMU stopped or never came up."""
 
 
+class NotEnoughMemory(EngineError):
+    """The cluster would not fit into the memory that this server allows."""
+
+
 class BuildError(EngineError):
     """The guest could not be built."""
 
@@ -247,3 +254,7 @@ class DockerFailed(SwarmError):
 
 class TrafficError(LabkitError):
     """Requests cannot be sent: nothing is published, or the node is unknown."""
+
+
+class MetricsError(LabkitError):
+    """Prometheus does not answer, or refuses what it is asked."""

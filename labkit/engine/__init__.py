@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from labkit.engine import cluster, own
+from labkit.engine import cluster, ending, own
 from labkit.engine.cluster import Status
 from labkit.engine.contexts import activate
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
 from labkit.engine.settings import Settings
 
-__all__ = ["Endpoint", "Fleet", "Status", "connect", "down", "reset", "status", "up"]
+__all__ = ["Endpoint", "Fleet", "Status", "connect", "crowded", "down", "reset", "status", "up"]
 
 
 def connect() -> Fleet:
@@ -20,7 +20,13 @@ def connect() -> Fleet:
     EngineNotRunning
         When no cluster is up.
     """
-    return own.named() or cluster.join(Settings.read())
+    named = own.named()
+    if named:
+        return named
+    settings = Settings.read()
+    if settings.idle_stop:
+        ending.watch(settings.run)
+    return cluster.join(settings)
 
 
 def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
@@ -48,6 +54,8 @@ def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
     with Report(quiet=quiet) as report:
         fleet = cluster.up(settings, report)
     activate(cluster.variables(settings))
+    if settings.idle_stop:
+        ending.watch(settings.run)
     return fleet
 
 
@@ -81,6 +89,11 @@ def down() -> None:
     if named:
         raise own.refusal(named, "n’arrête jamais")
     cluster.down(Settings.read())
+
+
+def crowded() -> str:
+    """Say in French that the embedded cluster may soon lack memory; "" where it has enough."""
+    return "" if own.named() else cluster.crowded(Settings.read())
 
 
 def status() -> Status:

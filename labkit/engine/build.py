@@ -50,7 +50,10 @@ FOLLOW_IN_IMAGES = re.compile(
     r"|zlib1g|python3\.13-minimal"
 )
 DROP_IN_IMAGES = re.compile(
-    r"usr/share/(?!lua|postgresql|dpkg|zoneinfo/(UTC|Europe/Paris)$)|usr/lib/systemd|etc/(init\.d|default|logrotate|cron|pam)"
+    r"usr/share/(?!lua|postgresql|dpkg|zoneinfo/(UTC|Europe/Paris)$"
+    r"|prometheus/web|javascript/(?!dojox|yui3|moment-timezone/data)|nodejs/[\w.]+/dist"
+    r"|fonts-glyphicons|fonts/truetype/glyphicons)"
+    r"|usr/share/.*\.map$|usr/lib/systemd|etc/(init\.d|default|logrotate|cron|pam)"
     r"|usr/lib/x86_64-linux-gnu/(gconv|libmvec|systemd)|usr/lib/(udev|tmpfiles|sysusers|apt/apt-h)"
     r"|usr/lib/postgresql/17/lib/(bitcode|llvmjit|pgxs)|usr/lib/python3\.13/(EXTERNALLY|pydoc_data)"
 )
@@ -360,7 +363,7 @@ def _root(root: Path, busybox: Path) -> None:
     (root / "etc/group").write_text("root:x:0:\ndocker:x:101:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     (root / "etc/mtab").symlink_to("/proc/mounts")
-    for name in ("init", "node", "node-start", "quiet-ipvs"):
+    for name in ("init", "node", "node-crun", "node-start", "quiet-ipvs"):
         target = root / "usr/sbin" / name
         target.unlink(missing_ok=True)
         target.write_bytes(files("labkit.engine").joinpath("guest", name).read_bytes())

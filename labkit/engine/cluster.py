@@ -24,11 +24,12 @@ from docker.errors import APIError, DockerException
 from docker.models.images import Image as DockerImage
 from requests.exceptions import RequestException
 
-from labkit.engine import control, images
-from labkit.engine.build import Guest, build_guest, guest_of, prune, remove_half_made
+from labkit.engine import control, ending, images
+from labkit.engine.build import Guest, build_guest, prune, remove_half_made
 from labkit.engine.contexts import add_context, environment, remove_context, write_contexts
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.images.making import STAND_INS, repository
+from labkit.engine.limits import MIB, gibibytes, limits
 from labkit.engine.machine import (
     Machine,
     Snapshot,
@@ -42,9 +43,10 @@ from labkit.engine.machine import (
 )
 from labkit.engine.progress import Report
 from labkit.engine.qemu import engine_forward, find_qemu
-from labkit.engine.settings import MAX_NODES, Settings, writable
+from labkit.engine.settings import MAX_NODES, MOST_MEMORY, NODES, Settings, limit, writable
+from labkit.engine.shared import common, damaged, find_guest
 from labkit.engine.store import disk_error, intact, need_room
-from labkit.errors import EngineNotRunning, MachineFailed, SettingError
+from labkit.errors import EngineNotRunning, MachineFailed, NotEnoughMemory, SettingError
 
 __all__ = [
     "ImageStatus",
@@ -150,7 +152,7 @@ class Status:
 
 
 class _Remapped(Mapping[tuple[str, int], int]):
-    """Published ports that had to move, as the forwarder has them now."""
+    """Where published ports are, as the forwarder has them now."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -160,7 +162,7 @@ class _Remapped(Mapping[tuple[str, int], int]):
             rows = json.loads(self._path.read_text())
         except (OSError, ValueError):
             return {}
-        return {(r["node"], r["port"]): r["at"] for r in rows if r["port"] != r["at"]}
+        return {(r["node"], r["port"]): r["at"] for r in rows}
 
     def __getitem__(self, key: tuple[str, int]) -> int:
         return self._read()[key]
@@ -177,6 +179,8 @@ class _Record:
     """What ``cluster.json`` in the run directory says of a running cluster.
 
     ``nodes`` is how many it was started with, ``numbers`` are those of the nodes it has now.
+    ``kills`` is how many programs the kernel had ended for want of memory until then.
+    With ``private``, nothing is opened beside the addresses of its network.
     """
 
     network: str
@@ -184,6 +188,8 @@ class _Record:
     numbers: list[int]
     accel: str
     images: list[dict[str, Any]] = field(default_factory=list)
+    kills: int = 0
+    private: bool = False
 
     @classmethod
     def read(cls, run: Path) -> _Record | None:
@@ -192,6 +198,7 @@ class _Record:
             record = cls(**json.loads((run / "cluster.json").read_text()))
             ipaddress.ip_address(f"{record.network}.{record.nodes}")
             fits = isinstance(record.accel, str) and record.numbers[0] == 1
+            fits = fits and isinstance(record.kills, int)
             fits = fits and all(1 <= n <= MAX_NODES for n in (record.nodes, *record.numbers))
             for image in record.images:
                 ImageStatus(**image)
@@ -210,6 +217,7 @@ class _Record:
             endpoints=endpoints_of(self.network, self.numbers, run),
             docker_config=run / "docker",
             remapped=_Remapped(run / "forwards.json"),
+            private=self.private,
         )
 
 
@@ -226,18 +234,23 @@ def build(
         Read every file of what is there: one that changed is made again.
     """
     settings.check()
-    guest = guest_of(settings)
-    if intact(guest.directory, thorough=thorough) and not remove_old:
-        snapshot = snapshot_of(guest, find_qemu(guest, settings), settings)
-        if snapshot.intact(thorough=thorough):
-            return snapshot  # without a lock: the cache may be shared read-only
+    ready = _ready(settings, thorough=thorough)
+    if ready and not remove_old:
+        return ready  # without a lock: the cache may be shared read-only
+    if settings.shared and not ready:
+        report.step(
+            f"Le cache partagé {settings.shared} n’a pas tout : le reste est fait dans "
+            f"{settings.cache}"
+        )
     writable(settings.cache, "LABKIT_CACHE")
     with _lock(settings.cache / "build.lock", report):
         try:
             remove_half_made(settings)
-            guest = build_guest(
-                settings, step=report.step, progress=report.bytes, thorough=thorough
-            )
+            guest = find_guest(settings)
+            if not common(settings, guest.directory):
+                guest = build_guest(
+                    settings, step=report.step, progress=report.bytes, thorough=thorough
+                )
             qemu = find_qemu(guest, settings)
             snapshot = snapshot_of(guest, qemu, settings)
             if not snapshot.intact(thorough=thorough):
@@ -245,11 +258,27 @@ def build(
         except OSError as error:
             raise disk_error(settings.cache, SNAPSHOT, error) from error
         if remove_old:
-            sizes = (replace(settings, nodes=n) for n in range(1, MAX_NODES + 1))
+            kept = replace(settings, max_nodes=MAX_NODES, max_memory=MOST_MEMORY)
+            sizes = (replace(kept, nodes=n) for n in range(1, MAX_NODES + 1))
             snapshots = {snapshot_of(guest, qemu, s).directory.name for s in sizes}
             prune(settings, {guest.directory.name, *snapshots})
         report.done()
         return snapshot
+
+
+def _ready(settings: Settings, *, thorough: bool) -> Snapshot | None:
+    """Return the snapshot if it and its guest are there, whole."""
+    guest = find_guest(settings)
+    if not intact(guest.directory, thorough=thorough):
+        if common(settings, guest.directory):
+            raise damaged(settings)
+        return None
+    snapshot = snapshot_of(guest, find_qemu(guest, settings), settings)
+    if snapshot.intact(thorough=thorough):
+        return snapshot
+    if common(settings, snapshot.directory):
+        raise damaged(settings)
+    return None
 
 
 def built(settings: Settings) -> bool:
@@ -260,18 +289,20 @@ def built(settings: Settings) -> bool:
     MachineFailed
         When they are, but damaged.
     """
-    guest = guest_of(settings)
+    guest = find_guest(settings)
     if not guest.directory.exists():
         return False
-    damaged = "La machine construite est abîmée."
+    what, where = "La machine construite est abîmée.", guest.directory
     if intact(guest.directory, thorough=True):
         snapshot = snapshot_of(guest, find_qemu(guest, settings), settings)
         if not snapshot.directory.exists():
             return False
         if snapshot.intact(thorough=True):
             return True
-        damaged = "L’instantané est abîmé."
-    raise MachineFailed(damaged, remedy="Lancez « labkit build », qui le refait.")
+        what, where = "L’instantané est abîmé.", snapshot.directory
+    if common(settings, where):
+        raise damaged(settings)
+    raise MachineFailed(what, remedy="Lancez « labkit build », qui le refait.")
 
 
 def _save(snapshot: Snapshot, machine: Machine, report: Report) -> None:
@@ -336,7 +367,10 @@ def join(settings: Settings) -> Fleet:
     if record is None and _unreadable(settings.run):
         raise EngineNotRunning(_LOST, remedy=_FRESH)
     if record is None or not alive(settings.run):
-        what = "Le cluster s’est arrêté." if record else "Aucun cluster n’est démarré."
+        what = "Aucun cluster n’est démarré."
+        if record:
+            what = _ended("Le cluster s’est arrêté.", record)
+        what = ending.reason(settings.run) or what
         raise EngineNotRunning(
             what, remedy="Lancez « labkit up » (dans un notebook : labkit.up())."
         )
@@ -348,7 +382,7 @@ def variables(settings: Settings) -> dict[str, str]:
 
     It can be known before the cluster is up.
     """
-    cli = docker_cli(guest_of(settings))
+    cli = docker_cli(find_guest(settings))
     return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath))
 
 
@@ -380,10 +414,14 @@ def status(settings: Settings) -> Status:
     if record is None and _unreadable(settings.run):
         return Status("none", detail=f"{_LOST} {_FRESH}")
     if record is None:
-        return Status("none", detail="Aucun cluster n’est démarré : « labkit up ».")
+        ended = ending.reason(settings.run)
+        why = f"{ended} « labkit up »." if ended else "Aucun cluster n’est démarré : « labkit up »."
+        return Status("none", detail=why)
     process = process_of(settings.run)
     if process is None:
-        return Status("none", detail="La machine s’est arrêtée : « labkit up » en refait une.")
+        return Status(
+            "none", detail=_ended("La machine s’est arrêtée : « labkit up » en refait une.", record)
+        )
     waiting = waits_for_room(settings.run)  # no engine answers then: do not wait for them
     nodes = tuple(
         NodeStatus(e.name, e.address, e.swarm_address, "", "unreachable")
@@ -417,14 +455,20 @@ def node_status(endpoint: Endpoint) -> NodeStatus:
 
 
 def _start(settings: Settings, report: Report) -> Fleet:
+    if settings.nodes == settings.max_nodes < NODES:
+        report.step(limit("LABKIT_MAX_NODES", settings.max_nodes))
     snapshot = build(settings, report)
-    guest = guest_of(settings)
+    guest = find_guest(settings)
     qemu = find_qemu(guest, settings)
     machine = Machine(settings.run, guest, qemu, settings)
+    kills = _within_limits(settings, report)
     try:
         machine.restore(snapshot)
         numbers = list(range(1, settings.nodes + 1))
-        record = _Record(machine.network, settings.nodes, numbers, qemu.accel, snapshot.images)
+        record = _Record(
+            machine.network, settings.nodes, numbers, qemu.accel, snapshot.images, kills,
+            private=bool(settings.network),
+        )  # fmt: skip
         fleet = record.fleet(settings.run)
         write_contexts(fleet, settings.run / "docker", docker_cli(guest), guest.buildx)
         record.write(settings.run)
@@ -435,6 +479,55 @@ def _start(settings: Settings, report: Report) -> Fleet:
         raise
     _keeper(settings)
     return fleet
+
+
+def _within_limits(settings: Settings, report: Report) -> int:
+    """Say what this server allows, and that the machine fits; return the kernel's kills so far.
+
+    Raises
+    ------
+    NotEnoughMemory
+        When other programs hold what the machine may need.
+    """
+    found = limits()
+    if found.memory is not None:
+        report.step(
+            f"Ce serveur est limité à {found} : cluster de {settings.nodes} "
+            f"nœud{'s' if settings.nodes > 1 else ''}, machine de {settings.guest_memory} Mio"
+        )
+        if settings.footprint * MIB > found.free:
+            raise NotEnoughMemory(
+                f"Il reste {gibibytes(found.free)} des {gibibytes(found.memory)} de mémoire de ce "
+                f"serveur, et la machine peut en demander {gibibytes(settings.footprint * MIB)}.",
+                remedy=f"{_CLOSE}, puis relancez.",
+            )
+    return found.kills
+
+
+_CLOSE = "Fermez les notebooks dont vous ne vous servez plus, et leurs noyaux avec eux"
+
+
+def crowded(settings: Settings) -> str:
+    """Say in French that the machine may soon lack memory; "" where it has enough."""
+    found, process = limits(), process_of(settings.run)
+    if found.memory is None or process is None:
+        return ""
+    growth = settings.footprint * MIB - process.memory_info().rss
+    if growth <= found.free:
+        return ""
+    return (
+        f"⚠ Mémoire : il reste {gibibytes(found.free)} des {gibibytes(found.memory)} de ce "
+        f"serveur, et le cluster peut encore en demander {gibibytes(growth)}. {_CLOSE} (menu "
+        "Noyau)."
+    )
+
+
+def _ended(what: str, record: _Record) -> str:
+    """Add to what is said of a machine that ended whether the kernel may have ended it."""
+    found = limits()
+    if found.kills <= record.kills:
+        return what
+    return f"{what} La mémoire de ce serveur ({found}) a été dépassée. {_CLOSE}."
 
 
 def add(settings: Settings, report: Report) -> Endpoint:
@@ -454,6 +547,12 @@ def add(settings: Settings, report: Report) -> Endpoint:
         if not missing:
             raise SettingError(
                 f"Il y a déjà {MAX_NODES} nœuds, le plus que la machine puisse tenir.",
+                remedy="Retirez-en un : « labkit node rm NŒUD ».",
+            )
+        if len(record.numbers) >= settings.max_nodes:
+            raise SettingError(
+                f"Il y a déjà {len(record.numbers)} nœuds. "
+                + limit("LABKIT_MAX_NODES", settings.max_nodes),
                 remedy="Retirez-en un : « labkit node rm NŒUD ».",
             )
         number = min(missing)
@@ -477,7 +576,7 @@ def add(settings: Settings, report: Report) -> Endpoint:
             if said:
                 raise MachineFailed(f"QEMU n’ouvre pas {endpoint.address} : {said}")
             answer(endpoint, ADD_SECONDS, "Relancez ; si cela recommence : « labkit reset ».")
-            add_context(endpoint, settings.run / "docker", docker_cli(guest_of(settings)))
+            add_context(endpoint, settings.run / "docker", docker_cli(find_guest(settings)))
         except BaseException:
             _forget(settings, record, endpoint)
             raise
@@ -511,7 +610,7 @@ def remove(settings: Settings, name: str, report: Report) -> None:
 def _forget(settings: Settings, left: _Record, endpoint: Endpoint) -> None:
     """Take away all that a node has, in the machine and around it."""
     left.write(settings.run)
-    remove_context(endpoint.name, settings.run / "docker", docker_cli(guest_of(settings)))
+    remove_context(endpoint.name, settings.run / "docker", docker_cli(find_guest(settings)))
     number = int(endpoint.name.removeprefix("node"))
     place, _, _ = engine_forward(left.network, number).partition("-")
     control.hmp(settings.run / "qmp", f"hostfwd_remove u {place}")
@@ -533,8 +632,35 @@ def _stop(settings: Settings) -> None:
     shutil.rmtree(settings.run, ignore_errors=True)
 
 
+def end(run: Path, gone: Callable[[], bool], why: str) -> bool:
+    """Let the keeper end its cluster, unless it is in use again; tell whether it did.
+
+    Parameters
+    ----------
+    run
+        The cluster's run directory.
+    gone
+        Whether nobody uses it; asked once no other labkit is at work on it.
+    why
+        The French sentence to leave in its place; "" leaves nothing at all.
+    """
+    lock = run.with_name(f"{run.name}.lock")
+    with _lock(lock):
+        if not gone():
+            return False
+        stop_process(run)
+        shutil.rmtree(run, ignore_errors=True)
+        if why:
+            ending.remember(run, why)
+        else:
+            lock.unlink(missing_ok=True)
+        return True
+
+
 def _keeper(settings: Settings) -> None:
-    """Start the process that makes published ports follow the cluster, unless it is there."""
+    """Start the process that looks after the cluster, unless it is there."""
+    ending.attend(settings.run)
+    ending.touch(settings.run)
     if process_of(settings.run, "keeper.pid"):
         return
     log = settings.run / "keeper.log"
@@ -698,6 +824,7 @@ def _warm(machine: Machine) -> None:
         for client in clients:
             _until(partial(out_of_swarm, client), deadline, "un moteur reste dans le swarm")
             client.containers.prune()
+        machine.end_gossip()
     except APIError as error:
         raise MachineFailed(f"L’échauffement a échoué : {error.explanation}") from error
     finally:

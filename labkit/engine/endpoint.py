@@ -19,9 +19,10 @@ from labkit.engine.ssh import SSHAdapter
 from labkit.engine.ssh import address as ssh_address
 from labkit.errors import NoSuchNode, SettingError
 
-__all__ = ["API_VERSION", "Endpoint", "Fleet"]
+__all__ = ["API_VERSION", "LOCAL", "Endpoint", "Fleet"]
 
 API_VERSION = "1.44"  # of the embedded engines: Engine 25 and later; 29 accepts no older
+LOCAL = "localhost"  # in place of a node's name: the first node at 127.0.0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +150,17 @@ class Fleet:
     docker_config
         Directory for ``DOCKER_CONFIG`` that holds one context a node, once they are written.
     remapped
-        ``(node name, published port) -> port`` where a published port had to be moved on this
-        machine, for example because it is below 1024.
+        ``(node name, published port) -> port`` on this machine, where that may be another: below
+        1024, or taken. Under :data:`LOCAL`, those of the first node at 127.0.0.1.
+    private
+        Whether ports are published at the nodes' own addresses alone, not at 127.0.0.1.
     """
 
     kind: str
     endpoints: tuple[Endpoint, ...]
     docker_config: Path | None = None
     remapped: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    private: bool = False
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self.endpoints)
@@ -172,6 +176,18 @@ class Fleet:
             f"Aucun nœud ne s’appelle « {name} ».",
             remedy="Les nœuds sont : " + ", ".join(e.name for e in self.endpoints) + ".",
         )
+
+    def proxied(self, port: int) -> str:
+        """Return what jupyter-server-proxy calls ``port`` of the first node: ``8080``, ``host:80``.
+
+        "" while the embedded engine does not publish it: on a machine with several users, the
+        port at 127.0.0.1 may then be a neighbour's.
+        """
+        if self.private:
+            host, at = self.published(self.endpoints[0].name, port)
+            return f"{host}:{at}"
+        at = self.remapped.get((LOCAL, port), 0 if self.kind == "embedded" else port)
+        return str(at or "")
 
     def published(self, name: str, port: int) -> tuple[str, int]:
         """Return the (host, port) at which this machine reaches ``port`` of node ``name``."""

@@ -2,8 +2,9 @@
 
 ``python -m labkit.engine.keeper RUN``. It listens to the engines' events and adds or removes
 QEMU's host forwards; it ends with the machine. Every service port is reached on every node
-at that node's own loopback address with the same port, and node1's at 127.0.0.1 too when
-that is free.
+at that node's own loopback address with the same port, and node1's at 127.0.0.1 too, with a port
+of this cluster alone: what jupyter-server-proxy reaches must not be a neighbour's. It also ends
+the cluster with its student's server, or when nobody uses it (:mod:`labkit.engine.ending`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from pathlib import Path
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from labkit.engine import control
-from labkit.engine.cluster import ON_LINE, _Record, hub_answers
-from labkit.engine.endpoint import Endpoint
+from labkit.engine import control, ending
+from labkit.engine.cluster import ON_LINE, _Record, end, hub_answers
+from labkit.engine.endpoint import LOCAL, Endpoint
 from labkit.engine.machine import alive, can_bind
+from labkit.engine.settings import Settings, limit
 from labkit.errors import LabkitError
 
 __all__ = ["Ports", "main", "place", "wanted"]
@@ -33,7 +35,8 @@ __all__ = ["Ports", "main", "place", "wanted"]
 log = logging.getLogger("labkit.keeper")
 EVENTS = {"type": ["service", "container", "node"]}
 INTERESTING = {"create", "update", "remove", "start", "die", "destroy"}
-HIGHER = 8000  # added to a port that the user may not bind
+HIGHER = 8000  # added to a port that the user may not bind, or that another has
+PLACES = 200  # how many are tried from there
 SETTLE = 0.15  # seconds in which several events count as one
 CHECK = 2.0  # seconds between looks at whether the machine lives
 Forward = tuple[str, int]  # node, published port
@@ -41,8 +44,15 @@ Forward = tuple[str, int]  # node, published port
 
 def place(address: str, port: int) -> int | None:
     """Return the port to listen on at ``address`` for ``port``: itself, or one that is free."""
-    higher = range(port + HIGHER, min(port + HIGHER + 20, 65536))
+    higher = range(port + HIGHER, min(port + HIGHER + PLACES, 65536))
     return next((p for p in (port, *higher) if can_bind(address, p)), None)
+
+
+def ended_idle(minutes: int) -> str:
+    """Return the French sentence about a cluster that nobody used."""
+    return f"Le cluster a été arrêté après {minutes} minutes sans activité. " + limit(
+        "LABKIT_IDLE_STOP", minutes
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +120,18 @@ def wanted(told: Mapping[str, Ports | None], forwards: Iterable[Forward]) -> set
 
 
 class Keeper:
-    """Follows one machine."""
+    """Follows one machine.
 
-    def __init__(self, run: Path, record: _Record) -> None:
+    Parameters
+    ----------
+    idle_stop
+        Minutes without use after which the cluster ends; 0 for never.
+    """
+
+    def __init__(self, run: Path, record: _Record, idle_stop: int = 0) -> None:
         self.run = run
+        self.private = record.private
+        self.idle_stop = idle_stop
         self.endpoints = {e.name: e for e in record.fleet(run)}
         self.changes: queue.Queue[str] = queue.Queue()
         self.forwards: dict[tuple[str, str, int], int] = {}  # (address, node, port) -> at
@@ -124,7 +142,7 @@ class Keeper:
             self._hear(endpoint)
         threading.Thread(target=self._connect_to_the_world, daemon=True).start()
         self.changes.put("start")
-        while alive(self.run):
+        while alive(self.run) and not self._ended():
             try:
                 self.changes.get(timeout=CHECK)
                 quiet = False
@@ -140,6 +158,17 @@ class Keeper:
                 self._apply(self._wanted())
             except LabkitError as error:
                 log.warning("%s", error)
+
+    def _ended(self) -> bool:
+        """End the cluster if its server has gone or nobody uses it; tell whether it ended."""
+        if ending.left(self.run):
+            return end(self.run, lambda: ending.left(self.run), "")
+        if self._unused():
+            return end(self.run, self._unused, ended_idle(self.idle_stop))
+        return False
+
+    def _unused(self) -> bool:
+        return 0 < 60 * self.idle_stop < ending.idle_seconds(self.run)
 
     def _members_changed(self) -> bool:
         """Read again which nodes there are, and hear the new ones."""
@@ -161,6 +190,8 @@ class Keeper:
             client = endpoint.client(timeout=None)  # type: ignore[arg-type]
             try:
                 for event in client.api.events(decode=True, filters=EVENTS):
+                    if event.get("Type") == "service":
+                        ending.touch(self.run)
                     if event.get("Action") in INTERESTING:
                         self.changes.put(endpoint.name)
             except (DockerException, RequestException, OSError, ValueError) as error:
@@ -193,29 +224,35 @@ class Keeper:
     def _apply(self, wanted: set[Forward]) -> None:
         first = next(iter(self.endpoints))
         places = {(self.endpoints[n].address, n, p) for n, p in wanted}
-        places |= {("127.0.0.1", n, p) for n, p in wanted if n == first}
+        if not self.private:
+            places |= {("127.0.0.1", n, p) for n, p in wanted if n == first}
         for key in [k for k in self.forwards if k not in places]:
             control.hmp(self.run / "qmp", f"hostfwd_remove u tcp:{key[0]}:{self.forwards[key]}")
             del self.forwards[key]
         for address, name, port in sorted(places - set(self.forwards)):
-            at = place(address, port)
-            if at is None or (address == "127.0.0.1" and at != port):
-                continue
-            inside = self.endpoints[name].swarm_address
-            said = control.hmp(
-                self.run / "qmp", f"hostfwd_add u tcp:{address}:{at}-{inside}:{port}"
-            )
-            if said:
+            for _ in range(3):  # a neighbour may take a place between the look and the opening
+                at = place(address, port)
+                if at is None:
+                    break
+                inside = self.endpoints[name].swarm_address
+                said = control.hmp(
+                    self.run / "qmp", f"hostfwd_add u tcp:{address}:{at}-{inside}:{port}"
+                )
+                if not said:
+                    self.forwards[address, name, port] = at
+                    break
                 log.warning("%s:%d: %s", address, port, said)
-            else:
-                self.forwards[address, name, port] = at
         self._write()
 
     def _write(self) -> None:
         rows = [
-            {"node": name, "port": port, "at": at, "address": address}
+            {
+                "node": LOCAL if address == "127.0.0.1" else name,
+                "port": port,
+                "at": at,
+                "address": address,
+            }
             for (address, name, port), at in sorted(self.forwards.items())
-            if address != "127.0.0.1"
         ]
         part = self.run / "forwards.json.part"
         part.write_text(json.dumps(rows))
@@ -229,7 +266,7 @@ def main() -> int:
     record = _Record.read(run)
     if record is None:
         return 1
-    Keeper(run, record).follow()
+    Keeper(run, record, Settings.read().idle_stop).follow()
     return 0
 
 

@@ -23,6 +23,7 @@ from labkit.engine.build import Guest, Step
 from labkit.engine.endpoint import API_VERSION, Endpoint
 from labkit.engine.qemu import API_PORT, Qemu, arguments
 from labkit.engine.settings import MAX_NODES, Settings
+from labkit.engine.shared import common, damaged, place
 from labkit.engine.store import aside, fingerprint, intact, spoil
 from labkit.engine.tls import make_keys
 from labkit.errors import MachineFailed
@@ -31,6 +32,7 @@ __all__ = ["Machine", "Snapshot"]
 
 BOOT_SECONDS = 120.0
 ANSWER_SECONDS = 30.0
+GOSSIP = 7946  # the port at which engines of a swarm speak of networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def snapshot_of(guest: Guest, qemu: Qemu, settings: Settings) -> Snapshot:
     line.append(fingerprint(guest.directory))
     digest = hashlib.sha256("\0".join(line).encode()).hexdigest()[:12]
     name = f"snapshot-{guest.key}-{qemu.accel}-{qemu.version}-n{settings.nodes}-{digest}"
-    return Snapshot(settings.cache / name)
+    return Snapshot(place(settings, name))
 
 
 class Machine:
@@ -127,6 +129,8 @@ class Machine:
             control.qmp(self.run / "qmp", ("cont", {}))
             self._open_engines(ANSWER_SECONDS)
         except control.NotMigrated as error:
+            if common(self.settings, snapshot.directory):
+                raise damaged(self.settings) from error
             spoil(snapshot.directory)
             remedy = "Lancez « labkit build », qui le refait, puis la même commande."
             raise MachineFailed(error.message, remedy=remedy) from error
@@ -140,6 +144,37 @@ class Machine:
     def shell(self, script: str, timeout: float = 20) -> str:
         """Run a shell script as root in the guest."""
         return control.guest_shell(self.run / "agent", script, timeout)
+
+    def end_gossip(self) -> None:
+        """See that no engine gossips on for a swarm that it left.
+
+        A slow engine may leave and keep its listener on port 7946, of which nothing frees it; in
+        the next swarm it would have no part in the routing mesh. Such an engine starts anew.
+        """
+        numbers = range(1, self.settings.nodes + 1)
+        self.shell(
+            f"""
+gossips() {{
+    nsenter --net="/run/netns/node$1" cat /proc/net/tcp /proc/net/tcp6 |
+        grep -q ":{GOSSIP:04X} .* 0A "
+}}
+for number in {" ".join(map(str, numbers))}; do
+    tries=0
+    while gossips $number && [ $tries -lt 50 ]; do
+        usleep 200000
+        tries=$((tries + 1))
+    done
+    gossips $number || continue
+    node stop $number
+    rm -f /run/node$number.sock
+    node start $number
+    until [ -S /run/node$number.sock ]; do usleep 50000; done
+done
+""",
+            240,
+        )
+        for endpoint in self.endpoints:
+            answer(endpoint, ANSWER_SECONDS, "Relancez.")
 
     def share_images(self) -> None:
         """Give the images of the first engine to all, without a copy.
@@ -194,6 +229,8 @@ done
     def _start(self, disk: str, *extra: str) -> None:
         self.network = free_network(self.settings)
         command = arguments(self.qemu, self.settings, self.guest, self.run, self.network)
+        if self.settings.nice:
+            command = ["nice", "-n", str(self.settings.nice), *command]
         command += ["-drive", f"id=d,{disk},if=none,cache=unsafe,discard=unmap", *extra]
         environment = {**os.environ, "TMPDIR": str(self.run / "tmp")}
         log = self.run / "qemu.log"
@@ -204,6 +241,10 @@ done
             )  # fmt: skip
         if done.returncode:
             raise MachineFailed(f"QEMU n’a pas démarré : {log.read_text().strip()[-400:]}")
+        if self.settings.nice:  # where each session is a group of its own, for the group, too
+            with contextlib.suppress(OSError):
+                group = Path(f"/proc/{(self.run / 'pid').read_text().strip()}/autogroup")
+                group.write_text(str(self.settings.nice))
 
     def _wait_for_engines(self, step: Step) -> None:
         deadline = time.monotonic() + BOOT_SECONDS
@@ -340,14 +381,27 @@ def waits_for_room(run: Path) -> bool:
 
 def free_network(settings: Settings) -> str:
     """Return the first three numbers of a loopback /24 on which no engine listens yet."""
+    if settings.network:
+        if _is_free(settings.network):
+            return settings.network
+        raise MachineFailed(
+            f"Les adresses {settings.network}.x ne sont pas libres ; LABKIT_NETWORK n’en permet "
+            "pas d’autres.",
+            remedy="Un autre de vos clusters les a-t-il ? « labkit down » l’arrête. Sinon, "
+            "prévenez la personne qui administre ce serveur.",
+        )
     seed = hashlib.sha256(f"{os.getuid()} {settings.cluster}".encode()).digest()
     start = int.from_bytes(seed[:4], "big")
     for attempt in range(64):
         number = (start + attempt) % (63 * 256)
         network = f"127.{64 + number // 256}.{number % 256}"
-        if all(can_bind(f"{network}.{n}", API_PORT) for n in range(1, MAX_NODES + 1)):
+        if _is_free(network):
             return network
     raise MachineFailed("Aucune adresse de bouclage n’est libre.", remedy="Lancez labkit doctor.")
+
+
+def _is_free(network: str) -> bool:
+    return all(can_bind(f"{network}.{n}", API_PORT) for n in range(1, MAX_NODES + 1))
 
 
 def can_bind(address: str, port: int) -> bool:

@@ -18,11 +18,11 @@ from docker.context import ContextAPI
 from docker.context.config import get_tls_dir
 
 from labkit.engine import cluster
-from labkit.engine.build import guest_of
 from labkit.engine.cluster import Status
 from labkit.engine.contexts import environment, write_contexts
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.settings import Settings
+from labkit.engine.shared import find_guest
 from labkit.errors import EngineError, SettingError
 
 __all__ = ["named", "prepare", "refusal", "status"]
@@ -71,7 +71,7 @@ def prepare(fleet: Fleet) -> dict[str, str]:
     EngineError
         When there is no ``docker`` command.
     """
-    guest = guest_of(Settings.read())
+    guest = find_guest(Settings.read())
     cli = cluster.docker_cli(guest)
     config = fleet.docker_config
     if not cli.exists() or config is None:

@@ -5,18 +5,37 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
 
-from labkit.errors import SettingError
+from labkit.engine.limits import MIB, Limits, gibibytes, limits
+from labkit.errors import NotEnoughMemory, SettingError
 
-__all__ = ["MAX_NODES", "Settings", "writable"]
+__all__ = [
+    "BESIDE",
+    "MAX_NODES",
+    "NODES",
+    "SHARED",
+    "Settings",
+    "fitting",
+    "limit",
+    "writable",
+]
 
+NODES = 3
 MAX_NODES = 7
 MAX_CPUS = 64
 MIN_MEMORY = 512  # MiB
+BASE_MEMORY, PER_NODE = 640, 128  # MiB of a machine, and of each node in it
+MOST_MEMORY = 1 << 20  # MiB
+SHARED = "LABKIT_SHARED_CACHE"
+SITE = Path("/var/cache/labkit")
+NETWORK = re.compile(r"127\.(6[4-9]|[7-9]\d|1[01]\d|12[0-6])\.(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])")
+QEMU = 320  # MiB that QEMU takes beside the machine's memory; translated code, most of all
+LEANER = 256  # MiB less than usual: enough for the course, with fewer tasks at once
+BESIDE = 384  # MiB of JupyterLab and the kernel of one notebook
 SOCKET_PATH = 107  # bytes that Linux takes
 
 
@@ -32,6 +51,9 @@ class Settings:
         Name of the cluster (``LABKIT_CLUSTER``): a user may have several.
     cache
         Directory of what is built (``LABKIT_CACHE``).
+    shared
+        Directory of what an administrator built for everybody (``LABKIT_SHARED_CACHE``, else
+        ``/var/cache/labkit`` where that is): looked at first, never written. None without one.
     mirror
         Package mirror (``LABKIT_MIRROR``); None lets labkit find one.
     suite
@@ -42,9 +64,20 @@ class Settings:
         Virtual CPUs of the machine (``LABKIT_CPUS``).
     memory
         Memory of the machine in MiB (``LABKIT_MEMORY``); 0 chooses by the number of nodes.
+    max_nodes, max_cpus, max_memory
+        What an administrator allows of these (``LABKIT_MAX_NODES``, ``LABKIT_MAX_CPUS``,
+        ``LABKIT_MAX_MEMORY``).
+    nice
+        How far the machine gives way to other processes, 0 to 19 (``LABKIT_NICE``).
+    idle_stop
+        Minutes without use after which the cluster stops (``LABKIT_IDLE_STOP``); 0 for never.
+    network
+        The first three numbers of the loopback addresses that are this user's alone, such as
+        ``127.80.3`` (``LABKIT_NETWORK``): nothing is opened elsewhere. "" takes free ones, and
+        127.0.0.1 for what is published.
     """
 
-    nodes: int = 3
+    nodes: int = NODES
     cluster: str = "lab"
     cache: Path = field(default_factory=lambda: platformdirs.user_cache_path("labkit"))
     mirror: str | None = None
@@ -52,6 +85,13 @@ class Settings:
     accel: str = "auto"
     cpus: int = 2
     memory: int = 0
+    shared: Path | None = None
+    max_nodes: int = MAX_NODES
+    max_cpus: int = MAX_CPUS
+    max_memory: int = MOST_MEMORY
+    nice: int = 0
+    idle_stop: int = 0
+    network: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= MAX_NODES:
@@ -83,22 +123,74 @@ class Settings:
                 f"LABKIT_MEMORY={self.memory} n’est pas possible.",
                 remedy=f"Demandez {MIN_MEMORY} (en Mio) ou plus, ou 0 pour laisser labkit choisir.",
             )
+        if self.network and not NETWORK.fullmatch(self.network):
+            raise SettingError(
+                f"LABKIT_NETWORK={self.network} n’est pas possible.",
+                remedy="Elle attend les trois premiers nombres d’adresses de bouclage, de 127.64.0 "
+                "à 127.126.255.",
+            )
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        """See that the limits are usable, and that nothing asked for is beyond them.
+
+        Raises
+        ------
+        SettingError
+            It names the limit that was met, and who set it.
+        """
+        for name, value, least, most in (
+            ("LABKIT_MAX_NODES", self.max_nodes, 1, MAX_NODES),
+            ("LABKIT_MAX_CPUS", self.max_cpus, 1, MAX_CPUS),
+            ("LABKIT_MAX_MEMORY", self.max_memory, MIN_MEMORY, MOST_MEMORY),
+            ("LABKIT_NICE", self.nice, 0, 19),
+            ("LABKIT_IDLE_STOP", self.idle_stop, 0, 7 * 24 * 60),
+        ):
+            if not least <= value <= most:
+                raise SettingError(
+                    f"{name}={value} n’est pas possible.", remedy=f"Valeurs : de {least} à {most}."
+                )
+        fewer = (self.max_memory - BASE_MEMORY) // PER_NODE
+        smaller = f" {fewer} nœuds y tiennent." if not self.memory and fewer > 0 else ""
+        for asked, most, what, name, remedy in (
+            (self.nodes, self.max_nodes, "nœuds", "LABKIT_MAX_NODES", ""),
+            (self.cpus, self.max_cpus, "processeurs", "LABKIT_MAX_CPUS", ""),
+            (self.guest_memory, self.max_memory, "Mio de mémoire", "LABKIT_MAX_MEMORY", smaller),
+        ):
+            if asked > most:
+                raise SettingError(
+                    f"Il faudrait {asked} {what}. {limit(name, most)}",
+                    remedy=f"Demandez-en {most} au plus.{remedy}",
+                )
 
     @classmethod
     def read(cls, *, nodes: int | None = None, mirror: str | None = None) -> Settings:
         """Read the settings from the environment; arguments win over it."""
         env = os.environ
-        default_cpus = min(2, len(os.sched_getaffinity(0)))
+        max_nodes = _integer("LABKIT_MAX_NODES", MAX_NODES)
+        max_cpus = _integer("LABKIT_MAX_CPUS", MAX_CPUS)
+        default_cpus = max(1, min(2, max_cpus, len(os.sched_getaffinity(0))))
+        default_nodes = max(1, min(NODES, max_nodes))
         cache = env.get("LABKIT_CACHE")
+        if nodes is None:
+            nodes = _integer("LABKIT_NODES", 0) if env.get("LABKIT_NODES") else None
+        nodes, memory = fitting(limits(), nodes, _integer("LABKIT_MEMORY", 0), default_nodes)
         return cls(
-            nodes=nodes if nodes is not None else _integer("LABKIT_NODES", 3),
+            nodes=nodes,
             cluster=env.get("LABKIT_CLUSTER") or "lab",
             cache=Path(cache).absolute() if cache else platformdirs.user_cache_path("labkit"),
             mirror=mirror or env.get("LABKIT_MIRROR") or None,
             suite=env.get("LABKIT_SUITE") or "trixie",
             accel=env.get("LABKIT_ACCEL") or "auto",
             cpus=_integer("LABKIT_CPUS", default_cpus),
-            memory=_integer("LABKIT_MEMORY", 0),
+            memory=memory,
+            shared=_shared(),
+            max_nodes=max_nodes,
+            max_cpus=max_cpus,
+            max_memory=_integer("LABKIT_MAX_MEMORY", MOST_MEMORY),
+            nice=_integer("LABKIT_NICE", 0),
+            idle_stop=_integer("LABKIT_IDLE_STOP", 0),
+            network=env.get("LABKIT_NETWORK", ""),
         )
 
     def check(self) -> None:
@@ -108,9 +200,12 @@ class Settings:
         ------
         SettingError
             When QEMU could not name a file there, or nothing can be written.
+        NotEnoughMemory
+            When the machine and a notebook are more than this server allows.
         """
         for path, variable, unusable in (
             (self.cache, "LABKIT_CACHE", ",:\n"),
+            (self.shared or self.cache, SHARED, ",:\n"),
             (self.run, "XDG_STATE_HOME", ",\n"),
         ):
             if not path.is_absolute() or set(str(path)) & set(unusable):
@@ -127,12 +222,40 @@ class Settings:
                 remedy="Choisissez un répertoire plus court avec XDG_STATE_HOME, ou un nom plus "
                 "court avec LABKIT_CLUSTER.",
             )
+        if self.shared and not os.access(self.shared, os.R_OK | os.X_OK):
+            raise SettingError(
+                f"Le cache partagé {self.shared} ne se lit pas, ou n’existe pas.",
+                remedy=f"{SHARED} l’a choisi : corrigez ou videz cette variable, ou prévenez la "
+                "personne qui administre cette machine.",
+            )
         writable(self.run.parent, "XDG_STATE_HOME")
+        self._check_memory(limits())
+
+    def _check_memory(self, found: Limits) -> None:
+        needed = (self.footprint + BESIDE) * MIB
+        if found.memory is None or needed <= found.memory:
+            return
+        raise NotEnoughMemory(
+            f"Ce serveur est limité à {found}. Un cluster de {self.nodes} "
+            f"nœud{'s' if self.nodes > 1 else ''} et un notebook en demandent "
+            f"{gibibytes(needed + (1 << 30) // 10)}.",  # rounded up
+            remedy="Demandez un serveur plus grand, ou moins de nœuds (LABKIT_NODES, "
+            "LABKIT_MEMORY) ; ou servez-vous de vos propres machines : LABKIT_ENGINE=ssh://…",
+        )
+
+    def for_everybody(self) -> Settings:
+        """Return these settings with the shared cache as the one that is filled."""
+        return replace(self, cache=self.shared or SITE, shared=None)
 
     @property
     def guest_memory(self) -> int:
         """Memory of the machine in MiB."""
-        return self.memory or 640 + 128 * self.nodes
+        return self.memory or _usual(self.nodes)
+
+    @property
+    def footprint(self) -> int:
+        """Memory that QEMU takes at most for the machine, in MiB."""
+        return self.guest_memory + QEMU
 
     @property
     def run(self) -> Path:
@@ -145,8 +268,57 @@ class Settings:
         return self.run.with_name(f"{self.cluster}.build")
 
 
-def writable(path: Path, variable: str) -> None:
-    """Make a directory, and see that a file can be made in it.
+def _usual(nodes: int) -> int:
+    return BASE_MEMORY + PER_NODE * nodes
+
+
+def fitting(found: Limits, nodes: int | None, memory: int, most: int = NODES) -> tuple[int, int]:
+    """Return nodes and memory of a cluster that fits into the limits; pure.
+
+    Three nodes in a smaller machine come before fewer nodes. Where nothing fits, the smallest
+    is returned: :meth:`Settings.check` refuses it.
+
+    Parameters
+    ----------
+    found
+        What this server allows.
+    nodes
+        How many are asked for; None leaves the choice.
+    memory
+        What is asked for, in MiB; 0 leaves the choice.
+    most
+        Nodes at most where the choice is left.
+
+    Returns
+    -------
+    tuple of int
+        Nodes; and MiB, where 0 is the usual for so many nodes.
+    """
+    if memory or found.memory is None:
+        return (most if nodes is None else nodes), memory
+    room = found.memory // MIB - QEMU - BESIDE
+    for number in range(most, 0, -1) if nodes is None else (nodes,):
+        if _usual(number) <= room:
+            return number, 0
+        if (lean := _usual(number) - LEANER) <= room:
+            return number, lean
+    return number, lean
+
+
+def limit(name: str, value: int) -> str:
+    """Return in French which limit was met, and who set it."""
+    return f"La limite est de {value}, fixée par la personne qui administre ce serveur ({name})."
+
+
+def _shared() -> Path | None:
+    named = os.environ.get(SHARED)
+    if named is None:
+        return SITE if SITE.is_dir() else None
+    return Path(named).absolute() if named else None
+
+
+def writable(path: Path, variable: str, *, mode: int = 0o700) -> None:
+    """Make a directory with this mode, and see that a file can be made in it.
 
     Raises
     ------
@@ -154,7 +326,7 @@ def writable(path: Path, variable: str) -> None:
         When not; it names the variable that chooses another directory.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:

@@ -89,7 +89,24 @@ LAYERS: Mapping[str, Layer] = {
         packages=("haproxy",),
         files=_entrypoint("options"),
     ),
-    "prometheus": Layer(below=("debian",), packages=("prometheus",)),
+    "prometheus": Layer(
+        below=("debian",),
+        packages=(
+            "prometheus",
+            # its page
+            "fonts-glyphicons-halflings",
+            "libjs-bootstrap4",
+            "libjs-d3",
+            "libjs-eonasdan-bootstrap-datetimepicker",
+            "libjs-jquery",
+            "libjs-jquery-hotkeys",
+            "libjs-moment",
+            "libjs-moment-timezone",
+            "libjs-mustache",
+            "libjs-popper.js",
+            "libjs-rickshaw",
+        ),
+    ),
     "node-exporter": Layer(
         below=("debian",),
         packages=("prometheus-node-exporter",),

@@ -1,0 +1,106 @@
+"""When a cluster ends by itself: with its student's JupyterHub server, or when nobody uses it.
+
+In use means: a cell of a notebook that has the cluster runs or ran, a ``labkit`` command was
+given, or a service was created, changed or removed. A look at the engines (``docker ps``, a live
+view left open) is no use: it would never end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+__all__ = ["attend", "idle_seconds", "left", "reason", "remember", "touch", "watch"]
+
+PREFIX = "JUPYTERHUB_SERVICE_PREFIX"
+_watched: set[Path] = set()
+
+
+def attend(run: Path) -> None:
+    """Write whose server a cluster ends with: that of the process that asks for it, if any."""
+    server = _server()
+    if server is not None:
+        (run / "server").write_text(f"{server.pid} {server.create_time()}")
+
+
+def left(run: Path) -> bool:
+    """Tell whether the server that a cluster ends with is gone."""
+    try:
+        pid, started = (run / "server").read_text().split()
+        process = psutil.Process(int(pid))
+        same = abs(process.create_time() - float(started)) < 1
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except (OSError, ValueError):
+        return False  # of no server
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _server() -> psutil.Process | None:
+    """Return the oldest process above this one that is of the same JupyterHub server."""
+    prefix = os.environ.get(PREFIX)
+    found = None
+    if prefix:
+        with contextlib.suppress(psutil.Error):  # the Hub's own process is not ours to read
+            for process in psutil.Process().parents():
+                if process.environ().get(PREFIX) != prefix:
+                    break
+                found = process
+    return found
+
+
+def touch(run: Path) -> None:
+    """Note that a cluster is used now; nothing where it does not run."""
+    with contextlib.suppress(OSError):
+        (run / "used").touch()
+
+
+def idle_seconds(run: Path) -> float:
+    """Return for how long a cluster has not been used, in seconds."""
+    for file in run.glob("busy-*"):
+        with contextlib.suppress(ValueError):
+            if psutil.pid_exists(int(file.name.removeprefix("busy-"))):
+                return 0.0
+    times = [p.stat().st_mtime for p in (run / "used", run / "cluster.json") if p.exists()]
+    return max(0.0, time.time() - max(times)) if times else 0.0
+
+
+def watch(run: Path) -> None:
+    """In a notebook: note from now on when its cells run, and say why a cluster has ended."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or run in _watched:
+        return
+    _watched.add(run)
+    busy = run / f"busy-{os.getpid()}"
+
+    def before(_: object) -> None:
+        with contextlib.suppress(OSError):
+            busy.touch()
+        if said := reason(run):
+            print(said)
+
+    def after(_: object) -> None:
+        busy.unlink(missing_ok=True)
+        touch(run)
+
+    shell.events.register("pre_run_cell", before)
+    shell.events.register("post_run_cell", after)
+
+
+def remember(run: Path, why: str) -> None:
+    """Leave, in place of a cluster, the French sentence that says why it ended."""
+    run.mkdir(mode=0o700)
+    (run / "ended").write_text(why)
+
+
+def reason(run: Path) -> str:
+    """Return why a cluster ended by itself, in French; "" when it did not."""
+    try:
+        return (run / "ended").read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,72 @@
+"""The machine that an administrator built once for everybody: looked for first, never written.
+
+``labkit build --shared`` makes it. Where the shared directory lacks something, the user's own
+cache is used and filled; where what it has is damaged, nobody builds in its place unasked: thirty
+students would.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from labkit.engine.build import Guest, guest_of
+from labkit.engine.settings import SHARED, Settings
+from labkit.engine.store import intact
+from labkit.errors import MachineFailed, SettingError
+
+__all__ = ["common", "damaged", "find_guest", "place"]
+
+
+def place(settings: Settings, name: str) -> Path:
+    """Return where a sealed directory is, or is to be made: shared where whole, or one's own.
+
+    Raises
+    ------
+    MachineFailed
+        When the one in the shared cache is damaged, and the user has none.
+    SettingError
+        When others than its owner may write to the shared cache: programs are run from there.
+    """
+    own = settings.cache / name
+    if settings.shared is None:
+        return own
+    theirs = settings.shared / name
+    if not os.path.exists(theirs):  # noqa: PTH110 (False, too, where one may not look)
+        return own
+    _trusted(settings.shared)
+    if intact(theirs):
+        return theirs
+    if intact(own):
+        return own
+    raise damaged(settings)
+
+
+def find_guest(settings: Settings) -> Guest:
+    """Return the guest of these settings, built or not, as :func:`place` finds it."""
+    own = guest_of(settings)
+    return Guest(place(settings, own.directory.name), own.key)
+
+
+def common(settings: Settings, directory: Path) -> bool:
+    """Tell whether a directory is in the shared cache."""
+    return directory.parent == settings.shared
+
+
+def damaged(settings: Settings) -> MachineFailed:
+    """Say that the shared cache is damaged, and who can mend it."""
+    return MachineFailed(
+        f"Le cache partagé {settings.shared} est abîmé ou incomplet.",
+        remedy="Demandez à la personne qui administre cette machine de relancer « labkit build "
+        f"--shared ». Pour construire le vôtre en attendant : {SHARED}= labkit build, puis "
+        f"{SHARED}= devant vos commandes.",
+    )
+
+
+def _trusted(directory: Path) -> None:
+    if directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SettingError(
+            f"Le cache partagé {directory} n’est pas utilisé : d’autres comptes peuvent y écrire.",
+            remedy=f"Que son propriétaire lance : chmod go-w {directory}",
+        )

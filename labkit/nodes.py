@@ -201,7 +201,7 @@ def _part(fleet: Fleet, endpoint: Endpoint, timeout: float) -> None:
         node = None if engine.reachable else next(iter(alike), None)
     if node is None:
         return
-    if node.role == "manager":
+    if node in state.voters:
         Demote(node.id).apply(fleet, timeout=timeout)
     if engine.reachable:
         command = f"docker --context {endpoint.name} swarm leave"
@@ -359,18 +359,22 @@ class Demote(_Action):
         return shlex.join(["docker", "node", "demote", self.name])
 
     def _allow(self, state: ClusterState, node: Node) -> None:
-        managers = state.managers
         if node.role != "manager":
             return
-        if len(managers) == 1:
+        if state.voters == (node,):
             raise DockerFailed(
                 f"« {node.name} » est le dernier manager : sans lui, plus personne ne dirigerait "
                 "le cluster.",
                 remedy="Nommez d’abord un autre manager : « docker node promote … ».",
             )
-        if node.reachability is None:
-            return  # it has no vote: lost before docker swarm init --force-new-cluster
-        left = [m for m in managers if m.id != node.id and m.reachability is not None]
+        if node not in state.voters:
+            raise DockerFailed(
+                f"« {node.name} » n’a pas de voix parmi les managers : Docker ne peut pas le "
+                "rétrograder.",
+                remedy="Vient-il d’être promu ? Attendez quelques secondes. Le cluster est-il "
+                f"reparti sans lui ? Oubliez-le : « docker node rm --force {node.name} ».",
+            )
+        left = [m for m in state.voters if m.id != node.id]
         answering = sum(m.reachability == "reachable" for m in left)
         if answering < len(left) // 2 + 1:
             raise QuorumLost(

@@ -22,7 +22,9 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import (
     ConvergenceTimeout,
     DockerFailed,
+    EngineUnreachable,
     ImageNotFound,
+    NoLeader,
     NoSuchService,
     PortTaken,
     SettingError,
@@ -415,8 +417,17 @@ def wait(
     ------
     NoSuchService
     """
-    fleet, _, state = _open(fleet)
-    return _watch(fleet, name, state.service(name).id, timeout, on_progress)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fleet, _, state = _open(fleet)
+        except (NoLeader, EngineUnreachable):  # a manager with much to do may miss one look
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_INTERVAL)
+            continue
+        left = deadline - time.monotonic()
+        return _watch(fleet, name, state.service(name).id, left, on_progress)
 
 
 # -- acting ---------------------------------------------------------------------------------

@@ -241,20 +241,25 @@ class ClusterState:
         return tuple(n for n in self.nodes if n.role == "worker")
 
     @property
+    def voters(self) -> tuple[Node, ...]:
+        """The managers that Raft counts; one lost before a forced new cluster is none of them."""
+        return tuple(n for n in self.nodes if n.leader or n.reachability is not None)
+
+    @property
     def leader(self) -> Node | None:
         """The manager that leads, or None."""
         return next((n for n in self.nodes if n.leader), None)
 
     @property
     def quorum(self) -> int:
-        """Managers that must agree for anything to change: n // 2 + 1; 0 without managers."""
-        n = len(self.managers)
+        """Voters that must agree for anything to change: n // 2 + 1; 0 without voters."""
+        n = len(self.voters)
         return n // 2 + 1 if n else 0
 
     @property
     def tolerated(self) -> int:
-        """Managers that may be lost before the quorum is: (n - 1) // 2."""
-        return max(0, (len(self.managers) - 1) // 2)
+        """Voters that may be lost before the quorum is: (n - 1) // 2."""
+        return max(0, (len(self.voters) - 1) // 2)
 
     def engine(self, name: str) -> EngineState:
         """Return the engine of that endpoint name.

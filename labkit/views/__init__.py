@@ -5,6 +5,7 @@ The functions are pure, from a state or a sample to a picture; the widgets keep 
 
 from labkit.views.cluster_picture import cluster_picture, cluster_svg
 from labkit.views.cluster_view import ClusterView
+from labkit.views.curves import curves_figure
 from labkit.views.distribution import distribution_figure, distribution_html
 from labkit.views.doors import doors, doors_figure, doors_html
 from labkit.views.repartition import Repartition
@@ -17,6 +18,7 @@ __all__ = [
     "Scaler",
     "cluster_picture",
     "cluster_svg",
+    "curves_figure",
     "distribution_figure",
     "distribution_html",
     "doors",

@@ -335,7 +335,7 @@ def _cluster_line(state: ClusterState) -> str:
     return join(
         (
             _plural(len(state.nodes), "nœud"),
-            f"{_plural(len(state.managers), 'manager')} (quorum {state.quorum})",
+            f"{_plural(len(state.voters), 'manager')} (quorum {state.quorum})",
             f"leader : {state.leader.name}" if state.leader else "pas de leader",
         )
     )

@@ -72,6 +72,21 @@ class ClusterView(LiveBox):
         self._tabular.observe(self._on_tabular, names="value")
         self.refresh()
 
+    @property
+    def controls(self) -> NodeControls:
+        """The choice of a node, and what can be done to it."""
+        return self._controls
+
+    @property
+    def dark(self) -> bool:
+        """Whether it is drawn for a dark background."""
+        return self._dark
+
+    @dark.setter
+    def dark(self, dark: bool) -> None:
+        self._dark = dark
+        self.refresh()
+
     def show(self, seen: Seen) -> None:
         """Show a state, or an error over the last state that was seen."""
         self._state = seen if isinstance(seen, ClusterState) else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from labkit.commands import note
 from labkit.engine.endpoint import Fleet
 from labkit.errors import LabkitError
 from labkit.nodes import Activate, Demote, Drain, NodeProgress, Promote
@@ -92,6 +93,17 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
             if widget.disabled != none:
                 widget.disabled = none
 
+    @property
+    def node(self) -> str | None:
+        """Name of the chosen node; setting one that is not offered changes nothing."""
+        name: str | None = self._node.value
+        return name
+
+    @node.setter
+    def node(self, name: str) -> None:
+        if name in [value for _, value in self._node.options]:
+            self._node.value = name
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
         return self._latest.wait(timeout)
@@ -103,10 +115,12 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
 
     def _button(self, text: str, tooltip: str, action: type[Action]) -> Any:
         button = widgets.Button(description=text, tooltip=tooltip, layout={"width": "auto"})
-        button.on_click(lambda _: self._ask(action(self._node.value)))
+        button.on_click(lambda _: self.ask(action(self._node.value)))
         return button
 
-    def _ask(self, action: Action) -> None:
+    def ask(self, action: Action) -> None:
+        """Do something to a node; returns at once, and what comes of it is shown."""
+        note(action.command)
         set_html(self._command, f"Commande équivalente : <code>{escape(action.command)}</code>")
         self._say("busy", f"{action.name} : demandé…")
         self._latest.ask(action)

@@ -47,6 +47,8 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
         ``new`` (a connection for each request), ``keep-alive`` or ``both``.
     path
         What is asked for; whoami names itself at ``/api``.
+    dark
+        For a dark background.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
         concurrency: int = 8,
         mode: str = "new",
         path: str = "/api",
+        dark: bool = False,
     ) -> None:
         self._port = port
+        self._dark = dark
         self._fleet = fleet
         self._path = path
         self._samples: tuple[Sample, ...] = ()
@@ -106,7 +110,7 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
             ]
         )
         self.add_class("labkit")
-        self._start.on_click(lambda _: self._latest.ask(None))
+        self._start.on_click(lambda _: self.ask())
         self._halt.on_click(lambda _: self.stop())
 
     @property
@@ -164,6 +168,25 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
             finally:
                 self._start.disabled, self._halt.disabled = False, True
         return self._samples
+
+    @property
+    def port(self) -> int:
+        """The published port."""
+        return self._port
+
+    @property
+    def dark(self) -> bool:
+        """Whether it is drawn for a dark background."""
+        return self._dark
+
+    @dark.setter
+    def dark(self, dark: bool) -> None:
+        self._dark = dark
+        self._draw()
+
+    def ask(self) -> None:
+        """Begin a run as the button does; returns at once."""
+        self._latest.ask(None)
 
     def stop(self) -> None:
         """Stop the run under way; what has come stays shown."""
@@ -247,7 +270,7 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
     def _draw(self) -> None:
         if not any(len(s.frame) for s in self._samples):
             return
-        self._image.value = png(distribution_figure(self._samples), dpi=_DPI)
+        self._image.value = png(distribution_figure(self._samples, dark=self._dark), dpi=_DPI)
         self._image.layout.display = ""
         set_html(self._table, distribution_html(self._samples))
 

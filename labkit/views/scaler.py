@@ -10,6 +10,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from labkit.commands import note
 from labkit.engine.endpoint import Fleet
 from labkit.errors import DockerFailed, LabkitError
 from labkit.services import Progress, Scale
@@ -88,6 +89,11 @@ class Scaler(LiveBox):
         self.refresh()
 
     @property
+    def service(self) -> str:
+        """Name of the service."""
+        return self._service
+
+    @property
     def value(self) -> int:
         """The number of replicas that the slider stands at; setting it scales the service."""
         return int(self._slider.value)
@@ -95,6 +101,12 @@ class Scaler(LiveBox):
     @value.setter
     def value(self, replicas: int) -> None:
         self._slider.value = replicas
+
+    def step(self, by: int) -> None:
+        """Move the slider as its buttons do; nothing happens where it cannot be moved."""
+        if not self._slider.disabled:
+            low, high = self._slider.min, self._slider.max
+            self._slider.value = min(high, max(low, self._slider.value + by))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
@@ -173,11 +185,7 @@ class Scaler(LiveBox):
             description=text, tooltip=tooltip, disabled=True, layout={"width": "64px"}
         )
 
-        def click(_: Any) -> None:
-            low, high = self._slider.min, self._slider.max
-            self._slider.value = min(high, max(low, self._slider.value + step))
-
-        button.on_click(click)
+        button.on_click(lambda _: self.step(step))
         return button
 
     def _on_slider(self, change: dict[str, Any]) -> None:
@@ -192,6 +200,7 @@ class Scaler(LiveBox):
 
     def _apply(self, replicas: int, overtaken: Callable[[], bool]) -> None:
         """Scale, in the thread of :class:`Latest`."""
+        note(Scale(self._service, replicas).command)
         plural = "s" if replicas > 1 else ""
 
         def progress(now: Progress) -> None:

@@ -63,3 +63,8 @@ def test_a_role_is_on_its_way_until_the_node_votes_or_no_longer_does() -> None:
     assert moving(node(swarm(), "node2", role="manager"))
     assert moving(node(swarm(), "node2", reachability="reachable"))
     assert not moving(node(swarm(), "node2", role="manager", state="down"))
+
+
+def test_a_new_leader_that_does_not_know_yet_which_nodes_live_is_waited_for() -> None:
+    assert moving(node(swarm(), "node2", state="unknown"))
+    assert not moving(node(swarm(), "node2", state="down"))

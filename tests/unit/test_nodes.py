@@ -35,9 +35,11 @@ def test_a_manager_goes_while_the_others_have_a_majority() -> None:
 
 def test_managers_lost_before_a_forced_new_cluster_have_no_vote() -> None:
     state = managers("reachable", None, None)
-    allow(state, "node2")
-    allow(state, "node3")
-    with pytest.raises(QuorumLost):  # the only one that has a vote
+    for name in ("node2", "node3"):
+        with pytest.raises(DockerFailed, match="pas de voix") as caught:
+            allow(state, name)
+        assert f"docker node rm --force {name}" in caught.value.remedy
+    with pytest.raises(DockerFailed, match="dernier manager"):  # the only one that has a vote
         allow(state, "node1")
 
 

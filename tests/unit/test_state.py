@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,14 @@ def test_managers_and_quorum() -> None:
     assert (two.quorum, two.tolerated) == (2, 0)
     assert (three.quorum, three.tolerated) == (2, 1)
     assert sum(n.leader for n in three.nodes) == 1
+    gone = replace(
+        three,
+        nodes=tuple(
+            n if n.leader else replace(n, reachability=None, state="down") for n in three.nodes
+        ),
+    )  # as after --force-new-cluster: managers by their spec, and without a vote
+    assert [n.leader for n in gone.voters] == [True] and len(gone.managers) == 3
+    assert (gone.quorum, gone.tolerated) == (1, 0)
     lost = state_of("quorum_lost")
     assert lost.swarm == "no-quorum" and lost.engine("node1").manager
     with pytest.raises(QuorumLost, match="quorum"):

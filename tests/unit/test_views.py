@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from large import large
+from ports import free_port
 
 import labkit.views
 from labkit.engine.endpoint import Endpoint, Fleet
@@ -446,10 +446,7 @@ def test_a_broken_view_does_not_blind_the_others(caplog: pytest.LogCaptureFixtur
 @pytest.fixture
 def silent() -> Fleet:
     """An engine at a port where really nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return Fleet("host", (Endpoint.parse(f"tcp://127.0.0.1:{port}", "node1"),))
+    return Fleet("host", (Endpoint.parse(f"tcp://127.0.0.1:{free_port()}", "node1"),))
 
 
 def test_a_view_of_a_silent_cluster_says_so_and_starts_and_stops(silent: Fleet) -> None:

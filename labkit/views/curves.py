@@ -1,0 +1,99 @@
+"""Measures over time, as curves; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from labkit.views.palette import DARK, LIGHT, Theme, node_colours
+
+__all__ = ["curves_figure"]
+
+_INCHES, _PANEL = 12.0, 2.7
+_STYLES = ("solid", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 2, 2)))
+_MARKS = "os^D"
+
+
+def curves_figure(
+    panels: Mapping[str, pd.DataFrame],
+    *,
+    during: tuple[float, float] | None = None,
+    during_what: str = "",
+    dark: bool = False,
+) -> Figure:
+    """Draw panels one above the other, on the same axis of time.
+
+    Curves have the colour of the node that their column names, and a dash and a mark of their
+    own; a gap is where nothing was measured.
+
+    Parameters
+    ----------
+    panels
+        Title, unit included, to what :func:`labkit.metrics.history` returns.
+    during, during_what
+        A span to shade, in seconds since the epoch, and its name.
+    dark
+        For a dark background.
+
+    Returns
+    -------
+    Figure
+        12 inches wide, drawn without pyplot; time is in seconds from the first moment.
+    """
+    theme = DARK if dark else LIGHT
+    figure = Figure(figsize=(_INCHES, 0.6 + _PANEL * len(panels)), layout="constrained")
+    figure.set_facecolor(theme.paper)
+    moments = [frame.index[0].timestamp() for frame in panels.values() if len(frame)]
+    zero = min(moments, default=0.0)
+    colours = node_colours({str(c) for frame in panels.values() for c in frame.columns})
+    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+    for ax, (title, frame) in zip(axes, panels.items(), strict=True):
+        ax.set_title(title, fontsize=15, color=theme.ink, loc="left")
+        _panel(ax, frame, zero, colours, theme)
+        if during:
+            ax.axvspan(during[0] - zero, during[1] - zero, color=theme.line, alpha=0.25, lw=0)
+    if during and during_what:
+        axes[0].annotate(
+            during_what,
+            (sum(during) / 2 - zero, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -4),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=13,
+            color=theme.ink,
+        )
+    axes[-1].set_xlabel("secondes", fontsize=14, color=theme.ink)
+    return figure
+
+
+def _panel(
+    ax: Any, frame: pd.DataFrame, zero: float, colours: Mapping[str, str], theme: Theme
+) -> None:
+    ax.set_facecolor(theme.paper)
+    seconds = [moment.timestamp() - zero for moment in frame.index]
+    for i, name in enumerate(frame.columns):
+        ax.plot(
+            seconds,
+            frame[name],
+            label=str(name),
+            color=colours[str(name)],
+            linestyle=_STYLES[i % len(_STYLES)],
+            marker=_MARKS[i % len(_MARKS)],
+            markersize=5,
+            linewidth=2,
+        )
+    if len(frame.columns):
+        ax.legend(fontsize=13, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False,
+                  labelcolor=theme.ink)  # fmt: skip
+    else:
+        ax.text(0.5, 0.5, "aucune mesure", transform=ax.transAxes, ha="center", fontsize=15,
+                color=theme.ink)  # fmt: skip
+    ax.set_ylim(bottom=0)
+    ax.tick_params(labelsize=13, colors=theme.ink)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(theme.line)

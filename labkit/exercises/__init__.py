@@ -4,13 +4,22 @@ Importing this package in a notebook registers ``%%solution`` and masks join tok
 """
 
 from labkit.exercises.access import Addresses, Answers, adresses, qui_repond
+from labkit.exercises.balancers import (
+    PORTES,
+    Hub,
+    Loss,
+    hub_repond,
+    perdre_un_replica,
+    serveurs,
+    tableau,
+)
 from labkit.exercises.ballots import Ballot, Scores, resultats, voter
 from labkit.exercises.breakdown import preparer_panne
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.catchup import Rattrapage, rattraper
 from labkit.exercises.copies import preparer_stack
 from labkit.exercises.exercise import Exercise
-from labkit.exercises.figures import Comparison, Doors, comparer, portes
+from labkit.exercises.figures import Comparison, Curves, Doors, comparer, courbes, portes
 from labkit.exercises.forms import (
     Form,
     Matching,
@@ -21,6 +30,7 @@ from labkit.exercises.forms import (
     repondre,
     souffler,
 )
+from labkit.exercises.keeping import Saved, sauvegarder
 from labkit.exercises.kubernetes import (
     SideBySide,
     associer_equivalences,
@@ -37,19 +47,24 @@ from labkit.exercises.verdict import Row, Verdict
 
 __all__ = [
     "EXERCISES",
+    "PORTES",
     "Addresses",
     "Answers",
     "Ballot",
     "Comparison",
     "Confrontation",
+    "Curves",
     "Doors",
     "Exercise",
     "Form",
+    "Hub",
+    "Loss",
     "Matching",
     "Pages",
     "Prediction",
     "Rattrapage",
     "Row",
+    "Saved",
     "Scores",
     "SideBySide",
     "Verdict",
@@ -64,12 +79,15 @@ __all__ = [
     "confronter",
     "corriger",
     "cote_a_cote",
+    "courbes",
     "dessiner",
     "domaine",
+    "hub_repond",
     "judge",
     "lire_pages",
     "ne_plus_partager",
     "partager",
+    "perdre_un_replica",
     "portes",
     "predire",
     "preflight",
@@ -84,7 +102,10 @@ __all__ = [
     "repondre",
     "resultats",
     "routes",
+    "sauvegarder",
+    "serveurs",
     "souffler",
+    "tableau",
     "tasks_par_noeud",
     "verifier",
     "voter",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from labkit.engine import Fleet, connect
 __all__ = ["Addresses", "Answers", "adresses", "fetch", "problem_of", "qui_repond"]
 
 _TIMEOUT = 4.0  # seconds
+_SOON = 5.0  # seconds in which what was published is forwarded, on a busy machine too
 _REFUSED = "connexion refusée"
 
 
@@ -29,13 +31,13 @@ class Addresses:
     urls
         ``(node, url)``, or ``(domain, url)``.
     proxied
-        Path of node1's port through the notebook server, for a browser on another machine; ""
-        for domains, which that server does not pass on.
+        Paths through the notebook server, for a browser on another machine: node1's port, or one
+        a domain; none for what is not published.
     """
 
     port: int
     urls: tuple[tuple[str, str], ...]
-    proxied: str
+    proxied: tuple[str, ...]
 
     def __repr__(self) -> str:
         return "\n".join(f"{node} : {url}" for node, url in self.urls)
@@ -51,14 +53,17 @@ class Addresses:
             f"<table style='margin-left:0'><caption style='text-align:left'>Le port {self.port} "
             f"du cluster</caption><tbody>{rows}</tbody></table>"
             "<p>Votre navigateur n’est pas sur la machine du cluster (Binder, JupyterHub) ? "
-            + (
-                f"Passez par le serveur de notebooks : <a href='{escape(self.proxied)}' "
-                f"target='_blank' rel='noopener'>{escape(self.proxied)}</a></p>"
-                if self.proxied
-                else "Ces domaines n’y mènent pas : demandez-les dans une cellule, avec "
-                "<code>domaine</code>.</p>"
-            )
+            f"{self._through()}</p>"
         )
+
+    def _through(self) -> str:
+        if not self.proxied:
+            return f"Relancez cette cellule une fois le port {self.port} publié : elle dira par où."
+        links = (
+            f"<a href='{escape(path)}' target='_blank' rel='noopener'>{escape(path)}</a>"
+            for path in self.proxied
+        )
+        return "Passez par le serveur de notebooks : " + ", ".join(links)
 
 
 def adresses(port: int, *domaines: str) -> Addresses:
@@ -77,15 +82,27 @@ def adresses(port: int, *domaines: str) -> Addresses:
     EngineNotRunning
     """
     fleet = connect()
-    places = [(e.name, fleet.published(e.name, port)) for e in fleet]
-    urls = tuple((name, f"http://{host}:{number}/") for name, (host, number) in places)
-    if domaines:
-        at = places[0][1][1]
-        pairs = ((name, name.partition("/")) for name in domaines)
-        urls = tuple((name, f"http://{host}:{at}/{path}") for name, (host, _, path) in pairs)
-        return Addresses(port, urls, "")
+    proxied = _proxied(fleet, port)
     prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or "/"
-    return Addresses(port, urls, f"{prefix}proxy/{places[0][1][1]}/")
+    if domaines:
+        at = proxied.rpartition(":")[2] or port
+        pages = [(name, *name.partition("/")[::2]) for name in domaines]
+        urls = tuple((name, f"http://{host}:{at}/{path}") for name, host, path in pages)
+        # labkit.domains passes these on
+        through = tuple(f"{prefix}domaines/{port}/{host}/{path}" for _, host, path in pages)
+    else:
+        doors = ((e.name, *fleet.published(e.name, port)) for e in fleet)
+        urls = tuple((name, f"http://{host}:{at}/") for name, host, at in doors)
+        through = (f"{prefix}proxy/{proxied}/",)
+    return Addresses(port, urls, through if proxied else ())
+
+
+def _proxied(fleet: Fleet, port: int) -> str:
+    """Return :meth:`Fleet.proxied`, a little later where the port was published just now."""
+    deadline = time.monotonic() + _SOON
+    while not (found := fleet.proxied(port)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
+from labkit.exercises.balancers import BALANCER_EXERCISES
 from labkit.exercises.checks import SWARM_EXERCISES
 from labkit.exercises.clustering import CLUSTERING_EXERCISES
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.kubernetes import KUBERNETES_EXERCISES
+from labkit.exercises.monitoring import MONITORING_EXERCISES
 from labkit.exercises.orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.proxies import PROXY_EXERCISES
 from labkit.exercises.verdict import Row, Verdict
@@ -26,11 +28,16 @@ EXERCISES: dict[str, Exercise] = {
         *ORCHESTRATION_EXERCISES,
         *KUBERNETES_EXERCISES,
         *PROXY_EXERCISES,
+        *MONITORING_EXERCISES,
+        *BALANCER_EXERCISES,
     )
 }
 
 
-def judge(name: str, state: ClusterState, answers: Any = None) -> Verdict:
+UNASKED = object()  # None is an answer: nobody answered
+
+
+def judge(name: str, state: ClusterState, answers: Any = UNASKED) -> Verdict:
     """Return the verdict of the exercise of that name on a state; pure.
 
     Parameters
@@ -40,7 +47,7 @@ def judge(name: str, state: ClusterState, answers: Any = None) -> Verdict:
     state
         The cluster.
     answers
-        What the exercise's probe brought back; None leaves it out of the verdict.
+        What the exercise's probe brought back; unless given, it is left out of the verdict.
     """
     exercise = EXERCISES.get(name)
     if exercise is None:
@@ -49,6 +56,6 @@ def judge(name: str, state: ClusterState, answers: Any = None) -> Verdict:
         expected = ", ".join(EXERCISES)
         return Verdict.of("Exercice inconnu", [Row("Nom", expected, name, False, hint)])
     rows = list(exercise.check(state))
-    if exercise.probe is not None and answers is not None:
+    if exercise.probe is not None and answers is not UNASKED:
         rows += exercise.probe.judge(answers)
     return Verdict.of(exercise.title, rows)

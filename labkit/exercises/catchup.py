@@ -113,7 +113,8 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
     Returns
     -------
     Verdict
-        A row for each exercise on the way. It ends at the first that does not come out.
+        A row for each exercise on the way. It ends at the first that does not come out; one
+        that cannot be done here is skipped.
 
     Raises
     ------
@@ -152,11 +153,12 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
                 break
             continue
         verdict = verifier(exercise.name)
-        if not verdict.ok:
+        fine = verdict.ok or bool(verdict.skipped)
+        if not fine:
             display(verdict)  # type: ignore[no-untyped-call]
-        found = "fait" if verdict.ok else "pas abouti"
-        rows.append(Row(exercise.title, "fait", found, verdict.ok, _AGAIN))
-        if not verdict.ok:
+        found = "sauté" if verdict.skipped else "fait" if verdict.ok else "pas abouti"
+        rows.append(Row(exercise.title, "fait", found, fine, _AGAIN))
+        if not fine:
             break
     return Verdict.of(title, rows)
 

@@ -64,8 +64,9 @@ def moving(state: ClusterState) -> bool:
 
     A task that waits with a reason (no suitable node…) may wait for ever, and holds up the update
     that made it: that is rest. The networks of a stack that was removed outlive its tasks by a
-    moment; a node that was promoted or demoted takes one to become what it is told to be. A task
-    that should stop on a node that is down cannot, until that comes back: that is rest, too.
+    moment; a node that was promoted or demoted takes one to become what it is told to be, and a new
+    leader one to learn which nodes live. A task that should stop on a node that is down cannot,
+    until that comes back: that is rest, too.
     """
     made = Counter(t.service_id for t in state.tasks if t.current)
     waiting = {t.service_id for t in state.tasks if t.current and not t.node_id and t.error}
@@ -79,7 +80,7 @@ def moving(state: ClusterState) -> bool:
         or any(t.starting and (t.node_id or not t.error) for t in state.tasks)
         or any(t.stopping and t.node_id not in down for t in state.tasks)
         or any(n.stack and n.stack not in stacks for n in state.networks)
-        or any(_changing_role(n) for n in state.nodes)
+        or any(_changing_role(n) or n.state == "unknown" for n in state.nodes)
     )
 
 
@@ -291,15 +292,28 @@ def service_rows(
     service = find_service(state, name)
     yield exists_row(state, name)
     image = service.image.partition(":")[0] if service else "—"
-    yield Row("Image", IMAGE, image, image == IMAGE, f"L’image se donne à la fin : … {IMAGE}")
-    flag = f"--publish published={port},target=80" + (",mode=host" if mode == "host" else "")
+    yield Row(
+        "Image",
+        IMAGE,
+        image,
+        image == IMAGE,
+        f"« docker service update --image {IMAGE} {name} »"
+        if service
+        else f"L’image se donne à la fin : … {IMAGE}",
+    )
+    wanted_port = f"published={port},target=80" + (",mode=host" if mode == "host" else "")
     ports = service.ports if service else ()
+    flag = f"« --publish {wanted_port} »" + (f" ou « -p {port}:80 »" if mode == "ingress" else "")
+    if ports:
+        flag = f"« docker service rm {name} », puis recréez-le avec {flag}"
+    elif service:
+        flag = f"« docker service update --publish-add {wanted_port} {name} »"
     yield Row(
         "Port publié",
         port_text(port, 80, mode),
         enumerate_fr([port_text(p.published, p.target, p.mode) for p in ports]) or "—",
         any((p.published, p.target, p.mode) == (port, 80, mode) for p in ports),
-        f"« {flag} »" + (f" ou « -p {port}:80 »" if mode == "ingress" else ""),
+        flag,
     )
     wanted = service.replicas if service else None
     yield replicas_row(wanted, replicas, f"« --replicas {replicas[0]} »")

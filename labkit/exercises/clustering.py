@@ -151,6 +151,12 @@ def _lost(state: ClusterState) -> Iterator[Row]:
     )  # fmt: skip
     found = "perdu" if state.swarm == "no-quorum" else "là"
     hint = "Il faut deux managers, pas trois, et en éteindre un : « docker node ls » les montre."
+    workers = {n.name for n in state.nodes if n.role == "worker"}
+    if spared := [name for name in off if name in workers]:
+        hint = (
+            f"{spared[0]} est un worker : « labkit node start {spared[0]} », puis éteignez un "
+            "manager, « labkit node kill node2 »."
+        )
     if state.swarm == "inactive":
         found, hint = "aucun Swarm", "Initialisez d’abord le Swarm : « docker swarm init »."
     yield Row("Quorum", "perdu", found, found == "perdu", hint)
@@ -242,8 +248,10 @@ def _ask_fall() -> Fall | None:
     return Fall(lost[-1] if lost else "", elected[-1] if elected else "", off)
 
 
-def judge_fall(fall: Fall) -> Iterator[Row]:
+def judge_fall(fall: Fall | None) -> Iterator[Row]:
     """Return the rows for what the leader's log tells; pure."""
+    if fall is None:
+        return
     yield Row(
         "Dans le journal, le leader perdu",
         "le manager éteint",
@@ -332,7 +340,7 @@ CLUSTERING_EXERCISES = (
         _FALL,
     ),
     Exercise("ancien-leader", "Rallumer l’ancien leader", _back, None, _RETURN),
-    Exercise("partir", "Faire sortir un nœud", _left_in_order, None, _JOIN),
+    Exercise("partir", "Faire sortir un nœud", _left_in_order, None, _RETURN),
     Exercise("rayer", "Rayer un nœud de la liste", _struck, None, _JOIN),
     Exercise("dissoudre", "Dissoudre le cluster", _apart),
 )

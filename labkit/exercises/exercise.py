@@ -45,6 +45,9 @@ class Exercise:
         Asked once the state is as wanted; None when the state tells all.
     patience
         Seconds to wait while the cluster is still on its way.
+    obstacle
+        Asked while the state is not as wanted: in French why the exercise cannot be done here,
+        "" when it can. None for what can be done anywhere.
     """
 
     name: str
@@ -52,3 +55,4 @@ class Exercise:
     check: Callable[[ClusterState], Iterable[Row]]
     probe: Probe | None = None
     patience: float = PATIENCE
+    obstacle: Callable[[], str] | None = None

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from labkit.traffic import Sample
-from labkit.views import distribution_figure, distribution_html, doors, doors_figure, doors_html
+from labkit.views import (
+    curves_figure,
+    distribution_figure,
+    distribution_html,
+    doors,
+    doors_figure,
+    doors_html,
+)
 from labkit.views.picture import png_text
 
-__all__ = ["Comparison", "Doors", "comparer", "portes"]
+__all__ = ["Comparison", "Curves", "Doors", "comparer", "courbes", "portes"]
 
 
 class Comparison:
@@ -70,11 +79,56 @@ class Doors:
         return _shown(doors_figure(self._sample), self.alternative, doors_html(self._sample))
 
 
-def _shown(figure: Figure, alternative: str, table: str) -> str:
+def _shown(figure: Figure, alternative: str, table: str = "") -> str:
     return (
         f"<img alt='{escape(alternative, quote=True)}' style='max-width:100%' "
         f"src='data:image/png;base64,{png_text(figure)}'>{table}"
     )
+
+
+class Curves:
+    """Measures over time, one panel each; the text says how far each curve goes.
+
+    Parameters
+    ----------
+    panels
+        Title, unit included, to what :func:`labkit.metrics.history` returns.
+    during
+        When requests were sent: begin and end, in seconds since the epoch.
+    """
+
+    def __init__(
+        self, panels: Mapping[str, pd.DataFrame], during: tuple[float, float] | None = None
+    ) -> None:
+        self.panels = dict(panels)
+        self.during = during
+
+    @property
+    def alternative(self) -> str:
+        """What the picture shows, in French, for those who do not see it."""
+        said = (
+            f"{title} : "
+            + (
+                ", ".join(
+                    f"{name} de {_number(frame[name].min())} à {_number(frame[name].max())}"
+                    for name in frame.columns
+                )
+                or "aucune mesure"
+            )
+            for title, frame in self.panels.items()
+        )
+        return "Courbes dans le temps ; " + " ; ".join(said) + "."
+
+    def __repr__(self) -> str:
+        return self.alternative
+
+    def _repr_html_(self) -> str:
+        figure = curves_figure(self.panels, during=self.during, during_what="trafic")
+        return _shown(figure, self.alternative)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace(".", ",") if abs(value) < 100 else f"{value:.0f}"
 
 
 def comparer(*mesures: Sample) -> Comparison:
@@ -97,3 +151,18 @@ def portes(mesure: Sample) -> Doors:
         Requests sent to several nodes.
     """
     return Doors(mesure)
+
+
+def courbes(
+    mesures: Mapping[str, pd.DataFrame], trafic: tuple[float, float] | None = None
+) -> Curves:
+    """Show measures over time, one panel each.
+
+    Parameters
+    ----------
+    mesures
+        Title, unit included, to what :func:`labkit.metrics.history` returns.
+    trafic
+        When requests were sent, to shade it: begin and end, in seconds since the epoch.
+    """
+    return Curves(mesures, trafic)

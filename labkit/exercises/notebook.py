@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import HTML, display
 
 from labkit import engine
+from labkit.commands import note
 from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.checks import moving, spread, unnoticed
@@ -27,6 +29,8 @@ __all__ = ["FRESH", "Start", "commencer", "install", "tasks_par_noeud", "verifie
 FRESH = "LABKIT_FRESH"
 """Variable that makes :func:`commencer` start from a new cluster; the tests set it."""
 
+_FIELD = re.compile(r"\{\{.*?\}\}")
+_STAND_IN = "\x1a"  # which nobody types
 _LOOK = 1.0  # s between two looks at a cluster on its way
 _SOLUTION_TIMEOUT = 280.0  # seconds
 
@@ -49,7 +53,7 @@ def verifier(nom: str, *, patience: float | None = None) -> Verdict:
     if patience is None:
         patience = exercise.patience if exercise else 0.0
     verdict = _judged(nom, patience, _write if patience > PATIENCE else None)
-    if exercise:
+    if exercise and not verdict.skipped:
         record(nom, verdict)
     return verdict
 
@@ -59,6 +63,9 @@ def _judged(
 ) -> Verdict:
     exercise = EXERCISES.get(name)
     try:
+        asked = exercise.obstacle if exercise else None
+        if asked and not judge(name, capture()).ok and (reason := asked()):
+            return Verdict(exercise.title if exercise else name, skipped=reason)
         state = _settled(name, patience, say, acted=acted)
         verdict = judge(name, state)
         if exercise and exercise.probe and verdict.ok:
@@ -75,11 +82,13 @@ def _settled(
     """Return the state once the exercise is done, the cluster is at rest, or time is up.
 
     A cluster that does not answer may be too busy to: where there is patience, it is asked again.
+    Where tasks still come and go when time is up, as much is given once more, and said.
     Before a solution has ``acted``, that may be what it is to mend, and so may a node that is off.
     """
     patient = patience > PATIENCE
     start = time.monotonic()
     deadline = start + patience
+    changed, more = start, patient
     said = ""
     if say:
         say(f"Vérification, {patience:.0f} s au plus…\n")
@@ -88,14 +97,21 @@ def _settled(
         silent = state.swarm in {"no-leader", "no-quorum", "unreachable"}
         asleep = silent and patient and (acted or time.monotonic() < start + PATIENCE)
         at_rest = not (moving(state) or asleep or (acted and unnoticed(state)))
-        if judge(name, state).ok or at_rest or time.monotonic() > deadline:
+        if judge(name, state).ok or at_rest:
             return state
         running = sum(t.running for t in state.tasks)
         moves = sum(t.starting or t.stopping for t in state.tasks)
         text = f"… tasks : {running} en marche, {moves} en route\n"
-        if say and text != said and not silent:
-            say(text)
-            said = text
+        if text != said and not silent:
+            if say:
+                say(text)
+            said, changed = text, time.monotonic()
+        if (now := time.monotonic()) > deadline:
+            if not more or now - changed > patience / 2:
+                return state
+            more, deadline = False, now + patience
+            if say:
+                say(f"… les tasks changent encore : {patience:.0f} s de plus\n")
         time.sleep(_LOOK)
 
 
@@ -107,7 +123,9 @@ def tasks_par_noeud(service: str) -> str:
 class Start:
     """What the cluster looks like when a notebook starts."""
 
-    def __init__(self, state: ClusterState, stand_ins: Sequence[str] = ()) -> None:
+    def __init__(
+        self, state: ClusterState, stand_ins: Sequence[str] = (), warning: str = ""
+    ) -> None:
         answering = sum(e.reachable for e in state.engines)
         self._lines = [f"{answering} moteurs Docker sur {len(state.engines)} répondent."]
         off = [] if state.swarm == "unreachable" else [e for e in state.engines if not e.reachable]
@@ -122,6 +140,8 @@ class Start:
                 + ", ".join(stand_ins)
                 + "."
             )
+        if warning:
+            self._lines.append(warning)
 
     def __repr__(self) -> str:
         return "\n".join(self._lines)
@@ -150,15 +170,25 @@ def commencer() -> Start:
         engine.reset(quiet=True)
     engine.up(quiet=fresh)
     images = [i for i in engine.status().images if i.loaded and i.origin == "stand-in"]
-    return Start(capture(), [i.name.removesuffix(":latest") for i in images])
+    stand_ins = [i.name.removesuffix(":latest") for i in images]
+    return Start(capture(), stand_ins, engine.crowded())
 
 
 # -- IPython --------------------------------------------------------------------------------
 
 
 def _system(shell: Any, command: str) -> None:
-    """Run what follows ``!`` in a cell."""
-    expanded = shell.var_expand(command, depth=2)
+    """Run what follows ``!`` in a cell.
+
+    IPython puts variables in the place of ``{name}`` and takes ``{{`` for a brace; to docker,
+    ``{{.Name}}`` is a field, and stays.
+    """
+    fields = _FIELD.findall(command)
+    kept = _FIELD.sub(_STAND_IN, command)
+    expanded = shell.var_expand(kept, depth=2)
+    for field in fields:
+        expanded = expanded.replace(_STAND_IN, field, 1)
+    note(expanded)
     try:
         code = run(expanded, _write)
     except KeyboardInterrupt:
@@ -173,9 +203,14 @@ def _solution(line: str, cell: str) -> None:
     if name not in EXERCISES:
         print(repr(judge(name, capture())))
         return
-    if _judged(name, EXERCISES[name].patience, acted=False).ok:
+    verdict = _judged(name, EXERCISES[name].patience, acted=False)
+    if verdict.skipped:
+        print(repr(verdict))
+        return
+    if verdict.ok:
         print(f"Déjà fait : « {EXERCISES[name].title} ». Rien n’est relancé.")
         return
+    note(cell)
     try:
         code = run(interleaved(cell), _write, timeout=_SOLUTION_TIMEOUT)
     except KeyboardInterrupt:

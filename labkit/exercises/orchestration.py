@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from labkit.exercises.ballots import Ballot, Scores, cast, resultats
-from labkit.exercises.checks import able_nodes, enumerate_fr, memberships
+from labkit.exercises.checks import able_nodes, enumerate_fr, memberships, moving
 from labkit.exercises.copies import COPY, Agreement, Written, agreement, written
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.verdict import Row
@@ -21,7 +22,7 @@ from labkit.exercises.voting import (
     task_of_image,
     tasks_row,
 )
-from labkit.state import ClusterState, Node, Service, UpdatePolicy
+from labkit.state import ClusterState, Node, Service, UpdatePolicy, capture
 
 __all__ = ["ORCHESTRATION_EXERCISES"]
 
@@ -323,12 +324,14 @@ def _managers(wanted: tuple[str, ...], hint: str, state: ClusterState) -> Iterat
 def _drained(state: ClusterState) -> Iterator[Row]:
     node = _node(state, FIRST)
     found = node.availability if node else "nœud inconnu"
+    others = [n.name for n in state.nodes if n.availability == "drain" and n is not node]
+    back = "".join(f"« docker node update --availability active {n} », puis " for n in others)
     yield Row(
         f"Disponibilité de {FIRST}",
         "drain",
         found,
         found == "drain",
-        f"« docker node update --availability drain {FIRST} »",
+        f"{back}« docker node update --availability drain {FIRST} »",
     )
     standing = f"{node.role}, {node.state}" if node else "—"
     yield Row(
@@ -451,25 +454,38 @@ def _forced(state: ClusterState) -> Iterator[Row]:
         first is not None and first.leader,
         "Sur le survivant : « docker swarm init --force-new-cluster --advertise-addr … »",
     )
-    voters = [n for n in state.nodes if n.leader or n.reachability is not None]
-    mute = [n.name for n in voters if not n.leader and n.reachability != "reachable"]
+    mute = [n.name for n in state.voters if not n.leader and n.reachability != "reachable"]
     yield Row(
         "Managers qui manquent au vote",
         "aucun",
-        enumerate_fr(mute) or ("aucun" if voters else "tous"),
-        bool(voters) and not mute,
+        enumerate_fr(mute) or ("aucun" if state.voters else "tous"),
+        bool(state.voters) and not mute,
         "Le Swarm repart de ce que sait le survivant, qui doit être le seul à voter.",
     )
 
 
 def _cast_at_last() -> Ballot:
-    """Vote as one who comes back: a survivor's mesh is empty until its tasks are made again."""
-    deadline = time.monotonic() + _RECOUNT
-    while True:
-        ballot = cast(limit=_RECOUNT)
-        if ballot.accepted or time.monotonic() > deadline:
-            return ballot
+    """Vote as one who comes back: a survivor starts its tasks again, and those that are lost."""
+    start = time.monotonic()
+    while time.monotonic() - start < (_MOVE if moving(capture()) else _RECOUNT):
+        scores = resultats()
+        if scores and scores.live:  # else nobody could say whether the vote was counted
+            ballot = cast(limit=_RECOUNT)
+            if ballot.accepted:
+                return ballot
         time.sleep(2)
+    return cast(limit=_RECOUNT)
+
+
+def _judge_survivor(ballot: Ballot) -> Iterator[Row]:
+    accepted, counted = judge_ballot(STACK, ballot)
+    yield replace(
+        accepted,
+        hint="Le moteur du survivant a-t-il redémarré ? Jusque-là, son mesh est vide : « labkit "
+        f"node stop {FIRST} », puis « labkit node start {FIRST} » ; sur une machine à vous, « sudo "
+        "systemctl restart docker ».",
+    )
+    yield counted
 
 
 def _whole(state: ClusterState) -> Iterator[Row]:
@@ -577,7 +593,7 @@ ORCHESTRATION_EXERCISES = (
         "forcer-cluster",
         "Repartir du survivant",
         _forced,
-        Probe(_cast_at_last, _COUNTED),
+        Probe(_cast_at_last, _judge_survivor),
     ),
     Exercise("cluster-entier", "Un cluster entier", _whole, None, _MOVE),
 )

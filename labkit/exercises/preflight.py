@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 from labkit.engine import connect, status
 from labkit.engine.images import WHOAMI
+from labkit.engine.limits import limits
 from labkit.errors import LabkitError
 from labkit.exercises.machines import machine_rows
 from labkit.exercises.verdict import Row, Verdict
@@ -61,7 +60,7 @@ def preflight() -> Verdict:
         state,
         images,
         cli=shutil.which("docker") is not None,
-        memory=psutil.virtual_memory().available,
+        memory=limits().free,
         disk=shutil.disk_usage(Path.home()).free,
     )
     return Verdict.of(_TITLE, rows)

@@ -20,7 +20,7 @@ from labkit.exercises.access import fetch, problem_of
 from labkit.exercises.checks import enumerate_fr
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.verdict import Row
-from labkit.exercises.voting import find, gone_row, tasks_row
+from labkit.exercises.voting import find, gone_row, stack_rows, tasks_row
 from labkit.state import ClusterState, Service, capture
 from labkit.traffic import Sample, send
 
@@ -165,18 +165,7 @@ class Doors:
 
 
 def _deployed(state: ClusterState) -> Iterator[Row]:
-    found = [name for name in NAMES if find(state, f"{STACK}_{name}")]
-    yield Row(
-        f"Services de la stack {STACK}",
-        enumerate_fr(NAMES),
-        enumerate_fr(found) or "aucun",
-        len(found) == len(NAMES),
-        _DEPLOY if state.active else "Initialisez d’abord le Swarm : « docker swarm init ».",
-    )
-    for name in found:
-        service = find(state, f"{STACK}_{name}")
-        if service:
-            yield tasks_row(state, service)
+    yield from stack_rows(state, STACK, _DEPLOY, NAMES)
     whoami = find(state, f"{STACK}_whoami")
     if whoami:
         yield _unpublished(whoami)

@@ -9,7 +9,9 @@ from html import escape
 __all__ = ["Row", "Verdict"]
 
 _GREEN, _RED = "#0072b2", "#d55e00"  # blue and vermilion: told apart by colour-blind people
+_GREY = "#777777"
 _MARK = {True: "✔", False: "✘"}
+_SKIPPED = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The rows of one check; it shows itself as text or as a table."""
+    """The rows of one check; it shows itself as text or as a table.
+
+    ``skipped`` says in French why nothing could be checked here; that is no success.
+    """
 
     title: str
     rows: tuple[Row, ...] = ()
+    skipped: str = ""
 
     @classmethod
     def of(cls, title: str, rows: Iterable[Row]) -> Verdict:
@@ -53,12 +59,16 @@ class Verdict:
     @property
     def summary(self) -> str:
         """One line, in French."""
+        if self.skipped:
+            return f"{self.title} : sauté"
         if self.ok:
             return f"{self.title} : réussi"
         wrong = sum(not row.ok for row in self.rows)
         return f"{self.title} : {wrong} point{'s' if wrong > 1 else ''} à revoir"
 
     def __repr__(self) -> str:
+        if self.skipped:
+            return f"{_SKIPPED} {self.summary}\n  {self.skipped}"
         lines = [f"{_MARK[self.ok]} {self.summary}"]
         for row in self.rows:
             lines.append(f"  {_MARK[row.ok]} {row.what} : {row.found}")
@@ -69,6 +79,12 @@ class Verdict:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        if self.skipped:
+            return (
+                f"<div style='border-left:5px solid {_GREY};padding:2px 10px'>"
+                f"<strong>{_SKIPPED} {escape(self.summary)}</strong>"
+                f"<p>{escape(self.skipped)}</p></div>"
+            )
         colour = _GREEN if self.ok else _RED
         head = ["", "", "Attendu", "Trouvé"] + ([] if self.ok else ["À essayer"])
         body = []

@@ -48,10 +48,13 @@ _DEPLOY = f"« docker stack deploy --compose-file {FILE} {STACK} »"
 # -- deployed -------------------------------------------------------------------------------
 
 
-def stack_rows(state: ClusterState, stack: str, deploy: str) -> Iterator[Row]:
-    """Return the rows for a stack of six services that run."""
-    found = {s.name.removeprefix(f"{stack}_"): s for s in services_of(state, stack)}
-    others = sorted({s.stack for s in state.services if s.stack} - {stack})
+def stack_rows(
+    state: ClusterState, stack: str, deploy: str, names: tuple[str, ...] = NAMES
+) -> Iterator[Row]:
+    """Return the rows for a stack whose services run; ``deploy`` says how to deploy it."""
+    found = _services(state, stack)
+    stacks = {s.stack for s in state.services if s.stack} - {stack}
+    others = sorted(other for other in stacks if set(names) <= set(_services(state, other)))
     if not state.active:
         hint = "Initialisez d’abord le Swarm : « docker swarm init »."
     elif others and not found:
@@ -60,14 +63,19 @@ def stack_rows(state: ClusterState, stack: str, deploy: str) -> Iterator[Row]:
         hint = deploy
     yield Row(
         f"Services de la stack {stack}",
-        enumerate_fr(NAMES),
+        enumerate_fr(names),
         enumerate_fr(sorted(found)) or "aucun",
-        set(NAMES) <= set(found),
+        set(names) <= set(found),
         hint,
     )
-    for name in NAMES:
+    for name in names:
         if name in found:
             yield tasks_row(state, found[name])
+
+
+def _services(state: ClusterState, stack: str) -> dict[str, Service]:
+    """Return the services of a stack by the names that its file gives them."""
+    return {s.name.removeprefix(f"{stack}_"): s for s in services_of(state, stack)}
 
 
 def tasks_row(state: ClusterState, service: Service) -> Row:

@@ -19,6 +19,8 @@ BUDGET = {
     "05-clustering-avec-la-stack.ipynb": 2,
     "06-introduction-a-kubernetes.ipynb": 0,
     "07-traefik-avec-swarm.ipynb": 3,
+    "08-superviser-le-cluster.ipynb": 4,
+    "09-portainer-et-haproxy.ipynb": 4,
 }
 COMPARED_SHARE = 0.6  # of the cells with outputs, at least
 

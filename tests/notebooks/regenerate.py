@@ -68,6 +68,11 @@ def regenerate(path: Path, *, anew: bool) -> None:
         was = old[cell["id"]]
         if not anew and was.outputs and same(was, cell):
             cell.outputs = was.outputs
+    write(notebook, path)
+
+
+def write(notebook: Any, path: Path) -> None:
+    """Write a notebook as the others are: keys in order, nothing that one run alone knows."""
     nbformat.validate(notebook)
     text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
     nbformat.write(nbformat.from_dict(json.loads(text)), path)

@@ -25,11 +25,15 @@ CHECKS = {
     "03-debugger-la-stack.ipynb": 6,
     "04-clustering-avec-un-service.ipynb": 13,
     "05-clustering-avec-la-stack.ipynb": 22,
+    "08-superviser-le-cluster.ipynb": 8,
+    "09-portainer-et-haproxy.ipynb": 5,
 }
 WHOAMI = "service create --detach --name whoami --replicas 5 --publish 9999:80 traefik/whoami"
 STACK = "stack deploy --detach --compose-file example-voting-app/docker-stack.yml vote"
 MESH = WHOAMI.replace("9999", "80")
-BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK, MESH, STACK), strict=True))
+MONITORING = "stack deploy --detach --compose-file supervision/stack-supervision.yml supervision"
+FRONT = "stack deploy --detach --compose-file haproxy/stack-haproxy.yml front"
+BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK, MESH, STACK, MONITORING, FRONT), strict=True))
 CHECK = re.compile(r"^verifier\(", re.MULTILINE)
 
 
@@ -51,14 +55,17 @@ def client(path: Path) -> NotebookClient:
 
 
 def run(notebook: NotebookClient, cells: slice = slice(None)) -> int:
-    """Run cells in the kernel that is up; return how many checks said that all is well."""
+    """Run cells in the kernel that is up; return how many checks said that all is well.
+
+    One that cannot be made here (Portainer's, where its image cannot be had) says so.
+    """
     passed = 0
     for index in range(len(notebook.nb.cells))[cells]:
         cell: Any = notebook.execute_cell(notebook.nb.cells[index], index)
         if cell.cell_type == "code" and CHECK.search(cell.source):
             said = "".join(o.get("data", {}).get("text/plain", "") for o in cell.outputs)
-            assert "réussi" in said, f"cell {index}: {said}"
-            passed += 1
+            assert "réussi" in said or " : sauté\n" in said, f"cell {index}: {said}"
+            passed += "réussi" in said
     return passed
 
 
@@ -94,6 +101,8 @@ ENTERED = {
     "03-debugger-la-stack.ipynb": "Réparer worker",
     "04-clustering-avec-un-service.ipynb": "Trois managers",
     "05-clustering-avec-la-stack.ipynb": "Perdre le quorum",
+    "08-superviser-le-cluster.ipynb": "Un nœud disparaît",
+    "09-portainer-et-haproxy.ipynb": "Trois portes pour les mêmes replicas",
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from both_ways import checks
 
 from labkit.exercises import Doors, Pages, Visitors, judge
 from labkit.exercises.checks import moving, unnoticed
@@ -191,28 +192,7 @@ WRONG = {
 }
 
 
-def _cases(table: dict[str, list[ClusterState]]) -> list[object]:
-    return [
-        pytest.param(name, state, id=f"{name}-{i}")
-        for name, states in table.items()
-        for i, state in enumerate(states)
-    ]
-
-
-@pytest.mark.parametrize(("name", "state"), _cases(RIGHT))
-def test_a_check_accepts_what_is_right(name: str, state: ClusterState) -> None:
-    assert judge(name, state).ok, judge(name, state)
-
-
-@pytest.mark.parametrize(("name", "state"), _cases(WRONG))
-def test_a_check_refuses_what_is_wrong_and_says_what_to_try(name: str, state: ClusterState) -> None:
-    verdict = judge(name, state)
-    assert not verdict.ok
-    assert all(row.hint for row in verdict.rows if not row.ok), verdict
-
-
-def test_every_exercise_is_tested_both_ways() -> None:
-    assert set(RIGHT) == set(WRONG) == {e.name for e in CLUSTERING_EXERCISES}
+TestChecks = checks(CLUSTERING_EXERCISES, RIGHT, WRONG)
 
 
 @pytest.mark.parametrize(
@@ -381,3 +361,11 @@ def test_doors_are_drawn_with_a_table_that_says_the_same() -> None:
     assert doors_html(mesure).count("<td class='n'>3</td>") == 6
     shown = Doors(mesure)._repr_html_()
     assert "<img alt='Replicas qui ont répondu à chaque porte ; node1 : 2" in shown
+
+
+def test_a_worker_that_was_killed_instead_of_a_manager_is_named() -> None:
+    rows = judge("perdre-le-quorum", swarm(off="3")).rows
+    (quorum,) = (row for row in rows if row.what == "Quorum")
+    assert not quorum.ok
+    assert "labkit node start node3" in quorum.hint
+    assert "labkit node kill node2" in quorum.hint

@@ -10,10 +10,13 @@ from datetime import UTC, datetime
 
 import psutil
 import pytest
+from both_ways import checks
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
-from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge
+from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge, notebook
 from labkit.exercises.checks import SWARM_EXERCISES, moving, spread
-from labkit.exercises.notebook import Start
+from labkit.exercises.notebook import Start, _system
 from labkit.exercises.preflight import preflight_rows
 from labkit.exercises.shell import TIMED_OUT, interleaved, run, tidy
 from labkit.masking import contains_token, mask, protect
@@ -139,28 +142,7 @@ WRONG = {
 }
 
 
-def _cases(table: dict[str, list[ClusterState]]) -> list[object]:
-    return [
-        pytest.param(name, state, id=f"{name}-{i}")
-        for name, states in table.items()
-        for i, state in enumerate(states)
-    ]
-
-
-@pytest.mark.parametrize(("name", "state"), _cases(RIGHT))
-def test_a_check_accepts_what_is_right(name: str, state: ClusterState) -> None:
-    assert judge(name, state).ok, judge(name, state)
-
-
-@pytest.mark.parametrize(("name", "state"), _cases(WRONG))
-def test_a_check_refuses_what_is_wrong_and_says_what_to_try(name: str, state: ClusterState) -> None:
-    verdict = judge(name, state)
-    assert not verdict.ok
-    assert all(row.hint for row in verdict.rows if not row.ok)
-
-
-def test_every_exercise_is_tested_both_ways() -> None:
-    assert set(RIGHT) == set(WRONG) == {e.name for e in SWARM_EXERCISES}
+TestChecks = checks(SWARM_EXERCISES, RIGHT, WRONG)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -379,3 +361,78 @@ def test_preflight_refuses(change: dict[str, object]) -> None:
     rows = list(preflight_rows(state, images, **facts))  # type: ignore[arg-type]
     assert not all(row.ok for row in rows)
     assert all(row.hint for row in rows if not row.ok)
+
+
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        ("echo '{{.Name}} {{json .Spec}}' {node} $node", "{{.Name}} {{json .Spec}} node2 node2\n"),
+        ("echo '{{.Name}}' $NOT_OF_PYTHON", "{{.Name}}\n"),
+        ("echo {node}", "node2\n"),
+        ("echo {nodes['a']}", "node3\n"),
+    ],
+)
+def test_what_follows_an_exclamation_mark_keeps_the_fields_of_docker(
+    typed: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell(config=config, user_ns={"node": "node2", "nodes": {"a": "node3"}})
+    _system(shell, typed)
+    assert capsys.readouterr().out == said
+    assert shell.user_ns["_exit_code"] == 0
+
+
+def advice(name: str, state: ClusterState, what: str) -> str:
+    """What a check says to try about one of its rows, which has to be red."""
+    row = next(row for row in judge(name, state).rows if row.what == what)
+    assert not row.ok
+    return row.hint
+
+
+def test_the_advice_mends_a_service_that_is_there() -> None:
+    state = with_service(swarm(), image="traefik/whoiam:latest")
+    assert "docker service update --image traefik/whoami whoami" in advice(
+        "creer-service", state, "Image"
+    )
+    port = "Port publié"
+    unpublished = replace(state.services[0], ports=())
+    added = "docker service update --publish-add published=9999,target=80 whoami"
+    assert added in advice("creer-service", replace(state, services=(unpublished,)), port)
+    state = with_service(swarm(), port=Port(9999, 80))
+    said = advice("creer-service", state, port)
+    assert "docker service rm whoami" in said
+    assert "-p 9999:80" in said
+    state = with_service(swarm(), "whoami-host", replicas=2, on="12", port=Port(80, 9998))
+    said = advice("mode-host", state, port)
+    assert "docker service rm whoami-host" in said
+    assert "--publish published=9998,target=80,mode=host" in said
+    assert "--publish published=9998,target=80,mode=host" in advice("mode-host", swarm(), port)
+
+
+def test_a_check_waits_once_more_where_tasks_still_come_and_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = with_service(swarm())
+    first, *others = done.tasks
+    on_its_way = replace(first, state="starting")
+    few = replace(done, tasks=(on_its_way, *(replace(t, state="starting") for t in others)))
+    more = replace(done, tasks=(on_its_way, *others))
+
+    def settled(states: list[ClusterState]) -> tuple[ClusterState, str]:
+        said: list[str] = []
+        seen = iter(states)
+        monkeypatch.setattr(notebook, "capture", lambda: next(seen))
+        state = notebook._settled("creer-service", 0.3, said.append, acted=True)
+        return state, "".join(said)
+
+    monkeypatch.setattr(notebook, "_LOOK", 0.1)
+    monkeypatch.setattr(notebook, "PATIENCE", 0.0)
+    state, said = settled([few, few, few, more, more, done])
+    assert state is done and said.count("les tasks changent encore") == 1
+    # nothing moved for long: time is up
+    state, said = settled([few] * 6)
+    assert state is few and "changent encore" not in said
+    # and never for more than twice as long
+    state, said = settled([few, more] * 50)
+    assert state is not done and said.count("changent encore") == 1

@@ -21,6 +21,7 @@ import guard  # noqa: E402
 import regenerate  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = sorted((ROOT / "notebooks").glob("*.md"))
 INTRO = ROOT / "notebooks" / "01-introduction-a-swarm.ipynb"
 
 
@@ -43,11 +44,42 @@ def test_a_notebook_is_fit_to_be_committed(path: Path) -> None:
     assert guard.problems(path.name, notebook) == []
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def _anchors(path: Path) -> set[str]:
+    """Return what a link may name inside a page: as JupyterLab does, by headings or cells."""
+    if path.suffix == ".ipynb":
+        return {f"cell-id={c['id']}" for c in read(path).cells}
+    if path.suffix != ".md":
+        return set()
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {h.replace("`", "").replace(" ", "-") for h in headings}
+
+
+def _broken(path: Path, prose: str) -> list[str]:
+    """Return the links of a page that lead nowhere."""
+    broken = []
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose):
+        name, _, anchor = target.partition("#")
+        page = path.parent / name if name else path
+        if not page.exists() or (anchor and anchor not in _anchors(page)):
+            broken.append(target)
+    return broken
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    prose = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
-    for target in re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", prose):
-        assert (path.parent / target).exists(), target
+    prose = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        prose = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    assert _broken(path, prose) == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["nowhere.md", "glossaire.md#ipvs", "glossaire.md#nulle-part", "#nulle-part",
+     "01-introduction-a-swarm.ipynb#cell-id=nowhere"],
+)  # fmt: skip
+def test_a_broken_link_is_seen(target: str) -> None:
+    assert _broken(INTRO, f"[a](glossaire.md#IPVS), [b]({target})") == [target]
 
 
 def test_every_exercise_stands_in_a_notebook() -> None:

@@ -116,6 +116,8 @@ def test_every_door_is_tried(doors: Doors, wrong: list[str]) -> None:
 def test_the_replicas_that_answer_are_those_of_the_service() -> None:
     state = recorded("web_sticky")
     bonjour, whoami = names(state, "bonjour"), names(state, "web_whoami")
+    assert not judge("traefik-bonjour", state, None).ok
+    assert not judge("traefik-cookie", state, None).ok
     for answering, ok in ((bonjour, True), (bonjour[:1], False), (whoami[:2], False)):
         assert judge("traefik-bonjour", state, sample(state, "bonjour", answering)).ok is ok
     for answering, ok in ((whoami[:1] * 3, True), (whoami[:2], False), ([None], False)):
@@ -145,12 +147,13 @@ def test_the_stack_gives_the_socket_to_the_guard_alone_and_opens_one_port() -> N
     assert published == [("traefik", proxies.PORT)]
 
 
-def test_domains_are_links_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_domains_are_links_of_this_machine_and_through_the_notebook_server() -> None:
     urls = (("a.localhost/x/", "http://a.localhost:8000/x/"),)
-    shown = Addresses(8000, urls, "")._repr_html_()
+    through = "/user/alice/domaines/8000/a.localhost/x/"
+    shown = Addresses(8000, urls, (through,))._repr_html_()
     assert "href='http://a.localhost:8000/x/'" in shown
-    assert "proxy/" not in shown
-    assert "proxy/8000/" in Addresses(8000, urls, "/proxy/8000/")._repr_html_()
+    assert f"href='{through}'" in shown
+    assert "domaines/" not in Addresses(8000, urls, ())._repr_html_()
 
 
 def test_every_exercise_is_in_the_catalogue() -> None:

@@ -12,12 +12,6 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 MAP = NOTEBOOKS / "README.md"
 
-AWAITED = (
-    {116, 117, 119, *range(121, 130), 131, 132, 133, 135, 137}  # Portainer, HAProxy
-    | {145, 147}  # Prometheus
-)
-"""Lines whose notebooks are being written; there must be none in the end."""
-
 
 def tp_lines() -> dict[int, str]:
     """Return the first words of each line of the TP, without backticks, by its number."""
@@ -36,12 +30,11 @@ def rows(text: str) -> dict[int, tuple[str, list[tuple[str, str]]]]:
     return found
 
 
-def problems(text: str, awaited: set[int]) -> list[str]:
+def problems(text: str) -> list[str]:
     """Return what is wrong with a map."""
     lines, mapped = tp_lines(), rows(text)
-    said = [f"line {n} is not mapped" for n in lines if n not in mapped and n not in awaited]
-    said += [f"line {n} is no longer awaited" for n in awaited if n in mapped]
-    said += [f"the TP has no line {n}" for n in {*mapped, *awaited} - set(lines)]
+    said = [f"line {n} is not mapped" for n in lines if n not in mapped]
+    said += [f"the TP has no line {n}" for n in set(mapped) - set(lines)]
     for number, (words, cells) in mapped.items():
         if words != lines.get(number):
             said.append(f"line {number} does not begin with {words!r}")
@@ -57,7 +50,7 @@ def problems(text: str, awaited: set[int]) -> list[str]:
 
 
 def test_every_line_of_the_tp_has_its_cells() -> None:
-    assert problems(MAP.read_text(encoding="utf-8"), AWAITED) == []
+    assert problems(MAP.read_text(encoding="utf-8")) == []
 
 
 def test_the_lines_are_those_of_the_tp() -> None:
@@ -87,9 +80,4 @@ def test_a_map_that_is_wrong_is_seen(old: str, new: str, said: str) -> None:
     text = MAP.read_text(encoding="utf-8")
     spoiled = re.sub(old, new, text, flags=re.MULTILINE)
     assert spoiled != text
-    assert any(said in problem for problem in problems(spoiled, AWAITED))
-
-
-def test_a_line_that_is_still_awaited_though_mapped_is_seen() -> None:
-    text = MAP.read_text(encoding="utf-8")
-    assert problems(text, AWAITED | {10}) == ["line 10 is no longer awaited"]
+    assert any(said in problem for problem in problems(spoiled))

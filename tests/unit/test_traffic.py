@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ports import free_port
 
 from labkit import traffic
 from labkit.engine.endpoint import Endpoint, Fleet
@@ -40,9 +41,7 @@ def whoami(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         pytest.skip("no C compiler on this machine")
     binary = tmp_path_factory.mktemp("whoami") / "whoami"
     subprocess.run([cc, "-O2", "-o", binary, SOURCE], check=True)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
+    port = free_port()
     process = subprocess.Popen([binary, "-port", str(port)], stderr=subprocess.DEVNULL)
     until = time.monotonic() + 10
     while True:
@@ -445,9 +444,7 @@ def test_in_a_running_event_loop(whoami: int) -> None:
 
 
 def test_refused() -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        sample = to(s.getsockname()[1], requests=20)
+    sample = to(free_port(), requests=20)
     assert set(sample.frame["error"]) == {"connexion refusée"}
     assert sample.failures == 20 and sample.uniformity().verdict == "unknown"
 

@@ -25,6 +25,7 @@ import pytest
 import yaml
 from docker.utils import exclude_paths
 from packaging.requirements import Requirement
+from ports import free_port
 
 from labkit.engine.images.voting import BEFORE, before
 from labkit.errors import BuildError
@@ -171,12 +172,6 @@ def test_a_page_names_no_absolute_address(page: Path) -> None:
 
 
 # -- programs -------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def request(

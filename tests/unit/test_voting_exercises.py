@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from both_ways import checks, probes
 
 from labkit.exercises.access import Answers
 from labkit.exercises.ballots import Ballot, Scores
@@ -150,24 +151,7 @@ WRONG = {
 }
 
 
-def _cases(table: dict[str, list[ClusterState]]) -> list[object]:
-    return [
-        pytest.param(name, state, id=f"{name}-{i}")
-        for name, states in table.items()
-        for i, state in enumerate(states)
-    ]
-
-
-@pytest.mark.parametrize(("name", "state"), _cases(RIGHT))
-def test_a_check_accepts_what_is_right(name: str, state: ClusterState) -> None:
-    assert judge(name, state).ok, judge(name, state)
-
-
-@pytest.mark.parametrize(("name", "state"), _cases(WRONG))
-def test_a_check_refuses_what_is_wrong_and_says_what_to_try(name: str, state: ClusterState) -> None:
-    verdict = judge(name, state)
-    assert not verdict.ok
-    assert all(row.hint for row in verdict.rows if not row.ok)
+TestChecks = checks(VOTING_EXERCISES, RIGHT, WRONG)
 
 
 # the exercises that are done at each recorded moment of a real cluster
@@ -192,10 +176,6 @@ def test_a_real_cluster_is_judged_right(moment: str) -> None:
     watched = any(s.update_state == "updating" for s in state.services)  # tasks that run, so far
     assert watched == (moment in ("vote_lua", "debug_half", "debug_repaired"))
     assert moving(state) == (watched or moment in ("vote_starting", "vote_leaving"))
-
-
-def test_every_exercise_is_tested_both_ways() -> None:
-    assert set(RIGHT) == set(WRONG) == {e.name for e in VOTING_EXERCISES}
 
 
 def test_a_stack_under_another_name_is_pointed_at() -> None:
@@ -246,17 +226,7 @@ BAD = {
 }
 
 
-def test_what_the_app_answers_is_judged_both_ways() -> None:
-    probed = {e.name for e in VOTING_EXERCISES if e.probe}
-    assert set(GOOD) == set(BAD) == probed
-    for name in probed:
-        (state, *_) = RIGHT[name]
-        for answers in GOOD[name]:
-            assert judge(name, state, answers).ok, judge(name, state, answers)
-        for answers in BAD[name]:
-            verdict = judge(name, state, answers)
-            assert not verdict.ok, (name, answers)
-            assert all(row.hint for row in verdict.rows if not row.ok)
+TestProbes = probes(VOTING_EXERCISES, RIGHT, GOOD, BAD)
 
 
 def test_a_ballot_says_what_became_of_it() -> None:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 SOURCE = Path(__file__).parents[2] / "labkit" / "engine" / "images" / "whoami.c"
 HOST = b"Host: x\r\n"
@@ -41,12 +42,6 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = subprocess.run([cc, *warnings, "-o", out, SOURCE], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return out
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @contextmanager

@@ -1,0 +1,87 @@
+"""Take one's work away: the notebooks and the files beside them, in one archive to download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
+
+from labkit.errors import FileError
+
+__all__ = ["ARCHIVE", "Saved", "sauvegarder"]
+
+ARCHIVE = "mon-travail.zip"
+_BIGGEST = 5_000_000  # bytes of a file that is taken along
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An archive in the notebooks' folder; in a notebook it shows itself as a link.
+
+    Attributes
+    ----------
+    path
+        From the folder of the notebook.
+    names
+        Of the files in it, from there.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"{self.path.name} est prêt, à côté de ce notebook : téléchargez-le."
+
+    def _repr_html_(self) -> str:
+        # with « download », JupyterLab lets the browser fetch the file instead of opening it
+        name = escape(self.path.name, quote=True)
+        return (
+            f"<p><a href='{name}' download='{name}'><strong>Télécharger {name}</strong></a> : vos "
+            "notebooks, tels qu’enregistrés, et les fichiers que vous avez modifiés.</p>"
+        )
+
+
+def sauvegarder(dossier: str | Path = ".") -> Saved:
+    """Put the notebooks and the files beside them into an archive to download.
+
+    Parameters
+    ----------
+    dossier
+        The notebooks' folder. Hidden files, links and files over 5 MB are left out.
+
+    Returns
+    -------
+    Saved
+        The archive ``mon-travail.zip`` in that folder, made anew.
+
+    Raises
+    ------
+    FileError
+        When it cannot be written.
+    """
+    folder = Path(dossier)
+    archive = folder / ARCHIVE
+    part = folder / f".{ARCHIVE}.part"
+    try:
+        files = [p for p in sorted(folder.rglob("*")) if p != archive and _taken(p, folder)]
+        with ZipFile(part, "w", ZIP_DEFLATED, strict_timestamps=False) as out:
+            for path in files:
+                out.write(path, path.relative_to(folder))
+        part.replace(archive)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise FileError(
+            ARCHIVE,
+            None,
+            f"impossible à écrire, {error.strerror}.",
+            remedy="Dans le navigateur de fichiers, à gauche : clic droit sur chaque notebook, "
+            "« Télécharger ».",
+        ) from error
+    return Saved(archive, tuple(str(p.relative_to(folder)) for p in files))
+
+
+def _taken(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+    return not hidden and not path.is_symlink() and path.is_file() \
+        and path.stat().st_size <= _BIGGEST  # fmt: skip

@@ -1,0 +1,273 @@
+"""Pure checks of the monitored cluster, and what they ask of its Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from labkit import metrics
+from labkit.errors import MetricsError
+from labkit.exercises.checks import enumerate_fr
+from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.verdict import Row
+from labkit.exercises.voting import find, gone_row, stack_rows, tasks_row
+from labkit.state import ClusterState, Service, capture
+
+__all__ = ["MONITORING_EXERCISES", "Scraped"]
+
+STACK = "supervision"
+FILE = "supervision/stack-supervision.yml"
+NAMES = ("node-exporter", "prometheus")
+NETWORK = f"{STACK}_default"
+LABEL = "prometheus-job"
+NODE_JOBS = ("moteurs", "node-exporter")
+APP = "whoami"
+FEW, MANY = 3, 5
+VICTIM = "node3"
+
+_START = 150.0  # s for images to be pulled and three or four tasks to start under emulation
+_SEEN = 90.0  # s for the swarm and then Prometheus to notice what changed
+_DEPLOY = f"« docker stack deploy --compose-file {FILE} {STACK} »"
+_WAIT = "Prometheus relit le cluster toutes les cinq secondes : attendez, puis revérifiez."
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """What Prometheus scrapes, beside what the swarm says at the same moment.
+
+    Attributes
+    ----------
+    ready
+        Names of the nodes that the swarm calls ready, in order.
+    replicas
+        How many tasks whoami is to have.
+    tasks
+        The nodes of the running tasks of whoami, one name a task.
+    targets
+        ``(job, node, service, health)`` of each target.
+    """
+
+    ready: tuple[str, ...]
+    replicas: int
+    tasks: tuple[str, ...]
+    targets: tuple[tuple[str, str, str, str], ...]
+
+    def nodes_up(self, job: str) -> tuple[str, ...]:
+        """Return the nodes whose target of that job is up, in order."""
+        return tuple(sorted(n for j, n, _, h in self.targets if j == job and h == "up"))
+
+    def nodes_down(self, job: str) -> tuple[str, ...]:
+        """Return the nodes whose target of that job is down, in order."""
+        return tuple(sorted(n for j, n, _, h in self.targets if j == job and h == "down"))
+
+    def of_app(self, job: str) -> tuple[str, ...]:
+        """Return the node of each target of whoami in that job, in order, once it was scraped."""
+        return tuple(
+            sorted(n for j, n, s, h in self.targets if (j, s) == (job, APP) and h != "unknown")
+        )
+
+    @property
+    def all_of_app(self) -> bool:
+        """Whether every task that whoami is to have runs, and is a target."""
+        return 0 < self.replicas == len(self.tasks) and self.of_app("tasks") == self.tasks
+
+
+def _look() -> Scraped:
+    state = capture()
+    found = metrics.targets()
+    service = find(state, APP)
+    app = state.running(APP) if service else ()
+    return Scraped(
+        tuple(sorted(n.name for n in state.nodes if n.state == "ready")),
+        (service.replicas or 0) if service else 0,
+        tuple(sorted(t.node or "" for t in app)),
+        tuple(zip(found["job"], found["node"], found["service"], found["health"], strict=True)),
+    )
+
+
+def _probe(judge: Callable[[Scraped], Iterator[Row]]) -> Probe:
+    """Make a probe that looks until all is well, or for as long as noticing may take."""
+
+    def ask() -> Scraped:
+        deadline = time.monotonic() + _SEEN
+        while True:
+            late = time.monotonic() > deadline
+            try:
+                scraped = _look()
+            except MetricsError:
+                if late:
+                    raise
+            else:
+                if late or all(row.ok for row in judge(scraped)):
+                    return scraped
+            time.sleep(1)
+
+    return Probe(ask, judge)
+
+
+# -- deployed -------------------------------------------------------------------------------
+
+
+def _deployed(state: ClusterState) -> Iterator[Row]:
+    yield from stack_rows(state, STACK, _DEPLOY, NAMES)
+    if exporter := find(state, f"{STACK}_node-exporter"):
+        ready = sorted(n.name for n in state.nodes if n.state == "ready")
+        here = sorted(t.node or "" for t in state.running(exporter.name))
+        yield Row(
+            "Nœuds où tourne un node-exporter",
+            enumerate_fr(ready),
+            enumerate_fr(here) or "aucun",
+            bool(ready) and here == ready,
+            "Dans le fichier de stack, « mode: global » place une task sur chaque nœud.",
+        )
+
+
+def _judge_nodes(scraped: Scraped) -> Iterator[Row]:
+    for job in NODE_JOBS:
+        up = scraped.nodes_up(job)
+        yield Row(
+            f"Cibles « {job} » qui répondent à Prometheus",
+            enumerate_fr(scraped.ready),
+            enumerate_fr(up) or "aucune",
+            bool(up) and up == scraped.ready,
+            "La page de Prometheus, sous « Status » puis « Targets », dit ce qui manque et "
+            f"pourquoi. {_WAIT}",
+        )
+
+
+# -- discovered -----------------------------------------------------------------------------
+
+
+def _app(state: ClusterState, wanted: int, *, more: bool = False) -> Iterator[Row]:
+    service = find(state, APP)
+    found = service.replicas if service else None
+    yield Row(
+        f"Replicas demandés de {APP}",
+        f"{wanted}{' ou plus' * more}",
+        "aucun service de ce nom" if service is None else str(found),
+        found is not None and (found == wanted or (more and found > wanted)),
+        f"« docker service scale {APP}={wanted} »"
+        if service
+        else f"« docker service create --name {APP} --replicas {FEW} … traefik/whoami »",
+    )
+    if service:
+        yield from _discoverable(service)
+        yield tasks_row(state, service)
+
+
+def _discoverable(service: Service) -> Iterator[Row]:
+    yield Row(
+        f"Réseau de {APP}",
+        NETWORK,
+        enumerate_fr(sorted(service.networks)) or "aucun",
+        NETWORK in service.networks,
+        "« docker service update --network-add supervision_default whoami »",
+    )
+    label = service.labels.get(LABEL, "")
+    yield Row(
+        f"Étiquette {LABEL} de {APP}",
+        "une valeur",
+        label or "aucune",
+        bool(label),
+        "« docker service update --label-add prometheus-job=whoami whoami »",
+    )
+
+
+def _judge_app(scraped: Scraped) -> Iterator[Row]:
+    found = scraped.of_app("tasks")
+    yield Row(
+        f"Cibles de {APP} par le rôle tasks",
+        f"une par task : {scraped.replicas}",
+        str(len(found)),
+        scraped.all_of_app,
+        _WAIT,
+    )
+    found = scraped.of_app("services")
+    yield Row(
+        f"Cibles de {APP} par le rôle services",
+        "une, son adresse virtuelle",
+        str(len(found)),
+        len(found) == 1,
+        _WAIT,
+    )
+
+
+# -- a node that is lost, and comes back ----------------------------------------------------
+
+
+def _engine(state: ClusterState, *, alive: bool) -> Iterator[Row]:
+    found = next((e.reachable for e in state.engines if e.name == VICTIM), None)
+    words = {True: "répond", False: "ne répond pas", None: "aucun moteur de ce nom"}
+    yield Row(
+        f"Moteur de {VICTIM}",
+        words[alive],
+        words[found],
+        found is alive,
+        f"« labkit node {'start' if alive else 'kill'} {VICTIM} »",
+    )
+
+
+def _killed(state: ClusterState) -> Iterator[Row]:
+    yield from _engine(state, alive=False)
+
+
+def _back(state: ClusterState) -> Iterator[Row]:
+    yield from _engine(state, alive=True)
+
+
+def _judge_killed(scraped: Scraped) -> Iterator[Row]:
+    for job in NODE_JOBS:
+        down = scraped.nodes_down(job)
+        yield Row(
+            f"Cible « {job} » de {VICTIM}",
+            "ne répond plus",
+            "ne répond plus" if VICTIM in down else "répond, ou inconnue",
+            VICTIM in down,
+            _WAIT,
+        )
+    found = scraped.of_app("tasks")
+    yield Row(
+        f"Cibles de {APP} par le rôle tasks",
+        f"une par task : {scraped.replicas}, aucune sur {VICTIM}",
+        f"{len(found)}, dont {found.count(VICTIM)} sur {VICTIM}",
+        scraped.all_of_app and VICTIM not in found,
+        f"Le manager attend un peu avant de croire {VICTIM} perdu. {_WAIT}",
+    )
+
+
+# -- the end --------------------------------------------------------------------------------
+
+
+def _removed(state: ClusterState) -> Iterator[Row]:
+    service = find(state, APP)
+    yield Row(
+        f"Service {APP}",
+        "supprimé",
+        "encore là" if service else "supprimé",
+        service is None,
+        f"« docker service rm {APP} »",
+    )
+    yield gone_row(state, STACK)
+
+
+MONITORING_EXERCISES = (
+    Exercise("superviser", "Déployer la supervision", _deployed, _probe(_judge_nodes), _START),
+    Exercise(
+        "decouvrir",
+        "Un service se fait découvrir",
+        lambda state: _app(state, FEW, more=True),
+        _probe(_judge_app),
+        _START,
+    ),
+    Exercise(
+        "decouvrir-5",
+        "Cinq tasks, cinq cibles",
+        lambda state: _app(state, MANY),
+        _probe(_judge_app),
+        _START,
+    ),
+    Exercise("noeud-tue", "Un nœud disparaît", _killed, _probe(_judge_killed), _SEEN),
+    Exercise("noeud-revenu", "Le nœud revient", _back, _probe(_judge_nodes), _SEEN),
+    Exercise("ranger-supervision", "Ranger la supervision", _removed, None, _START),
+)

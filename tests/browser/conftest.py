@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from real_lab import ARTEFACTS, Lab, running_lab
+from swarms import make_clean
 
 import labkit.engine
-from labkit._docker import talk
 from labkit.engine.endpoint import Fleet
 from labkit.services import Create, Remove, Scale
 from labkit.state import capture
@@ -24,16 +24,9 @@ CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-s
 
 @pytest.fixture(scope="session")
 def fleet() -> Fleet:
+    """One manager and two workers, ready and active, whatever an earlier test left."""
     fleet = labkit.engine.up()
-    if not capture(fleet).active:
-        addresses = [e.swarm_address or f"192.168.77.1{i}" for i, e in enumerate(fleet, 1)]
-        first = fleet.endpoints[0]
-        with talk(first, 60) as api:
-            api.init_swarm(advertise_addr=addresses[0])
-            token = api.inspect_swarm()["JoinTokens"]["Worker"]
-        for endpoint, address in list(zip(fleet, addresses, strict=True))[1:]:
-            with talk(endpoint, 60) as api:
-                api.join_swarm([f"{addresses[0]}:2377"], token, advertise_addr=address)
+    make_clean(fleet)
     return fleet
 
 

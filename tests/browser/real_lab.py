@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -17,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import jupyter_client
+from ports import free_port
 
-ARTEFACTS = Path(__file__).parents[2] / "artefacts"
+ROOT = Path(__file__).parents[2]
+ARTEFACTS = ROOT / "artefacts"
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,14 @@ class Lab:
 
 
 @contextmanager
-def running_lab(home: Path) -> Iterator[Lab]:
-    """Run a JupyterLab of its own in an empty directory: free port, token, clean end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def running_lab(home: Path, root: Path | None = None) -> Iterator[Lab]:
+    """Run a JupyterLab of its own in an empty directory: free port, token, clean end.
+
+    It shows ``work`` in that directory, or another ``root``.
+    """
+    port = free_port()
     token = secrets.token_hex(16)
     (home / "work").mkdir()
-    quiet = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     environment = os.environ | {
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
@@ -77,8 +76,9 @@ def running_lab(home: Path) -> Iterator[Lab]:
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={home / 'work'}",
+        f"--ServerApp.root_dir={root or home / 'work'}",
         "--LabApp.expose_app_in_browser=True",
+        f"--LabApp.app_settings_dir={ROOT / 'labkit/lab'}",  # as `labkit lab` does: French, no news
         *(["--allow-root"] if os.getuid() == 0 else []),
     ]
     url = f"http://127.0.0.1:{port}"

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 from playwright.sync_api import Page, expect
 from real_lab import ARTEFACTS, Lab
+from voters import deployed
 
 from labkit.engine.endpoint import Fleet
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
-from voters import deployed
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

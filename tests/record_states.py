@@ -18,9 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "engine"))
-
-from conftest import leave_all, make_clean, make_swarm, swarm_addresses
+from swarms import leave_all, make_clean, make_swarm, swarm_addresses
 from voters import FILE, remove_volumes
 
 import labkit.engine

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conftest import make_clean
+from swarms import make_clean
 from voters import FILE, STACK, Voters, message, remove_volumes, scores, told, until
 
 import labkit

@@ -25,6 +25,7 @@ from labkit.engine.machine import process_of, snapshot_of
 from labkit.engine.qemu import find_qemu
 from labkit.engine.settings import Settings
 from labkit.errors import EngineNotRunning
+from labkit.exercises import adresses
 
 pytestmark = pytest.mark.engine
 
@@ -199,6 +200,26 @@ def test_published_ports_follow_the_services(fleet: labkit.Fleet) -> None:
         assert reaches(fleet.published("node1", 9997), 15)
         container.remove(force=True)
         assert gone(fleet.published("node1", 9997), 15)
+    finally:
+        client.close()
+
+
+def test_what_the_notebook_server_reaches_is_never_a_neighbours(fleet: labkit.Fleet) -> None:
+    """A neighbour on the same machine has 127.0.0.1:9996 already."""
+    client = fleet["node1"].client()
+    try:
+        with socket.socket() as neighbour:
+            neighbour.bind(("127.0.0.1", 9996))
+            neighbour.listen()
+            assert adresses(9996).proxied == (), "not published yet"
+            container = client.containers.run("traefik/whoami", detach=True, ports={"80/tcp": 9996})
+            limit = time.monotonic() + 15
+            while not (links := adresses(9996).proxied):
+                assert time.monotonic() < limit
+            (link,) = links
+            assert link != "/proxy/9996/"
+            assert reaches(("127.0.0.1", int(link.split("/")[2])), 15)
+            container.remove(force=True)
     finally:
         client.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import labkit.engine
 from labkit.engine.endpoint import Fleet
 from labkit.engine.images import catalogue
+from labkit.exercises.access import fetch
 
 pytestmark = pytest.mark.engine
 
@@ -95,6 +97,30 @@ def test_the_proxies_run_what_they_are_told(fleet: Fleet, container: str) -> Non
     while subprocess.run(alive, capture_output=True, env=dict(os.environ)).returncode:
         assert time.monotonic() < limit
         time.sleep(1)
+
+
+def test_prometheus_has_its_page_and_what_the_page_is_made_of(fleet: Fleet, container: str) -> None:
+    docker("run", "--detach", "--name", container, "--publish", "9091:9090", "prom/prometheus")
+    origins = {image.name: image.origin for image in labkit.engine.status().images}
+    if origins["prom/prometheus:latest"] == "hub":
+        pytest.skip("Docker Hub's own image has a page of another make")
+    place = fleet.published("node1", 9091)
+
+    def page(path: str) -> tuple[int, str]:
+        try:
+            status, body = fetch(*place, path=path)
+        except OSError:
+            return 0, ""
+        return status, body.decode(errors="replace")
+
+    limit = time.monotonic() + 60
+    while page("/classic/targets")[0] != 200:
+        assert time.monotonic() < limit
+        time.sleep(1)
+    said = page("/classic/targets")[1] + page("/classic/graph")[1]
+    made_of = set(re.findall(r'(?:href|src)="(/classic/static/[^"]+)"', said))
+    assert len(made_of) > 15
+    assert {path for path in made_of if page(path)[0] != 200} == set()
 
 
 def test_each_engine_tells_its_metrics_to_containers(fleet: Fleet) -> None:

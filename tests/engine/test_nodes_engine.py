@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import make_swarm
+from swarms import make_swarm
 
 import labkit
 from labkit import nodes

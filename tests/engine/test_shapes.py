@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from swarms import make_swarm
 
 import labkit
 from labkit import traffic
@@ -37,8 +38,6 @@ def shape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def test_a_swarm_of_this_shape(shape: Fleet) -> None:
-    from conftest import make_swarm
-
     make_swarm(shape)
     state = capture(shape)
     assert [n.name for n in state.nodes] == [e.name for e in shape]

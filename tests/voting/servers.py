@@ -10,7 +10,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from urllib.parse import urlencode
 import psycopg2
 import pytest
 import redis
+from ports import free_port
 
 from labkit.engine.images.voting import BEFORE, before
 
@@ -44,12 +44,6 @@ def program(name: str, package: str) -> str:
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def until(what: str, true: Callable[[], bool], seconds: float = 20) -> None:

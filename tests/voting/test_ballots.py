@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from servers import App, free_port, get
+from ports import free_port
+from servers import App, get
 
 from labkit import traffic
 from labkit.engine.endpoint import Endpoint, Fleet

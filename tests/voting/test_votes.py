@@ -184,6 +184,7 @@ def test_both_languages_at_once(app: App) -> None:
     other = "lua" if app.language == "python" else "python"
     app.workers[1] = app.worker(other, 2)
     app.workers[1].start()
+    until("both take votes", lambda: all(w.said("Connected to redis") for w in app.workers))
     with voting(app) as voters:
         voters.more(200)
     for worker in app.workers:

@@ -22,7 +22,7 @@ from labkit.exercises.ballots import RESULT_PORT, VOTE_PORT, Scores, scores_at
 from labkit.stacks import Deploy, Remove
 from labkit.state import capture
 
-FILE = Path(__file__).parents[2] / "notebooks" / "example-voting-app" / "docker-stack.yml"
+FILE = Path(__file__).parents[1] / "notebooks" / "example-voting-app" / "docker-stack.yml"
 STACK = "vote"
 FORM = "application/x-www-form-urlencoded"
 

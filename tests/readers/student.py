@@ -1,0 +1,220 @@
+"""A student who does what the text says: on a new account, one cell after the other, by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+from labkit.engine.settings import Settings
+from labkit.masking import contains_token
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CELL_TIMEOUT = 400  # s
+AGAIN, PAUSE = 6, 5.0  # a command that is refused is typed again, as the text advises; s between
+_SUMMARY = re.compile(r"<details><summary>.*?</summary>|</details>")
+_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_SOLUTION = re.compile(r"%%solution (\S+)\n(.*)", re.DOTALL)
+_PREDICTION = re.compile(r'^predire\(\s*"([^"]+)"', re.MULTILINE)
+_ALONE = {"puis", "et", "enfin"}  # words between commands that are all to be typed
+_SCRIPT = re.compile(r"^\w+=|^(until|while|for) |\\$", re.MULTILINE)
+
+
+@contextmanager
+def new_account() -> Iterator[dict[str, str]]:
+    """Give the environment of an account that was never used, with its own copy of the course.
+
+    Only what was built is shared: the cache. No cluster runs at its beginning, nor at its end.
+    """
+    home = Path(tempfile.mkdtemp(prefix="lk-"))
+    cache = Settings.read().cache
+    shutil.copytree(
+        NOTEBOOKS, home / "notebooks",
+        ignore=shutil.ignore_patterns(
+            ".*", "stack-a-debugger*", "ma-stack*", "kube-a-vous*", "*.zip"
+        ),
+    )  # fmt: skip
+    kept = {"PATH", "LANG", "LABKIT_ACCEL", "VIRTUAL_ENV"}
+    environment = {k: v for k, v in os.environ.items() if k in kept}
+    environment |= {"HOME": str(home), "LABKIT_CACHE": str(cache), "TERM": "dumb"}
+    environment["LABKIT_CLUSTER"] = f"lecture{os.getpid()}"
+    try:
+        yield environment
+    finally:
+        subprocess.run(["labkit", "down"], env=environment, check=True, capture_output=True)
+        shutil.rmtree(home)
+
+
+@dataclass
+class Reader:
+    """What a student did with one notebook.
+
+    Attributes
+    ----------
+    typed
+        ``(cell, command)``, in their order.
+    passed
+        Exercises whose check said that all is well.
+    """
+
+    client: NotebookClient
+    typed: list[tuple[str, str]] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def of(cls, name: str, environment: dict[str, str]) -> Iterator[Reader]:
+        """Open a notebook in a kernel of its own."""
+        folder = Path(environment["HOME"]) / "notebooks"
+        notebook = nbformat.read(folder / name, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs = []
+        client = NotebookClient(
+            notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": folder}}
+        )
+        with client.setup_kernel(env=environment):
+            yield cls(client)
+
+    def read(self) -> None:
+        """Go through the whole notebook."""
+        cells = list(self.client.nb.cells)
+        for at, cell in enumerate(cells):
+            if cell.cell_type != "code":
+                continue
+            solution = _SOLUTION.match(cell.source)
+            if "a-vous" in cell.metadata.get("tags", ()):
+                self._try(cells, at)
+            elif solution:
+                # typed at the room to try before; a second one, now
+                if cell is not _first_solution(cells, _room_before(cells, at)):
+                    self._type(cell["id"], as_typed(solution[2]))
+            else:
+                self._run(cell)
+        assert not contains_token(nbformat.writes(self.client.nb))
+
+    def _run(self, cell: Any) -> None:
+        """Run a given cell: answer what it asks, and believe what it checks."""
+        said, failed = self._execute(cell.source)
+        assert not failed, f"{cell['id']}: {said}"
+        if prediction := _PREDICTION.search(cell.source):
+            name = prediction[1]
+            self._execute(
+                "from labkit.exercises.predictions import _predictions as asked\n"
+                f"asked[{name!r}].choose(asked[{name!r}].choices[0])"
+            )
+        if "confronter(" in cell.source:
+            assert "rien prédit" not in said, f"{cell['id']}: {said}"
+        for _ in range(AGAIN):
+            if "réussi" in said or "puis revérifiez" not in said:
+                break
+            time.sleep(PAUSE)  # as the check advises
+            said, failed = self._execute(cell.source)
+        for name in re.findall(r'^verifier\("([^"]+)"\)', cell.source, re.MULTILINE):
+            typed = "\n".join(c for _, c in self.typed[-6:])
+            assert "réussi" in said, f"{cell['id']}, after\n{typed}\n{said}"
+            self.passed.append(name)
+
+    def _try(self, cells: list[Any], at: int) -> None:
+        """Type what the text leads to, into the room to try."""
+        cell, text = cells[at], _text_of(cells, at)
+        solution = _first_solution(cells, at)
+        hints = [c.source for c in text if "<summary>Un indice" in c.source]
+        if solution is not None:
+            whole = _SOLUTION.match(solution.source)[2]
+            # where a file is to be edited, the earlier hints count as much as the last
+            told = last_hint(hints[0]) if hints and "sed " not in whole else []
+            self._type(cell["id"], [f"!{c}" for c in told] or as_typed(whole))
+            return
+        asking = cell["id"].startswith("questions")
+        for command in (c for t in text for c in commands_of(t.source)):
+            said = self._type(cell["id"], [f"!{command}"], again=asking)
+            if asking:
+                assert said.strip() and "{." not in said, f"{command}: {said}"
+
+    def _type(self, cell: str, commands: list[str], *, again: bool = True) -> str:
+        said = ""
+        for command in commands:
+            self.typed.append((cell, command))
+            for attempt in range(AGAIN):
+                said, failed = self._execute(command)
+                if command.startswith("!"):
+                    failed = self._execute("print(_exit_code)")[0].strip() != "0"
+                if not failed or not again:
+                    break
+                assert attempt < AGAIN - 1, f"{cell}, {command}: {said}"
+                time.sleep(PAUSE)
+        return said
+
+    def _execute(self, source: str) -> tuple[str, bool]:
+        """Run a cell of these lines; return what it says, and whether it ended in an error."""
+        cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["raises-exception"]})
+        self.client.nb.cells.append(cell)
+        done: Any = self.client.execute_cell(cell, len(self.client.nb.cells) - 1)
+        failed = any(output.output_type == "error" for output in done.outputs)
+        return "".join(_texts(done.outputs)), failed
+
+
+def _texts(outputs: list[Any]) -> Iterator[str]:
+    for output in outputs:
+        yield output.get("text", "") or output.get("data", {}).get("text/plain", "")
+        yield "\n".join(output.get("traceback", ()))
+
+
+def _room_before(cells: list[Any], at: int) -> int:
+    rooms = (i for i in range(at, -1, -1) if "a-vous" in cells[i].metadata.get("tags", ()))
+    return next(rooms, -1)
+
+
+def _first_solution(cells: list[Any], room: int) -> Any:
+    """Return the first solution after a room to try and before the next; None without one."""
+    for cell in cells[room + 1 :] if room >= 0 else ():
+        if "a-vous" in cell.metadata.get("tags", ()):
+            return None
+        if cell.cell_type == "code" and _SOLUTION.match(cell.source):
+            return cell
+    return None
+
+
+def _text_of(cells: list[Any], at: int) -> list[Any]:
+    """Return the Markdown beside a room to try: what leads to it, and its hints."""
+    around = (cells[at - 1], *cells[at + 1 : at + 2])
+    return [c for c in around if c.cell_type == "markdown"]
+
+
+def commands_of(markdown: str) -> list[str]:
+    """Return the whole commands that a text says to type, without their exclamation mark."""
+    found = [c[1:] for c in _CODE.findall(markdown) if c.startswith("!")]
+    return [c for c in found if "…" not in c and not c.endswith("--help")]
+
+
+def last_hint(markdown: str) -> list[str]:
+    """Return the commands of the last hint, where it is these and nothing more."""
+    text = _SUMMARY.split(markdown)
+    last = next(part for part in reversed(text) if part.strip())
+    commands = commands_of(last)
+    if len(commands) != len(_CODE.findall(last)):
+        return []
+    between = set(re.findall(r"\w+", _CODE.sub(" ", last).lower()))
+    if between <= _ALONE:
+        return commands
+    return commands[:1] if between == {"ou"} else []
+
+
+def as_typed(solution: str) -> list[str]:
+    """Return a solution as a student types it: a line each, or as a script where it is one."""
+    lines = [line for line in solution.strip().splitlines() if line.strip()]
+    if _SCRIPT.search(solution):
+        return ["%%bash\n" + "\n".join(lines)]
+    return [f"!{line}" for line in lines]

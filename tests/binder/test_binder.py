@@ -24,6 +24,7 @@ LAB = (
     "--IdentityProvider.token= --ServerApp.password="
 )
 IDLE = 60.0  # s in which what an idle session takes is measured
+SETTLING = 180.0  # s after which a stack that was just deployed is at rest
 # checks in each
 NOTEBOOKS = {"01-introduction-a-swarm.ipynb": 8, "02-la-stack-example-voting-app.ipynb": 6}
 
@@ -202,9 +203,12 @@ def test_a_session_in_which_nobody_does_anything(built: Cage, tmp_path: Path) ->
     with session(built, tmp_path / "lab.log") as figures:
         empty = idle(built)
         built.do(STACK, timeout=300)
-        stack = idle(built)
-        assert empty < CPUS and stack < CPUS
-    report({"idle_cpu_without_swarm": empty, "idle_cpu_voting_stack": stack,
+        settling = idle(built)
+        time.sleep(SETTLING)
+        settled = idle(built)
+        assert max(empty, settling, settled) < CPUS
+    report({"idle_cpu_without_swarm": empty, "idle_cpu_voting_stack_at_first": settling,
+            "idle_cpu_voting_stack": settled,
             "idle_held_peak_mib": figures["held_peak_mib"]})  # fmt: skip
 
 

@@ -315,8 +315,10 @@ _STYLE = """<style>
 .labkit-cockpit time { font-variant-numeric: tabular-nums; opacity: 0.8; }
 .labkit-cockpit .labkit-alarm { font-weight: bold; }
 .labkit-cockpit .labkit-side table { display: none; }
-@media (max-height: 900px) {
-  .labkit-cockpit .labkit-side p:has(strong) { display: none; } }
+@media (max-height: 900px) { /* the figure before the form, which the key "e" sends anyway */
+  .labkit-cockpit .labkit-side p:has(strong) { display: none; }
+  .labkit-cockpit .labkit-side > :has(> img) > .widget-hbox { order: 1; }
+  .labkit-cockpit .labkit-side img { max-height: 262px; } }
 @media (min-width: 1600px) {
   .labkit-cockpit, .labkit-cockpit .widget-label, .labkit-cockpit .widget-html-content,
   .labkit-cockpit .widget-readout, .labkit-cockpit button, .labkit-cockpit code,

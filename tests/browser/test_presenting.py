@@ -190,17 +190,25 @@ CUT = """() => {
     const part = document.querySelector(`.labkit-cockpit > .labkit-${name}`);
     const box = part.getBoundingClientRect();
     if (box.right > innerWidth + 1 || box.bottom > innerHeight + 1) found.push(`${name} leaves`);
-    const scrolls = name === 'side' && innerHeight < 900; // the figure's end, on a small projector
+    const scrolls = name === 'side' && innerHeight < 900; // the form, on a small projector
     if (part.scrollHeight > part.clientHeight + 3 && !scrolls
         && !['events', 'commands'].includes(name))
       found.push(`${name}: ${part.scrollHeight} px high in ${part.clientHeight}`);
     if (part.scrollWidth > part.clientWidth + 6)
       found.push(`${name}: ${part.scrollWidth} px wide in ${part.clientWidth}`);
   }
-  for (const e of document.querySelectorAll('.labkit-side .noUi-handle, .labkit-side button'))
-    if (e.getBoundingClientRect().bottom > innerHeight || !e.getClientRects().length
+  const side = document.querySelector('.labkit-side').getBoundingClientRect();
+  const form = innerHeight < 900 ? '.labkit-side > :has(> img) > .widget-hbox *' : 'no-form';
+  const seen = [...document.querySelectorAll(
+    '.labkit-side .noUi-handle, .labkit-side button, .labkit-side img')]
+    .filter(e => e.style.display !== 'none' && !e.matches(form));
+  if (seen.length < 3) found.push('no scaler');
+  for (const e of seen) {
+    if (!e.getClientRects().length) found.push(`not there: ${e.innerText || e.className}`);
+    else if (e.getBoundingClientRect().bottom > side.bottom
         || e.closest('.widget-box').getBoundingClientRect().height < 24)
-      found.push(`squeezed: ${e.innerText || 'the slider'}`);
+      found.push(`squeezed: ${e.innerText || e.className}`);
+  }
   for (const e of document.querySelectorAll('.labkit-cockpit button, .labkit-cockpit p, '
       + '.labkit-cockpit li, .labkit-cockpit label, .labkit-cockpit td')) {
     const box = e.getBoundingClientRect(), size = parseFloat(getComputedStyle(e).fontSize);

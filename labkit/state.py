@@ -800,7 +800,8 @@ def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
         "rien ne peut être changé.",
         remedy="Un manager vient de tomber ? Les autres élisent un leader en une vingtaine de "
         "secondes. Sinon, rallumez les managers manquants, ou, sur un manager survivant : "
-        "« docker swarm init --force-new-cluster --advertise-addr … ».",
+        "« docker swarm init --force-new-cluster --advertise-addr … », puis redémarrez son "
+        "moteur : sans cela, son routing mesh reste vide.",
     )
 
 

@@ -10,6 +10,7 @@ from student import NOTEBOOKS, Reader, as_typed, last_hint, new_account
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 NAMES = [p.name for p in sorted(NOTEBOOKS.glob("0[1-9]-*.ipynb"))]
+NEED_THE_HUB = {"portainer"}  # skipped, and said, where Docker Hub does not answer
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -20,10 +21,11 @@ def test_the_text_is_enough(name: str) -> None:
     assert checks
     with new_account() as environment, Reader.of(name, environment) as reader:
         reader.read()
-    assert reader.passed == checks
+    assert set(reader.skipped) <= NEED_THE_HUB
+    assert reader.passed == [c for c in checks if c not in reader.skipped]
     solutions = re.findall(r"^%%solution (\S+)", code, re.MULTILINE)
     assert len({cell for cell, _ in reader.typed}) >= len(solutions) / 2
-    print(f"\n{name}: {len(checks)} checks passed, {len(reader.typed)} commands typed")
+    print(f"\n{name}: {len(reader.passed)} checks passed, {len(reader.typed)} commands typed")
     for cell, command in reader.typed:
         print(f"  {cell}: {command}")
 

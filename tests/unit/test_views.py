@@ -245,7 +245,7 @@ def test_silent_engines_and_a_lost_quorum_say_the_remedy() -> None:
     alone = (EngineState("node1", True, "28", "active", "id1", True, "no leader"), *silent)
     said = " ".join(texts(cluster_svg(ClusterState(NOW, "no-quorum", None, alone))))
     assert "quorum" in said
-    assert "--force-new-cluster" in said
+    assert "--force-new-cluster" in said and "redémarrez son moteur" in said
 
 
 def test_the_static_picture_is_the_same_png_each_time() -> None:

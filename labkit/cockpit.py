@@ -311,7 +311,8 @@ _STYLE = """<style>
 .labkit-cockpit :is(.labkit-side, .labkit-side .widget-vbox) > * { flex-shrink: 0; }
 .labkit-cockpit :is(.labkit-view, .labkit-side, .labkit-side > *) { overflow-x: hidden; }
 .labkit-cockpit .labkit-commands * { min-width: 0; max-width: 100%; }
-.labkit-cockpit .labkit-side img { max-height: calc(100vh - 560px); width: auto !important; }
+.labkit-cockpit .labkit-side img { max-height: calc(100vh - 800px); width: auto !important; }
+.labkit-cockpit .labkit-side button { width: auto; }
 .labkit-cockpit time { font-variant-numeric: tabular-nums; opacity: 0.8; }
 .labkit-cockpit .labkit-alarm { font-weight: bold; }
 .labkit-cockpit .labkit-side table { display: none; }

@@ -8,7 +8,7 @@ from functools import partial
 
 from labkit.exercises.access import Answers, qui_repond
 from labkit.exercises.ballots import Ballot, cast
-from labkit.exercises.checks import enumerate_fr
+from labkit.exercises.checks import enumerate_fr, member_row
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.verdict import Row
 from labkit.stacks import services_of
@@ -95,6 +95,8 @@ def tasks_row(state: ClusterState, service: Service) -> Row:
 
 
 def _deployed(state: ClusterState) -> Iterator[Row]:
+    if state.active:  # an engine that never joined has no door to the stack
+        yield from (row for e in state.engines if not (row := member_row(e, state)).ok)
     yield from stack_rows(state, STACK, _DEPLOY)
     found = {p.published for s in services_of(state, STACK) for p in s.ports}
     for name, port in PORTS.items():

@@ -112,16 +112,22 @@ MISTAKES = (
         "déployer une stack sans Swarm", "02", "deployer", (),
         f"docker stack deploy --compose-file {FILE} vote",
         ("docker swarm init", "Initialisez d’abord le Swarm"),
-        (INIT, STACK),
+        (*SWARM, STACK),
     ),
     Mistake(
-        "le nom du service, sans celui de la stack", "02", "echelle-vote", (INIT, STACK),
+        "déployer la stack avant d’avoir fait entrer node2 et node3", "02", "deployer", (INIT,),
+        STACK,
+        ("docker --context node2 swarm join --token", "docker --context node3 swarm join --token"),
+        (JOIN,),
+    ),
+    Mistake(
+        "le nom du service, sans celui de la stack", "02", "echelle-vote", (*SWARM, STACK),
         "docker service scale vote=4",
         ("docker service scale vote_vote=4",),
         ("docker service scale vote_vote=4",),
     ),
     Mistake(
-        "supprimer un service de la stack, au lieu de la stack", "02", "retirer", (INIT, STACK),
+        "supprimer un service de la stack, au lieu de la stack", "02", "retirer", (*SWARM, STACK),
         "docker service rm vote_vote",
         ("docker stack rm vote",),
         ("docker stack rm vote",),
@@ -174,7 +180,7 @@ def said_to_mend(mistake: Mistake, met: Met) -> list[str]:
 
 
 def _prepare(before: tuple[str, ...]) -> None:
-    if before == (INIT, STACK) and judge("deployer", capture()).ok:
+    if before == (*SWARM, STACK) and judge("deployer", capture()).ok:
         return  # another mistake left it whole, and it takes long
     labkit.reset(quiet=True)
     for command in before:

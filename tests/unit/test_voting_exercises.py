@@ -99,6 +99,10 @@ NETWORKS_LEFT = replace(swarm(), networks=deployed().networks)
 LOST = replace(swarm(), swarm="no-quorum", asked=None, nodes=())
 DEAD = ClusterState(NOW, "unreachable", None, tuple(EngineState(n, False, swarm="") for n in NODES))
 
+ALONE = replace(
+    deployed(), engines=(*deployed().engines[:2], out().engines[2]), nodes=deployed().nodes[:2]
+)  # node3 never joined
+
 RIGHT = {
     "deployer": [deployed(), deployed(votes=4), deployed(images={"worker": f"{APP}worker:lua"})],
     "echelle-vote": [deployed(votes=4)],
@@ -116,6 +120,7 @@ WRONG = {
         deployed("votre"),
         deployed(without="visualizer"),
         deployed(running=1),
+        ALONE,
         replace(deployed(), services=tuple(replace(s, ports=()) for s in deployed().services)),
     ],
     "echelle-vote": [out(), swarm(), deployed(), deployed(votes=4, running=3), deployed(votes=1)],
@@ -180,6 +185,11 @@ def test_a_real_cluster_is_judged_right(moment: str) -> None:
 
 def test_a_stack_under_another_name_is_pointed_at() -> None:
     assert "votre" in judge("deployer", deployed("votre")).rows[0].hint
+
+
+def test_an_engine_that_never_joined_is_named() -> None:
+    wrong = [row for row in judge("deployer", ALONE).rows if not row.ok]
+    assert [row.what for row in wrong if "swarm join" in row.hint] == ["node3"]
 
 
 def test_a_stack_that_leaves_is_on_its_way_until_its_networks_are_gone() -> None:

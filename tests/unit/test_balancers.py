@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 from both_ways import checks, probes
+from three_nodes import NODES, NOW, swarm
 
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import TrafficError
@@ -26,11 +26,9 @@ from labkit.exercises.balancers import (
 )
 from labkit.exercises.catalogue import EXERCISES
 from labkit.exercises.verdict import Verdict
-from labkit.state import ClusterState, EngineState, Network, Node, Port, Service, Task
+from labkit.state import ClusterState, EngineState, Network, Port, Service, Task
 from labkit.traffic import Sample
 
-NOW = datetime(2026, 11, 24, tzinfo=UTC)
-NODES = ("node1", "node2", "node3")
 FRONT: Mapping[str, tuple[int | None, tuple[Port, ...]]] = {
     "front_haproxy": (1, (Port(8001, 8001, "tcp", "host"), Port(8404, 8404, "tcp", "host"))),
     "front_whoami": (5, ()),
@@ -45,16 +43,6 @@ PORTAINER: Mapping[str, tuple[int | None, tuple[Port, ...]]] = {
     "portainer_portainer": (1, (Port(9000, 9000),)),
 }
 MANAGER = ("node.role == manager",)
-
-
-def swarm() -> ClusterState:
-    """A manager, two workers, no service."""
-    engines, nodes = [], []
-    for i, name in enumerate(NODES):
-        engines.append(EngineState(name, True, "26.1.5", "active", f"id-{name}", i == 0))
-        role = "worker" if i else "manager"
-        nodes.append(Node(f"id-{name}", name, role, "active", "ready", leader=i == 0))
-    return ClusterState(NOW, "active", "node1", tuple(engines), tuple(nodes))
 
 
 def deployed(

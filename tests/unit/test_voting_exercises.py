@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from both_ways import checks, probes
+from three_nodes import NODES, NOW, swarm
 
 from labkit.exercises.access import Answers
 from labkit.exercises.ballots import Ballot, Scores
@@ -17,12 +17,10 @@ from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.checks import moving
 from labkit.exercises.voting import VOTING_EXERCISES
 from labkit.stacks import Deploy, Remove, services_of
-from labkit.state import ClusterState, EngineState, Network, Node, Port, Service, Task, from_raw
+from labkit.state import ClusterState, EngineState, Network, Port, Service, Task, from_raw
 from labkit.traffic import Sample
 
 RECORDED = Path(__file__).parent / "recorded"
-NOW = datetime(2026, 11, 24, tzinfo=UTC)
-NODES = ("node1", "node2", "node3")
 PORTS = {"vote": Port(80, 5000), "result": Port(80, 5001), "visualizer": Port(8080, 8080)}
 APP = "examplevotingapp_"
 IMAGES = {
@@ -41,16 +39,6 @@ def out() -> ClusterState:
     """Three engines, no swarm."""
     engines = tuple(EngineState(n, reachable=True, version="26.1.5") for n in NODES)
     return ClusterState(NOW, "inactive", None, engines)
-
-
-def swarm() -> ClusterState:
-    """A manager, two workers, no service."""
-    engines, nodes = [], []
-    for i, name in enumerate(NODES):
-        engines.append(EngineState(name, True, "26.1.5", "active", f"id-{name}", i == 0))
-        role = "worker" if i else "manager"
-        nodes.append(Node(f"id-{name}", name, role, "active", "ready", leader=i == 0))
-    return ClusterState(NOW, "active", "node1", tuple(engines), tuple(nodes))
 
 
 def deployed(

@@ -30,7 +30,7 @@ NO_ANSWER = (requests.RequestException, DockerException, OSError)  # what read()
 _REASONS: Mapping[type[BaseException], str] = {
     FileNotFoundError: "sa socket n’existe pas : docker est-il démarré ?",
     PermissionError: "vous n’avez pas le droit d’ouvrir sa socket : groupe docker ?",
-    ssl.SSLError: "certificats refusés, ou absents",
+    ssl.SSLError: "TLS : certificats refusés, ou absents",
     socket.gaierror: "nom de machine inconnu",
 }
 

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterable
@@ -315,7 +316,13 @@ def answer(endpoint: Endpoint, patience: float, remedy: str) -> None:
             try:
                 client.ping()
                 return
-            except Exception as error:  # any transport's error means: not yet
+            except Exception as error:  # any transport's error but this one means: not yet
+                if refused := _refused_certificate(error):
+                    raise MachineFailed(
+                        f"Le moteur de {endpoint.name} répond, mais la poignée de main TLS "
+                        f"échoue : {refused}.",
+                        remedy=remedy,
+                    ) from error
                 if time.monotonic() > deadline:
                     raise MachineFailed(
                         f"Le moteur de {endpoint.name} ne répond pas.", remedy=remedy
@@ -323,6 +330,16 @@ def answer(endpoint: Endpoint, patience: float, remedy: str) -> None:
                 time.sleep(0.05)
     finally:
         client.close()
+
+
+def _refused_certificate(error: BaseException | None) -> str:
+    """Return why this Python refuses an engine's certificate; "" for any other error."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        causes = (*error.args, error.__cause__, error.__context__, getattr(error, "reason", None))
+        error = next((c for c in causes if isinstance(c, BaseException)), None)
+    return ""
 
 
 def endpoints_of(network: str, numbers: Iterable[int], run: Path) -> tuple[Endpoint, ...]:

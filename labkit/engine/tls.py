@@ -35,16 +35,28 @@ def make_keys(directory: Path, addresses: Sequence[str]) -> str:
     """
     authority_key = ec.generate_private_key(ec.SECP256R1())
     name = _name("labkit")
+    identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
+    issued_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+    # Python 3.13 verifies strictly (RFC 5280): key identifiers, and what each key is for.
     authority = (
         _builder(name, name, authority_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+        .add_extension(identifier, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
 
     def issue(common: str, usage: x509.ObjectIdentifier, sans: Sequence[str]) -> tuple[str, str]:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(common), name, key.public_key())
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        for extension, critical in (
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_usage("digital_signature"), True),
+            (x509.ExtendedKeyUsage([usage]), False),
+            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+            (issued_by, False),
+        ):
+            builder = builder.add_extension(extension, critical=critical)
         if sans:
             ips = [x509.IPAddress(ipaddress.ip_address(a)) for a in sans]
             builder = builder.add_extension(x509.SubjectAlternativeName(ips), critical=False)
@@ -64,6 +76,21 @@ def make_keys(directory: Path, addresses: Sequence[str]) -> str:
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _usage(*allowed: str) -> x509.KeyUsage:
+    """Return what a key may be used for, and nothing else."""
+    return x509.KeyUsage(
+        digital_signature="digital_signature" in allowed,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign="key_cert_sign" in allowed,
+        crl_sign="crl_sign" in allowed,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _builder(

@@ -100,7 +100,7 @@ def test_ssh_never_asks_and_takes_no_option_for_a_host() -> None:
         (SSHFailed("Permission denied (publickey)."), "ssh : Permission denied (publickey)."),
         (FileNotFoundError(2, "No such file"), "sa socket n’existe pas : docker est-il démarré ?"),
         (socket.gaierror(-2, "Name or service not known"), "nom de machine inconnu"),
-        (ssl.SSLError("bad certificate"), "certificats refusés, ou absents"),
+        (ssl.SSLError("bad certificate"), "TLS : certificats refusés, ou absents"),
         (ConnectionRefusedError(111, "Connection refused"), "connexion refusée ou coupée"),
     ],
 )

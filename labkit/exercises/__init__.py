@@ -1,6 +1,6 @@
 """Exercises: predict, do it with real ``docker`` commands, and have the real state checked.
 
-Importing this package in a notebook registers ``%%solution`` and masks join tokens in outputs.
+Importing this package in a notebook registers ``%%solution`` and masks secrets in outputs.
 """
 
 from labkit.exercises.access import Addresses, Answers, adresses, qui_repond

@@ -21,7 +21,7 @@ from labkit.exercises.exercise import PATIENCE
 from labkit.exercises.progress import record
 from labkit.exercises.shell import TIMED_OUT, interleaved, run
 from labkit.exercises.verdict import Row, Verdict
-from labkit.masking import contains_token, mask, protect
+from labkit.masking import contains_secret, mask, protect
 from labkit.state import ClusterState, capture
 
 __all__ = ["FRESH", "Start", "commencer", "install", "tasks_par_noeud", "verifier"]
@@ -227,17 +227,18 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _warn_of_token(result: Any) -> None:
+def _warn_of_secret(result: Any) -> None:
     source = getattr(result.info, "raw_cell", "") or ""
-    if not contains_token(source):
+    if not contains_secret(source):
         return
     display(  # type: ignore[no-untyped-call]
         HTML(  # type: ignore[no-untyped-call]
             "<p role='alert' style='border-left:5px solid #d55e00;padding:2px 10px'><strong>⚠ "
-            "Cette cellule contient un jeton d’adhésion en clair.</strong> Un notebook "
-            "s’enregistre et se partage : effacez le jeton de la cellule et gardez-le dans une "
+            "Cette cellule contient en clair un jeton d’adhésion ou une clé.</strong> Un notebook "
+            "s’enregistre et se partage : effacez le secret de la cellule et gardez-le dans une "
             "variable. S’il a déjà été partagé, « docker swarm join-token --rotate worker » (et "
-            "« manager ») le rend inutilisable.</p>"
+            "« manager ») rend un jeton inutilisable, « docker swarm unlock-key --rotate » une clé "
+            "de déverrouillage.</p>"
         )
     )
 
@@ -254,4 +255,4 @@ def install() -> None:
     if kernel is not None:
         protect(kernel.session)
         shell.system = lambda command: _system(shell, command)
-        shell.events.register("post_run_cell", _warn_of_token)
+        shell.events.register("post_run_cell", _warn_of_secret)

@@ -1,4 +1,4 @@
-"""How notebook cells run ``docker …``: the real CLI, quieter progress, masked tokens."""
+"""How notebook cells run ``docker …``: the real CLI, quieter progress, masked secrets."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def interleaved(commands: str) -> str:
 
 
 def tidy(lines: Iterable[str]) -> Iterator[str]:
-    """Drop repeated progress lines and mask join tokens.
+    """Drop repeated progress lines and mask secrets.
 
     Without a terminal the CLI writes the same progress line many times a second.
 

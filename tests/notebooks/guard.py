@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from labkit.masking import contains_secret
+
 IGNORE = "nbval-ignore-output"
 TRY = "a-vous"
 # code cells whose outputs nbval may leave uncompared, a notebook
@@ -24,7 +26,6 @@ BUDGET = {
 }
 COMPARED_SHARE = 0.6  # of the cells with outputs, at least
 
-_TOKEN = re.compile(r"SWMTKN-\d+-[0-9a-z]")
 _PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|tmp|work|opt|mnt)/\w")
 _ADDRESS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
 # the guest's own network, and Swarm's overlays
@@ -85,8 +86,8 @@ def secrets(name: str, notebook: Notebook) -> Iterator[str]:
             data = {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
             kept += [data, output.get("text", ""), output.get("metadata", {})]
         text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", json.dumps(kept, ensure_ascii=False))
-        if _TOKEN.search(text):
-            yield f"cell {cell['id']} holds a join token"
+        if contains_secret(text):
+            yield f"cell {cell['id']} holds a join token or a key"
         if _PATH.search(text):
             yield f"cell {cell['id']} holds a path of a machine: {_PATH.findall(text)[0]}"
         for address in _ADDRESS.findall(text):

@@ -18,7 +18,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from labkit.engine.settings import Settings
-from labkit.masking import contains_token
+from labkit.masking import contains_secret
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CELL_TIMEOUT = 400  # s
@@ -105,7 +105,7 @@ class Reader:
                     self._type(cell["id"], as_typed(solution[2]))
             else:
                 self._run(cell)
-        assert not contains_token(nbformat.writes(self.client.nb))
+        assert not contains_secret(nbformat.writes(self.client.nb))
 
     def _run(self, cell: Any) -> None:
         """Run a given cell: answer what it asks, and believe what it checks."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from labkit.exercises.checks import SWARM_EXERCISES, moving, spread
 from labkit.exercises.notebook import Start, _system
 from labkit.exercises.preflight import preflight_rows
 from labkit.exercises.shell import TIMED_OUT, interleaved, run, tidy
-from labkit.masking import contains_token, mask, protect
 from labkit.state import ClusterState, EngineState, Node, Port, Service, Task
 
 NAMES = ("node1", "node2", "node3")
@@ -240,30 +238,7 @@ def test_a_prediction_is_a_widget_with_a_static_fallback() -> None:
         prediction.choose("c")
 
 
-# -- tokens and commands --------------------------------------------------------------------
-
-
-def test_a_token_is_masked_wherever_it_stands() -> None:
-    text = f"    docker swarm join --token {TOKEN} 10.0.2.11:2377\n"
-    assert contains_token(text)
-    assert mask(text) == "    docker swarm join --token SWMTKN-1-••• 10.0.2.11:2377\n"
-    assert not contains_token(mask(text))
-    assert TOKEN[-25:] not in mask(f"{TOKEN}\n{TOKEN[:60]}")
-
-
-def test_a_session_sends_no_token() -> None:
-    class Session:
-        @staticmethod
-        def pack(obj: object) -> bytes:
-            return json.dumps(obj).encode()
-
-    session = Session()
-    protect(session)
-    once = session.pack
-    protect(session)
-    assert session.pack is once
-    packed = session.pack({"data": {"text/plain": [TOKEN, "ok"]}})
-    assert json.loads(packed) == {"data": {"text/plain": ["SWMTKN-1-•••", "ok"]}}
+# -- commands -----------------------------------------------------------------------------
 
 
 def test_progress_is_said_once() -> None:

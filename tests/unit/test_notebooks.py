@@ -176,6 +176,8 @@ def _straight(notebook: Any) -> None:
         _not_executed,
         _error,
         _stream("SWMTKN-1-0a1b2c"),
+        _stream("SWMKEY-1-0a/B+c"),
+        _stream(f"-----BEGIN{' '}PRIVATE KEY-----\nMIGH"),
         _stream("/home/someone/course"),
         _stream("192.168.1.7 is an address"),
         _stream("✘ Créer le service : 1 point à revoir"),

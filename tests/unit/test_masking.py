@@ -34,7 +34,7 @@ CELLS = (
     "subprocess.run([sys.executable, '-c', 'import sys; sys.exit(1)', *secrets], check=True)",
     # IPython sends every hundred characters of a script
     f"%%bash\nprintf %95s; echo '{TOKEN}'; printf %97s; echo '{UNLOCK}'; echo '{PRIVATE}'",
-    f"%%bash\nprintf SWMKEY-1-a >&1; sleep 0.5; printf abc >&2; sleep 0.5; printf %s '{UNLOCK[10:]}'",
+    f"%%bash\nprintf SWMKEY-1-a >&1; sleep 0.5; echo x >&2; sleep 0.5; printf '{UNLOCK[10:]}'",
     f"!printf SWMTKN-; sleep 0.5; printf '{TOKEN[7:]}'",
     """for secret in secrets:
     for cut in range(len(secret)):

@@ -422,13 +422,13 @@ def _lab(options: argparse.Namespace) -> int:
         said = settings.run.parent / f"{settings.cluster}.up.log"
         with said.open("w") as log:
             starting = subprocess.Popen(
-                [sys.executable, "-m", "labkit", "up", "--nodes", str(settings.nodes)],
+                [sys.executable, "-P", "-m", "labkit", "up", "--nodes", str(settings.nodes)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         activate(cluster.variables(settings))
     notebooks = Path(__file__).resolve().parent.parent / "notebooks"
     root = notebooks if notebooks.is_dir() else Path.cwd()
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
+    command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
     command.append(f"--LabApp.app_settings_dir={Path(__file__).resolve().parent / 'lab'}")
     if os.geteuid() == 0:
         command.append("--allow-root")

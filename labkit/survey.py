@@ -326,7 +326,7 @@ def _by_container(endpoint: Endpoint, text: str, argument: str, limit: float) ->
             made = api.create_container(
                 image,
                 entrypoint=["python3"],
-                command=["-c", text, argument],
+                command=["-I", "-c", text, argument],
                 labels={"labkit": "probe"},
                 host_config=api.create_host_config(network_mode="host"),
             )

@@ -24,7 +24,7 @@ from docker.errors import APIError, DockerException
 from docker.models.images import Image as DockerImage
 from requests.exceptions import RequestException
 
-from labkit.engine import control, ending, images
+from labkit.engine import control, ending, identity, images
 from labkit.engine.build import Guest, build_guest, prune, remove_half_made
 from labkit.engine.contexts import add_context, environment, remove_context, write_contexts
 from labkit.engine.endpoint import Endpoint, Fleet
@@ -36,6 +36,7 @@ from labkit.engine.machine import (
     alive,
     answer,
     endpoints_of,
+    note_process,
     process_of,
     snapshot_of,
     stop_process,
@@ -82,6 +83,7 @@ _ORIGINS = {
 }
 PULL_SECONDS = 120
 PREPARE_SECONDS = 120
+KEEPER_SECONDS = 30.0
 WARM_SECONDS = 240
 RUN = 100_000_000  # bytes of disk that a cluster takes to start
 SNAPSHOT = 1_200_000_000  # bytes of disk that a snapshot takes at its largest, while it is made
@@ -349,7 +351,7 @@ def up(settings: Settings, report: Report) -> Fleet:
             if waits_for_room(settings.run):
                 need_room(settings.run, RUN, _WAITS)
                 control.qmp(settings.run / "qmp", ("cont", {}))
-            _keeper(settings)
+            _keeper(settings, report)
             return record.fleet(settings.run)
         _stop(settings)
         return _start(settings, report)
@@ -422,6 +424,7 @@ def status(settings: Settings) -> Status:
         return Status(
             "none", detail=_ended("La machine s’est arrêtée : « labkit up » en refait une.", record)
         )
+    kept = process_of(settings.run, "keeper.pid")
     waiting = waits_for_room(settings.run)  # no engine answers then: do not wait for them
     nodes = tuple(
         NodeStatus(e.name, e.address, e.swarm_address, "", "unreachable")
@@ -432,7 +435,7 @@ def status(settings: Settings) -> Status:
     return Status(
         engine="embedded",
         nodes=nodes,
-        detail=_PAUSED if waiting else "",
+        detail=_PAUSED if waiting else "" if kept else f"{_UNKEPT} : « labkit up » y remédie.",
         images=tuple(ImageStatus(**i) for i in record.images),
         accel=record.accel,
         memory=process.memory_info().rss // 1_000_000,
@@ -477,7 +480,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
         if isinstance(error, OSError):
             raise disk_error(settings.run.parent, RUN, error) from error
         raise
-    _keeper(settings)
+    _keeper(settings, report)
     return fleet
 
 
@@ -657,19 +660,36 @@ def end(run: Path, gone: Callable[[], bool], why: str) -> bool:
         return True
 
 
-def _keeper(settings: Settings) -> None:
-    """Start the process that looks after the cluster, unless it is there."""
-    ending.attend(settings.run)
-    ending.touch(settings.run)
-    if process_of(settings.run, "keeper.pid"):
+def _keeper(settings: Settings, report: Report) -> None:
+    """Start the process that looks after the cluster, unless it lives; say if it ends at once."""
+    run = settings.run
+    ending.attend(run)
+    ending.touch(run)
+    if process_of(run, "keeper.pid"):
         return
-    log = settings.run / "keeper.log"
-    command = [sys.executable, "-m", "labkit.engine.keeper", str(settings.run)]
+    if machine := process_of(run):  # an older labkit wrote its id alone
+        note_process(run, machine.pid)
+    # neither what lies in the directory where a student works, nor where that is, is its business
+    command = [sys.executable, "-P", "-m", "labkit.engine.keeper", str(run)]
     detached = subprocess.run(  # the shell ends at once: the keeper is nobody's child
-        ["sh", "-c", 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh", log, *command],
-        stdout=subprocess.PIPE, text=True, start_new_session=True, check=True,
+        ["sh", "-c", 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh",
+         run / "keeper.log", *command],
+        stdout=subprocess.PIPE, text=True, start_new_session=True, check=True, cwd="/",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
-    (settings.run / "keeper.pid").write_text(detached.stdout)
+    deadline = time.monotonic() + KEEPER_SECONDS
+    with contextlib.suppress(OSError):  # it ended
+        while not process_of(run, "keeper.pid") and time.monotonic() < deadline:
+            identity.stamp(int(detached.stdout))
+            time.sleep(0.02)
+    if not process_of(run, "keeper.pid"):
+        said = (run / "keeper.log").read_text("utf-8", "replace").strip().splitlines()
+        report.step(
+            f"{_UNKEPT} : leur gardien s’est arrêté ({said[-1] if said else 'sans un mot'})"
+        )
+
+
+_UNKEPT = "Les ports publiés ne sont pas suivis"
 
 
 def hub_answers(client: docker.DockerClient) -> bool:

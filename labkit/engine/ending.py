@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from labkit.engine import identity
+
 __all__ = ["attend", "idle_seconds", "left", "reason", "remember", "touch", "watch"]
 
 PREFIX = "JUPYTERHUB_SERVICE_PREFIX"
@@ -25,20 +27,16 @@ def attend(run: Path) -> None:
     """Write whose server a cluster ends with: that of the process that asks for it, if any."""
     server = _server()
     if server is not None:
-        (run / "server").write_text(f"{server.pid} {server.create_time()}")
+        with contextlib.suppress(OSError):  # it is ending, and what it started with it
+            (run / "server").write_text(identity.stamp(server.pid))
 
 
 def left(run: Path) -> bool:
     """Tell whether the server that a cluster ends with is gone."""
     try:
-        pid, started = (run / "server").read_text().split()
-        process = psutil.Process(int(pid))
-        same = abs(process.create_time() - float(started)) < 1
-        return not same or process.status() == psutil.STATUS_ZOMBIE
+        return identity.find((run / "server").read_text()) is None
     except (OSError, ValueError):
         return False  # of no server
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _server() -> psutil.Process | None:
@@ -57,17 +55,20 @@ def _server() -> psutil.Process | None:
 def touch(run: Path) -> None:
     """Note that a cluster is used now; nothing where it does not run."""
     with contextlib.suppress(OSError):
-        (run / "used").touch()
+        (run / "used").write_text(f"{time.monotonic()}")
 
 
 def idle_seconds(run: Path) -> float:
-    """Return for how long a cluster has not been used, in seconds."""
+    """Return for how long a cluster has not been used, in seconds; no clock that is set counts."""
     for file in run.glob("busy-*"):
-        with contextlib.suppress(ValueError):
-            if psutil.pid_exists(int(file.name.removeprefix("busy-"))):
+        with contextlib.suppress(OSError, ValueError):
+            if identity.find(file.read_text()):
                 return 0.0
-    times = [p.stat().st_mtime for p in (run / "used", run / "cluster.json") if p.exists()]
-    return max(0.0, time.time() - max(times)) if times else 0.0
+    try:
+        return time.monotonic() - float((run / "used").read_text())
+    except (OSError, ValueError):
+        touch(run)
+        return 0.0
 
 
 def watch(run: Path) -> None:
@@ -80,7 +81,7 @@ def watch(run: Path) -> None:
 
     def before(_: object) -> None:
         with contextlib.suppress(OSError):
-            busy.touch()
+            busy.write_text(identity.stamp())
         if said := reason(run):
             print(said)
 
@@ -95,12 +96,12 @@ def watch(run: Path) -> None:
 def remember(run: Path, why: str) -> None:
     """Leave, in place of a cluster, the French sentence that says why it ended."""
     run.mkdir(mode=0o700)
-    (run / "ended").write_text(why)
+    (run / "ended").write_text(why, encoding="utf-8")
 
 
 def reason(run: Path) -> str:
     """Return why a cluster ended by itself, in French; "" when it did not."""
     try:
-        return (run / "ended").read_text()
+        return (run / "ended").read_text(encoding="utf-8")
     except OSError:
         return ""

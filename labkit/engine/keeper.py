@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import sys
 import threading
@@ -23,10 +24,10 @@ from pathlib import Path
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from labkit.engine import control, ending
+from labkit.engine import control, ending, identity
 from labkit.engine.cluster import ON_LINE, _Record, end, hub_answers
 from labkit.engine.endpoint import LOCAL, Endpoint
-from labkit.engine.machine import alive, can_bind
+from labkit.engine.machine import can_bind, end_process, note_process
 from labkit.engine.settings import Settings, limit
 from labkit.errors import LabkitError
 
@@ -130,6 +131,7 @@ class Keeper:
 
     def __init__(self, run: Path, record: _Record, idle_stop: int = 0) -> None:
         self.run = run
+        self.machine = (run / "pid").read_text()
         self.private = record.private
         self.idle_stop = idle_stop
         self.endpoints = {e.name: e for e in record.fleet(run)}
@@ -142,7 +144,7 @@ class Keeper:
             self._hear(endpoint)
         threading.Thread(target=self._connect_to_the_world, daemon=True).start()
         self.changes.put("start")
-        while alive(self.run) and not self._ended():
+        while self._machine_lives() and not self._ended():
             try:
                 self.changes.get(timeout=CHECK)
                 quiet = False
@@ -156,8 +158,28 @@ class Keeper:
                     self.changes.get_nowait()
             try:
                 self._apply(self._wanted())
-            except LabkitError as error:
+            except (LabkitError, OSError) as error:
                 log.warning("%s", error)
+
+    def _machine_lives(self) -> bool:
+        """Tell whether the machine lives; end it once its directory is gone: nobody else could."""
+        machine = identity.find(self.machine)
+        if machine is None or self._held():
+            return machine is not None
+        time.sleep(CHECK)  # on a network's disk, a glance may err
+        if self._held():
+            return True
+        end_process(machine)
+        return False
+
+    def _held(self) -> bool:
+        """Tell whether the run directory still names the machine."""
+        try:
+            return (self.run / "pid").read_text() == self.machine
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # that says nothing
 
     def _ended(self) -> bool:
         """End the cluster if its server has gone or nobody uses it; tell whether it ended."""
@@ -266,6 +288,7 @@ def main() -> int:
     record = _Record.read(run)
     if record is None:
         return 1
+    note_process(run, os.getpid(), "keeper.pid")
     Keeper(run, record, Settings.read().idle_stop).follow()
     return 0
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from labkit.engine import control
+from labkit.engine import control, identity
 from labkit.engine.build import Guest, Step
 from labkit.engine.endpoint import API_VERSION, Endpoint
 from labkit.engine.qemu import API_PORT, Qemu, arguments
@@ -242,9 +242,11 @@ done
             )  # fmt: skip
         if done.returncode:
             raise MachineFailed(f"QEMU n’a pas démarré : {log.read_text().strip()[-400:]}")
+        pid = (self.run / "pid").read_text().strip()
+        note_process(self.run, int(pid))
         if self.settings.nice:  # where each session is a group of its own, for the group, too
             with contextlib.suppress(OSError):
-                group = Path(f"/proc/{(self.run / 'pid').read_text().strip()}/autogroup")
+                group = Path(f"/proc/{pid}/autogroup")
                 group.write_text(str(self.settings.nice))
 
     def _wait_for_engines(self, step: Step) -> None:
@@ -432,16 +434,35 @@ def can_bind(address: str, port: int) -> bool:
     return True
 
 
-def process_of(run: Path, file: str = "pid") -> psutil.Process | None:
-    """Return the process whose id a run directory holds, if it is that one and alive."""
+def note_process(run: Path, pid: int, file: str = "pid") -> None:
+    """Write which process a run directory holds.
+
+    Raises
+    ------
+    MachineFailed
+        When it has ended already.
+    """
     try:
-        process = psutil.Process(int((run / file).read_text()))
-        # not only the same beginning: the directory of « lab » begins that of « lab2 »
+        stamp = identity.stamp(pid)
+    except OSError as error:
+        raise MachineFailed("Un programme du cluster s’est arrêté dès son démarrage.") from error
+    (run / file).write_text(stamp)
+
+
+def process_of(run: Path, file: str = "pid") -> psutil.Process | None:
+    """Return the process that :func:`note_process` wrote into a run directory, if it lives."""
+    try:
+        text = (run / file).read_text()
+        if not text.strip().isdigit():
+            return identity.find(text)
+        # QEMU's own writing: labkit ended before it could say more. Not only the same beginning:
+        # the directory of « lab » begins that of « lab2 ».
+        process = psutil.Process(int(text))
         if process.status() != psutil.STATUS_ZOMBIE and any(
             part == str(run) or f"{run}/" in part for part in process.cmdline()
         ):
             return process
-    except (OSError, ValueError, psutil.Error):
+    except (OSError, ValueError, OverflowError, psutil.Error):
         pass
     return None
 
@@ -451,11 +472,15 @@ def alive(run: Path) -> bool:
     return process_of(run) is not None
 
 
-def stop_process(run: Path, file: str = "pid", *, patience: float = 3.0) -> None:
-    """End the process that a run directory names: politely, then not."""
+def stop_process(run: Path, file: str = "pid") -> None:
+    """End the process that a run directory names."""
     process = process_of(run, file)
-    if process is None:
-        return
+    if process is not None:
+        end_process(process)
+
+
+def end_process(process: psutil.Process, patience: float = 3.0) -> None:
+    """End a process: politely, then not."""
     with contextlib.suppress(psutil.Error):
         process.terminate()
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.engine import cluster, ending
+from labkit.engine import cluster, ending, identity
 from labkit.engine.machine import process_of
 from labkit.engine.progress import Report
 from labkit.engine.settings import Settings
@@ -30,9 +30,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def unused_for(run: Path, seconds: float) -> None:
-    then = time.time() - seconds
-    for name in ("used", "cluster.json"):
-        os.utime(run / name, (then, then))
+    (run / "used").write_text(f"{time.monotonic() - seconds}")
 
 
 def test_an_idle_cluster_ends_and_says_so(run: Path) -> None:
@@ -43,7 +41,7 @@ def test_an_idle_cluster_ends_and_says_so(run: Path) -> None:
     time.sleep(5)
     assert machine.is_running()
     busy = run / f"busy-{os.getpid()}"
-    busy.touch()  # a cell that runs for longer than that
+    busy.write_text(identity.stamp())  # a cell that runs for longer than that
     unused_for(run, 31 * 60)
     time.sleep(5)
     assert machine.is_running()

@@ -53,7 +53,7 @@ def record(student: Student) -> dict[str, Any]:
 
 
 def machine(student: Student) -> psutil.Process:
-    return psutil.Process(int((student.run / "pid").read_text()))
+    return psutil.Process(int((student.run / "pid").read_text().split()[0]))
 
 
 # Three at once

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labkit import cli
-from labkit.engine import cluster, ending
+from labkit.engine import cluster, ending, identity
 from labkit.engine.build import guest_of
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.keeper import ended_idle
@@ -250,29 +250,39 @@ def running(home: Path) -> Path:
     return run
 
 
-def aged(file: Path, seconds: float) -> None:
-    then = time.time() - seconds
-    os.utime(file, (then, then))
+def unused_for(run: Path, seconds: float) -> None:
+    (run / "used").write_text(f"{time.monotonic() - seconds}")
 
 
 def test_idle_counts_from_the_last_use(home: Path) -> None:
     run = running(home)
-    aged(run / "cluster.json", 600)
+    assert ending.idle_seconds(run) < 60, "from the first look at the latest"
+    unused_for(run, 600)
     assert 590 < ending.idle_seconds(run) < 660
     ending.touch(run)
     assert ending.idle_seconds(run) < 60
 
 
+@pytest.mark.parametrize("years", [-1, 1])
+def test_a_clock_that_is_set_makes_no_cluster_idle_and_keeps_none(home: Path, years: int) -> None:
+    run = running(home)
+    unused_for(run, 600)
+    then = time.time() + years * 365 * 86400  # what the files' dates are after such a step
+    for file in (run / "used", run / "cluster.json"):
+        os.utime(file, (then, then))
+    assert 590 < ending.idle_seconds(run) < 660
+
+
 def test_a_cell_that_still_runs_is_use_and_one_whose_kernel_died_is_not(home: Path) -> None:
     run = running(home)
-    aged(run / "cluster.json", 600)
-    (run / f"busy-{os.getpid()}").touch()
+    unused_for(run, 600)
+    busy = run / f"busy-{os.getpid()}"
+    busy.write_text(identity.stamp())
     assert ending.idle_seconds(run) == 0
-    (run / f"busy-{os.getpid()}").unlink()
-    died = subprocess.Popen([sys.executable, "-c", ""])
-    died.wait()
-    (run / f"busy-{died.pid}").touch()
-    assert ending.idle_seconds(run) > 590
+    pid, boot, ticks = busy.read_text().split()
+    for other in (f"{pid} {boot} {int(ticks) - 1}", f"{pid} x {ticks}", ""):
+        busy.write_text(other)  # a kernel that was killed, and whose number another process has
+        assert ending.idle_seconds(run) > 590
 
 
 def test_nothing_is_noted_of_a_cluster_that_does_not_run(home: Path) -> None:
@@ -345,7 +355,10 @@ def test_a_cluster_is_left_when_the_server_of_who_started_it_dies(home: Path) ->
 
 def test_a_pid_that_another_process_has_now_is_not_the_server(home: Path) -> None:
     run = running(home)
-    (run / "server").write_text(f"{os.getpid()} 1.0")
+    pid, boot, ticks = identity.stamp().split()
+    (run / "server").write_text(f"{pid} {boot} {ticks}")
+    assert not ending.left(run)
+    (run / "server").write_text(f"{pid} {boot} {int(ticks) - 1}")
     assert ending.left(run)
 
 

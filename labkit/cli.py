@@ -27,6 +27,7 @@ from labkit.errors import LabkitError
 
 __all__ = ["main"]
 
+FOLDER = "cours-swarm"
 START_PAGE = "00-demarrer.ipynb"
 
 
@@ -118,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         "--class", dest="folder", metavar="DOSSIER", nargs="?", const="",
         help="le tableau de la classe, d’après son dossier partagé (LABKIT_CLASS)",
     )  # fmt: skip
+    course = add("course", _course, "écrit le cours dans un dossier, ou le met à jour")
+    course.add_argument("folder", metavar="DOSSIER", nargs="?", default=FOLDER)
+    course.add_argument("--answers", action="store_true", help="avec les sorties et les solutions")
     _add_node(commands)
     _add_compose(commands)
     demo = add("demo", _demo, "joue un notebook dans le terminal, cellule après cellule")
@@ -375,6 +379,14 @@ def _progress(options: argparse.Namespace) -> int:
         return 0
     table = classe(options.folder or None)
     print(table.to_csv(index=False).rstrip() if options.csv else table.to_string(index=False))
+    return 0
+
+
+def _course(options: argparse.Namespace) -> int:
+    from labkit.course import write
+
+    for written in write(Path(options.folder), answers=options.answers):
+        print(written)
     return 0
 
 

@@ -43,6 +43,7 @@ from labkit.exercises.predictions import Confrontation, Prediction, confronter, 
 from labkit.exercises.preflight import preflight
 from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
 from labkit.exercises.proxies import domaine, preparer_traefik, routes
+from labkit.exercises.solutions import Solution, solution
 from labkit.exercises.verdict import Row, Verdict
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Saved",
     "Scores",
     "SideBySide",
+    "Solution",
     "Verdict",
     "Visitors",
     "adresses",
@@ -104,6 +106,7 @@ __all__ = [
     "routes",
     "sauvegarder",
     "serveurs",
+    "solution",
     "souffler",
     "tableau",
     "tasks_par_noeud",

@@ -1,9 +1,9 @@
 """Catch-up: enter a notebook at any section, with the cluster that the section starts from.
 
-The notebook itself is the recipe: the given steps and the solutions that stand before a section
-are what brings the cluster there. A cell tagged ``rattrapage`` is run too (a file that is read, a
-measure that a later figure needs); one tagged ``sans-suite`` is left out (an experiment that ends
-as it began).
+The corrected edition of the notebook is the recipe: the given steps and the solutions that stand
+before a section are what brings the cluster there. A cell tagged ``rattrapage`` is run too (a file
+that is read, a measure that a later figure needs); one tagged ``sans-suite`` is left out (an
+experiment that ends as it began).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import nbformat
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from labkit import engine
+from labkit import course, engine
 from labkit.errors import LabkitError, SettingError
 from labkit.exercises.catalogue import EXERCISES
 from labkit.exercises.notebook import verifier
@@ -146,6 +146,7 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
         exercise = EXERCISES.get(step.exercise or "")
         if exercise:
             print(f"[{number}/{len(steps)}] {exercise.title}", flush=True)
+        course.provide(step.source, Path.cwd())
         fine = bool(shell.run_cell(step.source, store_history=False).success)
         if not exercise:
             if not fine:
@@ -164,6 +165,9 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
 
 
 def _read(notebook: str) -> Any:
+    """Return a notebook with its solutions: the course's own, or the file of that name."""
+    if (known := course.corrected(notebook)) is not None:
+        return known
     path = Path(notebook)
     try:
         return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]

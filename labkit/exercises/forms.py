@@ -322,7 +322,18 @@ def souffler(nom: str) -> None:
     form = _form(nom)
     if not any(form.answer.values()):
         form.tick(form.truth)
-    print(form.python(nom))
+    print(expected(nom))
+
+
+def expected(name: str) -> str:
+    """Return a form's right answer as the call that gives it.
+
+    Raises
+    ------
+    SettingError
+        When there is no such form.
+    """
+    return _form(name).python(name)
 
 
 def corriger(nom: str) -> Verdict:

@@ -18,16 +18,15 @@ from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.checks import moving, spread, unnoticed
 from labkit.exercises.exercise import PATIENCE
+from labkit.exercises.predictions import FRESH
 from labkit.exercises.progress import record
 from labkit.exercises.shell import TIMED_OUT, interleaved, run
+from labkit.exercises.solutions import solution
 from labkit.exercises.verdict import Row, Verdict
 from labkit.masking import contains_secret, mask, protect
 from labkit.state import ClusterState, capture
 
-__all__ = ["FRESH", "Start", "commencer", "install", "tasks_par_noeud", "verifier"]
-
-FRESH = "LABKIT_FRESH"
-"""Variable that makes :func:`commencer` start from a new cluster; the tests set it."""
+__all__ = ["Start", "commencer", "install", "tasks_par_noeud", "verifier"]
 
 _FIELD = re.compile(r"\{\{.*?\}\}")
 _STAND_IN = "\x1a"  # which nobody types
@@ -249,6 +248,7 @@ def install() -> None:
     if shell is None or getattr(shell, "_labkit_exercises", False):
         return
     shell._labkit_exercises = True
+    shell.user_ns.setdefault("solution", solution)  # the student's edition asks for it unimported
     for name in ("solution", "etape"):
         shell.register_magic_function(_solution, "cell", name)
     kernel = getattr(shell, "kernel", None)

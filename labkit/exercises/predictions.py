@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,8 +10,12 @@ from typing import Any
 
 import ipywidgets as widgets
 
-__all__ = ["Confrontation", "Prediction", "confronter", "predire"]
+__all__ = ["FRESH", "Confrontation", "Prediction", "confronter", "predire"]
 
+FRESH = "LABKIT_FRESH"
+"""Variable with which the corrected edition is made and tested: on a new cluster, and whole."""
+
+_LATER = "elle se montre une fois votre prédiction faite"
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
 
 
@@ -85,11 +90,14 @@ class Confrontation:
         French text.
     predicted
         The learner's answer; None when none was given.
+    told
+        Whether the measurement is shown though nothing was predicted: in the corrected edition.
     """
 
     question: str
     predicted: str | None
     measured: str
+    told: bool = False
 
     @property
     def right(self) -> bool:
@@ -109,7 +117,7 @@ class Confrontation:
         return (
             ("Question", self.question),
             ("Votre prédiction", self.predicted or "—"),
-            ("Mesure", self.measured),
+            ("Mesure", self.measured if self.predicted or self.told else _LATER),
         )
 
     def __repr__(self) -> str:
@@ -155,9 +163,10 @@ def predire(
 def confronter(nom: str, mesure: object) -> Confrontation:
     """Set a measurement against the prediction of that name.
 
-    Without a prediction (Run All, a kernel that was restarted) the measurement stands alone.
+    Without a prediction the measurement is not shown, but where the corrected edition is made.
     """
+    told = os.environ.get(FRESH) == "1"
     prediction = _predictions.get(nom)
     if prediction is None:
-        return Confrontation(nom, None, str(mesure))
-    return Confrontation(prediction.question, prediction.answer, str(mesure))
+        return Confrontation(nom, None, str(mesure), told)
+    return Confrontation(prediction.question, prediction.answer, str(mesure), told)

@@ -1,0 +1,292 @@
+"""The course's two editions: the corrected one is the source, the student's is made from it.
+
+The corrected edition has been run: it holds every output and every solution, for instructors and
+for the tests. The student's has the same cells, in the same order, with nothing to read before it
+is earned: no output, and :func:`labkit.exercises.solution` in the place of a solution's commands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from labkit.errors import SettingError
+
+__all__ = ["Written", "corrected", "merge", "provide", "solved", "source", "student", "write"]
+
+BASE = ".labkit"
+"""Folder, in a student's edition, of what was written last: by it a change is told from ours."""
+
+_PACKAGE = Path(__file__).resolve().parent
+_SOLUTION = re.compile(r"%%solution (\S+)\n")
+_FORM = re.compile(r"^souffler\(\"(\S+)\"\)$", re.MULTILINE)
+_FOLDED = re.compile(r"(?:predire|ClusterView|Scaler|Repartition|Rattrapage)\(")
+_INTRODUCED = "-solution-mot"  # the end of the ids of the cells before solutions
+_ANSWERS = "solution-"  # how the names of files begin that are solutions
+_NOT_COPIED = {"__pycache__", ".ipynb_checkpoints", BASE}
+_ASK = (
+    "**Solution**\u00a0: lancez la cellule ci-dessous. À la première demande, elle vous renvoie "
+    "aux indices\u00a0; à la seconde, elle montre la solution. Elle ne lance jamais rien."
+)
+
+
+def source() -> Path:
+    """Return the folder of the corrected edition: of the checkout, or of the installed package.
+
+    Raises
+    ------
+    SettingError
+        There is none.
+    """
+    for place in (_PACKAGE.parent / "notebooks", _PACKAGE / "notebooks"):
+        if (place / "00-demarrer.ipynb").is_file():
+            return place
+    raise SettingError(
+        "Les notebooks du cours sont introuvables.", remedy="Réinstallez labkit, notebooks compris."
+    )
+
+
+def corrected(name: str) -> Any:
+    """Return the corrected edition of a notebook of the course, or None if it has none so named."""
+    path = source() / Path(name).name
+    if path.suffix != ".ipynb" or not path.is_file():
+        return None
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+
+
+def student(notebook: Any) -> Any:
+    """Return a notebook's student's edition; pure.
+
+    Parameters
+    ----------
+    notebook
+        The corrected edition, as ``nbformat`` reads it; it is left as it is.
+    """
+    from nbconvert.preprocessors import ClearOutputPreprocessor
+
+    blank, _ = ClearOutputPreprocessor().preprocess(nbformat.from_dict(notebook), {})  # type: ignore[no-untyped-call]
+    for cell in blank.cells:
+        if cell.id.endswith(_INTRODUCED):
+            cell.source = _ASK
+        if cell.cell_type != "code":
+            continue
+        if asked := solved(cell):
+            cell.source = "solution(" + ", ".join(json.dumps(name) for name in asked) + ")"
+            cell.metadata.pop("jupyter", None)
+            cell.metadata.tags = [t for t in cell.metadata.get("tags", []) if t != "hide-cell"]
+        elif _FOLDED.match(cell.source):
+            cell.metadata.setdefault("jupyter", {})["source_hidden"] = True
+    return blank
+
+
+def solved(cell: Any) -> list[str]:
+    """Return the names of the exercises and forms that a cell holds the solution of; pure."""
+    if asked := _SOLUTION.match(cell.source):
+        return [asked[1]]
+    return _FORM.findall(cell.source) if "hide-cell" in cell.metadata.get("tags", []) else []
+
+
+def provide(commands: str, folder: Path) -> None:
+    """Copy the files of solutions that commands name from the course into a student's folder."""
+    for name in re.findall(rf"[\w./-]*{_ANSWERS}[\w.-]+", commands):
+        path, target = source() / name, folder / name
+        if path.is_file() and path.resolve().is_relative_to(source()) and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+# -- writing a folder -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one file of the course.
+
+    Attributes
+    ----------
+    name
+        Path below the folder.
+    what
+        ``créé``, ``mis à jour``, ``inchangé``, or ``gardé`` for one that the student changed.
+    kept
+        How many cells of a notebook were kept because the student had changed them.
+    """
+
+    name: str
+    what: str
+    kept: int = 0
+
+    def __str__(self) -> str:
+        if self.kept:
+            plural = "s" if self.kept > 1 else ""
+            return (
+                f"{self.name}\u00a0: {self.what}, sauf {self.kept} cellule{plural} que vous avez "
+                f"modifiée{plural}"
+            )
+        own = "\u00a0: vous l’avez modifié" if self.what == "gardé" else ""
+        return f"{self.name}\u00a0: {self.what}{own}"
+
+
+def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
+    """Write an edition into a folder, or bring the one that is there up to date.
+
+    What the student changed or added is never touched: a cell of a notebook, or a whole file.
+
+    Parameters
+    ----------
+    folder
+        Made if need be.
+    answers
+        Write the corrected edition instead of the student's.
+
+    Returns
+    -------
+    tuple of Written
+        A row a file, in the order of their names.
+
+    Raises
+    ------
+    SettingError
+        The folder cannot be written, or is the course's own source.
+    """
+    folder = folder.absolute()
+    course = source()
+    if folder.resolve() == course.resolve():
+        raise SettingError(
+            f"« {folder} » est la source du cours.", remedy="Choisissez un autre dossier."
+        )
+    try:
+        return tuple(_write(path, folder, answers) for path in _files(course, answers))
+    except OSError as error:
+        raise SettingError(
+            f"Impossible d’écrire dans {folder}\u00a0: {error.strerror}.",
+            remedy="Faites de la place, vérifiez ses droits, ou choisissez un autre dossier.",
+        ) from error
+
+
+def _files(course: Path, answers: bool) -> Iterator[Path]:
+    for path in sorted(course.rglob("*")):
+        name = path.relative_to(course)
+        skipped = _NOT_COPIED & set(name.parts) or (name.name.startswith(_ANSWERS) and not answers)
+        if path.is_file() and not skipped:
+            yield name
+
+
+def _write(name: Path, folder: Path, answers: bool) -> Written:
+    target, base = folder / name, folder / BASE / name
+    fresh = (source() / name).read_bytes()
+    kept = 0
+    if name.suffix == ".ipynb":
+        new = nbformat.reads(fresh.decode(), as_version=4)  # type: ignore[no-untyped-call]
+        new = new if answers else student(new)
+        fresh = _text(new)
+        theirs, before = _notebook(target), _notebook(base)
+        if theirs is not None and before is not None:
+            merged, kept = merge(before, new, theirs)
+            return _put(name, target, _text(merged), base, fresh, kept)
+    if target.exists() and not _same(target, base) and not _same(target, fresh):
+        return Written(str(name), "gardé")
+    return _put(name, target, fresh, base, fresh, 0)
+
+
+def _put(name: Path, target: Path, text: bytes, base: Path, fresh: bytes, kept: int) -> Written:
+    what = "mis à jour" if target.exists() else "créé"
+    if _same(target, text):
+        what = "inchangé"
+    else:
+        _replace(target, text)
+    _replace(base, fresh)
+    return Written(str(name), what, kept)
+
+
+def _replace(path: Path, text: bytes) -> None:
+    """Write a file in one step: a full disk leaves the one that was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(draft).chmod(0o666 & ~umask)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def _same(path: Path, other: Path | bytes) -> bool:
+    try:
+        content = other if isinstance(other, bytes) else other.read_bytes()
+        return hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(content).digest()
+    except FileNotFoundError:
+        return False
+
+
+def _notebook(path: Path) -> Any:
+    """Return a notebook that is there and can be read, else None."""
+    try:
+        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, nbformat.ValidationError):
+        return None
+
+
+def _text(notebook: Any) -> bytes:
+    text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    return f"{text}\n".encode()
+
+
+def merge(base: Any, new: Any, theirs: Any) -> tuple[Any, int]:
+    """Bring a student's notebook up to date, cell by cell; pure.
+
+    Parameters
+    ----------
+    base
+        What was written last.
+    new
+        What is to be written now.
+    theirs
+        What the student has.
+
+    Returns
+    -------
+    tuple
+        The notebook, and how many changed cells were kept that the new edition has otherwise. A
+        cell whose text the student changed, added or deleted stays so; any other is as in
+        ``new``, and keeps its outputs where its text stayed the same. New cells follow those
+        that they follow in ``new``.
+    """
+    was = {c.id: c for c in base.cells}
+    coming = {c.id: c for c in new.cells}
+    kept = 0
+    cells: list[Any] = []
+    for cell in theirs.cells:
+        before, after = was.get(cell.id), coming.get(cell.id)
+        if before is None and after is None:
+            cells.append(cell)  # the student's own
+        elif before is None or cell.source != before.source:
+            cells.append(cell)
+            kept += after is None or after.source not in (cell.source, before and before.source)
+        elif after is not None:
+            cells.append(cell if after.source == cell.source else after)
+    place: Callable[[str], int] = lambda wanted: next(  # noqa: E731
+        (i for i, c in enumerate(cells) if c.id == wanted), -1
+    )
+    for number, cell in enumerate(new.cells):
+        if cell.id in was or place(cell.id) >= 0:
+            continue  # there already, or the student deleted it
+        earlier = (place(c.id) for c in reversed(new.cells[:number]))
+        cells.insert(next((i for i in earlier if i >= 0), -1) + 1, cell)
+    metadata = {**theirs.metadata, **new.metadata}
+    merged = {**new, "cells": cells, "metadata": metadata}
+    return nbformat.from_dict(merged), kept  # type: ignore[no-untyped-call]

@@ -1,0 +1,88 @@
+"""Solutions in the student's edition: shown when asked a second time, never run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from pathlib import Path
+
+from labkit import course
+from labkit.errors import SettingError
+from labkit.exercises import forms
+
+__all__ = ["Solution", "solution"]
+
+_asked: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What a student reads who asks for a solution.
+
+    Attributes
+    ----------
+    commands
+        The commands, or the answers of a form; "" at the first demand.
+    """
+
+    commands: str
+
+    def __repr__(self) -> str:
+        return self.commands or _FIRST
+
+    def _repr_html_(self) -> str:
+        if not self.commands:
+            return f"<p>{_FIRST}</p>"
+        return f"<p>{_THEN}</p><pre>{escape(self.commands)}</pre>"
+
+
+_FIRST = (
+    "Avez-vous déplié tous les indices, et essayé une commande\u00a0? Si vous ne trouvez toujours "
+    "pas, relancez cette cellule\u00a0: elle montrera la solution."
+)
+_THEN = "Lisez la solution, puis tapez-la vous-même dans votre cellule ou dans un terminal."
+
+
+def solution(*noms: str) -> Solution:
+    """Show the solutions of exercises at the second demand; nothing is run.
+
+    Parameters
+    ----------
+    noms
+        Names of exercises or of forms of the course.
+
+    Raises
+    ------
+    SettingError
+        The course has no solution of that name.
+    """
+    found = {nom: _commands(nom) for nom in noms}
+    if not _asked.issuperset(noms):
+        _asked.update(noms)
+        return Solution("")
+    for commands in found.values():
+        course.provide(commands, Path.cwd())
+    return Solution("\n".join(found.values()))
+
+
+def _commands(name: str) -> str:
+    if name not in (known := _all()):
+        raise SettingError(
+            f"Le cours n’a pas de solution nommée « {name} ».",
+            remedy="Reprenez le nom qui se trouve dans la cellule « solution » de l’exercice.",
+        )
+    return known[name] or forms.expected(name)
+
+
+@cache
+def _all() -> dict[str, str]:
+    """Return the commands of each solution of the course; "" for a form's."""
+    found: dict[str, str] = {}
+    for path in sorted(course.source().glob("*.ipynb")):
+        for cell in course.corrected(path.name).cells:
+            if cell.cell_type == "code":
+                commands = cell.source.partition("\n")[2].strip()
+                form = not cell.source.startswith("%%solution")
+                found |= dict.fromkeys(course.solved(cell), "" if form else commands)
+    return found

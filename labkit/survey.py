@@ -284,7 +284,9 @@ def _run_probe(
     limit = _START + seconds
     if endpoint.url.startswith("ssh://"):
         try:
-            said = _by_command(ssh_command(endpoint.url, "python3", "-I", "-", argument), text, limit)
+            said = _by_command(
+                ssh_command(endpoint.url, "python3", "-I", "-", argument), text, limit
+            )
         except _NotRun as by_ssh:
             try:
                 said = _by_container(endpoint, text, argument, limit)

@@ -177,18 +177,16 @@ class Fleet:
             remedy="Les nœuds sont : " + ", ".join(e.name for e in self.endpoints) + ".",
         )
 
-    def proxied(self, port: int) -> str:
-        """Return what jupyter-server-proxy calls ``port`` of the first node: ``8080``, ``host:80``.
-
-        "" while the embedded engine does not publish it: on a machine with several users, the
-        port at 127.0.0.1 may then be a neighbour's.
-        """
-        if self.private:
-            host, at = self.published(self.endpoints[0].name, port)
-            return f"{host}:{at}"
-        at = self.remapped.get((LOCAL, port), 0 if self.kind == "embedded" else port)
-        return str(at or "")
-
     def published(self, name: str, port: int) -> tuple[str, int]:
         """Return the (host, port) at which this machine reaches ``port`` of node ``name``."""
         return self[name].address, self.remapped.get((name, port), port)
+
+    def forwarded(self, name: str, port: int) -> tuple[str, int] | None:
+        """Return :meth:`published` of a port that is published now.
+
+        None while the embedded engine does not publish it: on a machine with several users, who
+        listens there may then be a neighbour.
+        """
+        if self.kind == "embedded" and (name, port) not in self.remapped:
+            return None
+        return self.published(name, port)

@@ -2,9 +2,9 @@
 
 ``python -m labkit.engine.keeper RUN``. It listens to the engines' events and adds or removes
 QEMU's host forwards; it ends with the machine. Every service port is reached on every node
-at that node's own loopback address with the same port, and node1's at 127.0.0.1 too, with a port
-of this cluster alone: what jupyter-server-proxy reaches must not be a neighbour's. It also ends
-the cluster with its student's server, or when nobody uses it (:mod:`labkit.engine.ending`).
+at that node's own loopback address with the same port, and node1's at 127.0.0.1 too, where a
+browser looks for ``NAME.localhost``. It also ends the cluster with its student's server, or when
+nobody uses it (:mod:`labkit.engine.ending`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from labkit.engine.machine import can_bind, end_process, note_process
 from labkit.engine.settings import Settings, limit
 from labkit.errors import LabkitError
 
-__all__ = ["Ports", "main", "place", "wanted"]
+__all__ = ["Ports", "main", "place", "published", "wanted"]
 
 log = logging.getLogger("labkit.keeper")
 EVENTS = {"type": ["service", "container", "node"]}
@@ -73,6 +73,14 @@ class Ports:
     role: str
     mesh: frozenset[int] = frozenset()
     own: frozenset[int] = frozenset()
+
+
+def published(endpoint: Endpoint) -> Ports | None:
+    """Return what an engine publishes; None for one that does not say."""
+    try:
+        return _published(endpoint)
+    except (DockerException, RequestException, OSError):
+        return None
 
 
 def _published(endpoint: Endpoint) -> Ports:
@@ -235,12 +243,7 @@ class Keeper:
             client.close()
 
     def _wanted(self) -> set[Forward]:
-        told: dict[str, Ports | None] = {}
-        for name, endpoint in self.endpoints.items():
-            try:
-                told[name] = _published(endpoint)
-            except (DockerException, RequestException, OSError):
-                told[name] = None
+        told = {name: published(endpoint) for name, endpoint in self.endpoints.items()}
         return wanted(told, ((name, port) for _, name, port in self.forwards))
 
     def _apply(self, wanted: set[Forward]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from labkit.engine import Fleet, connect
+from labkit.engine.endpoint import LOCAL
 
 __all__ = ["Addresses", "Answers", "adresses", "fetch", "problem_of", "qui_repond"]
 
@@ -31,8 +32,8 @@ class Addresses:
     urls
         ``(node, url)``, or ``(domain, url)``.
     proxied
-        Paths through the notebook server, for a browser on another machine: node1's port, or one
-        a domain; none for what is not published.
+        Paths through the notebook server, for a browser on another machine, one a node or one a
+        domain; none for what is not published.
     """
 
     port: int
@@ -52,7 +53,8 @@ class Addresses:
         return (
             f"<table style='margin-left:0'><caption style='text-align:left'>Le port {self.port} "
             f"du cluster</caption><tbody>{rows}</tbody></table>"
-            "<p>Votre navigateur n’est pas sur la machine du cluster (Binder, JupyterHub) ? "
+            "<p>Votre navigateur n’atteint pas ces adresses (Binder, JupyterHub, WSL, tunnel "
+            "SSH) ? "
             f"{self._through()}</p>"
         )
 
@@ -82,25 +84,26 @@ def adresses(port: int, *domaines: str) -> Addresses:
     EngineNotRunning
     """
     fleet = connect()
-    proxied = _proxied(fleet, port)
-    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or "/"
+    first = fleet.endpoints[0].name
+    there = _forwarded(fleet, first, port)
+    prefix = os.environ.get("LABKIT_PREFIX") or os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or "/"
     if domaines:
-        at = proxied.rpartition(":")[2] or port
+        local = first if fleet.private or fleet.kind == "host" else LOCAL
+        at = fleet.remapped.get((local, port), port)
         pages = [(name, *name.partition("/")[::2]) for name in domaines]
         urls = tuple((name, f"http://{host}:{at}/{path}") for name, host, path in pages)
-        # labkit.domains passes these on
         through = tuple(f"{prefix}domaines/{port}/{host}/{path}" for _, host, path in pages)
     else:
         doors = ((e.name, *fleet.published(e.name, port)) for e in fleet)
         urls = tuple((name, f"http://{host}:{at}/") for name, host, at in doors)
-        through = (f"{prefix}proxy/{proxied}/",)
-    return Addresses(port, urls, through if proxied else ())
+        through = tuple(f"{prefix}cluster/{e.name}/{port}/" for e in fleet)
+    return Addresses(port, urls, through if there else ())  # labkit.domains passes these on
 
 
-def _proxied(fleet: Fleet, port: int) -> str:
-    """Return :meth:`Fleet.proxied`, a little later where the port was published just now."""
+def _forwarded(fleet: Fleet, name: str, port: int) -> tuple[str, int] | None:
+    """Return :meth:`Fleet.forwarded`, a little later where the port was published just now."""
     deadline = time.monotonic() + _SOON
-    while not (found := fleet.proxied(port)) and time.monotonic() < deadline:
+    while not (found := fleet.forwarded(name, port)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 

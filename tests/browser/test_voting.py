@@ -54,7 +54,7 @@ def test_a_vote_is_cast_and_its_result_read(page: Page, lab: Lab, fleet: Fleet) 
 
 def opened(page: Page, cell: int) -> Page:
     """Follow the link of a cell's output that goes through the notebook server."""
-    link = page.locator(".jp-Notebook .jp-Cell").nth(cell).locator("a[href*='proxy/']")
+    link = page.locator(".jp-Notebook .jp-Cell").nth(cell).locator("a[href*='cluster/node1/']")
     with page.context.expect_page() as event:
         link.click()
     return event.value

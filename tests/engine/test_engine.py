@@ -205,20 +205,19 @@ def test_published_ports_follow_the_services(fleet: labkit.Fleet) -> None:
 
 
 def test_what_the_notebook_server_reaches_is_never_a_neighbours(fleet: labkit.Fleet) -> None:
-    """A neighbour on the same machine has 127.0.0.1:9996 already."""
+    """A neighbour on the same machine has the node's port 9996 already."""
     client = fleet["node1"].client()
     try:
         with socket.socket() as neighbour:
-            neighbour.bind(("127.0.0.1", 9996))
+            neighbour.bind((fleet["node1"].address, 9996))
             neighbour.listen()
-            assert adresses(9996).proxied == (), "not published yet"
+            assert adresses(9996).proxied == () and not fleet.forwarded("node1", 9996)
             container = client.containers.run("traefik/whoami", detach=True, ports={"80/tcp": 9996})
             limit = time.monotonic() + 15
-            while not (links := adresses(9996).proxied):
+            while not (place := fleet.forwarded("node1", 9996)):
                 assert time.monotonic() < limit
-            (link,) = links
-            assert link != "/proxy/9996/"
-            assert reaches(("127.0.0.1", int(link.split("/")[2])), 15)
+            assert place[1] != 9996 and reaches(place, 15)
+            assert adresses(9996).proxied[0] == "/cluster/node1/9996/"
             container.remove(force=True)
     finally:
         client.close()

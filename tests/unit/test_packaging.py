@@ -5,7 +5,11 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CONDA_NAMES = {"docker-py": "docker", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {
+    "jupyter-server": "jupyter_server",
+    "docker-py": "docker",
+    "matplotlib-base": "matplotlib",
+}
 
 
 def requirement(text: str) -> tuple[str, str]:

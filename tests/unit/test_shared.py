@@ -225,18 +225,16 @@ ENDPOINTS = (Endpoint("node1", "tcp://127.80.3.1:2376", "127.80.3.1"),)
 
 
 def test_a_page_through_the_notebook_server_is_never_a_neighbours() -> None:
-    moved = Fleet("embedded", ENDPOINTS, remapped={("localhost", 5000): 13000})
-    assert moved.proxied(5000) == "13000"
-    assert moved.proxied(5001) == "", "not published: a neighbour's, perhaps"
-    private = Fleet("embedded", ENDPOINTS, remapped={("node1", 80): 8080}, private=True)
-    assert private.proxied(80) == "127.80.3.1:8080"
-    assert Fleet("host", ENDPOINTS).proxied(5000) == "5000"
+    moved = Fleet("embedded", ENDPOINTS, remapped={("node1", 5000): 13000})
+    assert moved.forwarded("node1", 5000) == ("127.80.3.1", 13000)
+    assert moved.forwarded("node1", 5001) is None, "not published: a neighbour's, perhaps"
+    assert Fleet("host", ENDPOINTS).forwarded("node1", 5000) == ("127.80.3.1", 5000)
 
 
 def test_the_link_says_when_there_is_nothing_to_link_to() -> None:
     shown = Addresses(5000, (("node1", "http://127.80.3.1:5000/"),), ())._repr_html_()
     assert "Relancez cette cellule une fois le port 5000 publié" in shown
-    assert "proxy/" not in shown
+    assert "cluster/" not in shown
 
 
 # When a cluster ends by itself

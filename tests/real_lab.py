@@ -18,7 +18,7 @@ from typing import Any
 import jupyter_client
 from ports import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 ARTEFACTS = ROOT / "artefacts"
 
 
@@ -54,10 +54,10 @@ class Lab:
 
 
 @contextmanager
-def running_lab(home: Path, root: Path | None = None) -> Iterator[Lab]:
+def running_lab(home: Path, root: Path | None = None, base: str = "/") -> Iterator[Lab]:
     """Run a JupyterLab of its own in an empty directory: free port, token, clean end.
 
-    It shows ``work`` in that directory, or another ``root``.
+    It shows ``work`` in that directory, or another ``root``, below a path of its own.
     """
     port = free_port()
     token = secrets.token_hex(16)
@@ -77,11 +77,12 @@ def running_lab(home: Path, root: Path | None = None) -> Iterator[Lab]:
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={root or home / 'work'}",
+        f"--ServerApp.base_url={base}",
         "--LabApp.expose_app_in_browser=True",
         f"--LabApp.app_settings_dir={ROOT / 'labkit/lab'}",  # as `labkit lab` does: French, no news
         *(["--allow-root"] if os.getuid() == 0 else []),
     ]
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}{base.rstrip('/')}"
     with (home / "lab.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options],

@@ -382,6 +382,22 @@ def _progress(options: argparse.Namespace) -> int:
     return 0
 
 
+def _opened() -> Path:
+    """Return the folder that JupyterLab opens: this one if it holds the course, else one in it.
+
+    The student's edition is written there, or brought up to date; the corrected one stays as it is.
+    """
+    from labkit.course import edition, write
+
+    here = Path.cwd()
+    folder = here if (here / START_PAGE).exists() else here / FOLDER
+    if edition(folder) == "étudiant" or not (folder / START_PAGE).exists():
+        for written in write(folder):
+            if written.what == "mis à jour" or written.kept:
+                print(written)
+    return folder
+
+
 def _course(options: argparse.Namespace) -> int:
     from labkit.course import write
 
@@ -438,14 +454,12 @@ def _lab(options: argparse.Namespace) -> int:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         activate(cluster.variables(settings))
-    notebooks = Path(__file__).resolve().parent.parent / "notebooks"
-    root = notebooks if notebooks.is_dir() else Path.cwd()
+    root = _opened()
     command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
     command.append(f"--LabApp.app_settings_dir={Path(__file__).resolve().parent / 'lab'}")
     if os.geteuid() == 0:
         command.append("--allow-root")
-    if (root / START_PAGE).exists():
-        command.append(f"--LabApp.default_url=/lab/tree/{START_PAGE}")
+    command.append(f"--LabApp.default_url=/lab/tree/{START_PAGE}")
     command += [a for a in options.arguments if a != "--"]
     lab = subprocess.Popen(command)
     # Ctrl-C reaches JupyterLab, which asks; a SIGTERM is passed on. Here, only wait.

@@ -22,7 +22,17 @@ import nbformat
 
 from labkit.errors import SettingError
 
-__all__ = ["Written", "corrected", "merge", "provide", "solved", "source", "student", "write"]
+__all__ = [
+    "Written",
+    "corrected",
+    "edition",
+    "merge",
+    "provide",
+    "solved",
+    "source",
+    "student",
+    "write",
+]
 
 BASE = ".labkit"
 """Folder, in a student's edition, of what was written last: by it a change is told from ours."""
@@ -137,6 +147,14 @@ class Written:
         return f"{self.name}\u00a0: {self.what}{own}"
 
 
+def edition(folder: Path) -> str | None:
+    """Return which edition a folder holds, ``étudiant`` or ``corrigé``; None for neither."""
+    try:
+        return (folder / BASE / "edition").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
 def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
     """Write an edition into a folder, or bring the one that is there up to date.
 
@@ -157,7 +175,7 @@ def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
     Raises
     ------
     SettingError
-        The folder cannot be written, or is the course's own source.
+        The folder cannot be written, is the course's own source, or holds the other edition.
     """
     folder = folder.absolute()
     course = source()
@@ -165,7 +183,14 @@ def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
         raise SettingError(
             f"« {folder} » est la source du cours.", remedy="Choisissez un autre dossier."
         )
+    wanted = "corrigé" if answers else "étudiant"
+    if (held := edition(folder) or wanted) != wanted:
+        raise SettingError(
+            f"« {folder} » contient déjà l’édition « {held} » du cours.",
+            remedy="Choisissez un autre dossier.",
+        )
     try:
+        _replace(folder / BASE / "edition", f"{wanted}\n".encode())
         return tuple(_write(path, folder, answers) for path in _files(course, answers))
     except OSError as error:
         raise SettingError(

@@ -49,6 +49,7 @@ from jupyter_client import KernelManager
 import labkit
 from labkit import nodes
 from labkit._docker import talk
+from labkit.cli import FOLDER
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.machine import process_of, waits_for_room
 from labkit.engine.power import in_guest
@@ -582,7 +583,7 @@ def lab(drill: Drill) -> Iterator[tuple[subprocess.Popen[bytes], Callable[..., A
         server = subprocess.Popen(
             [sys.executable, "-m", "labkit", "lab", "--no-browser", f"--ServerApp.port={port}",
              "--ServerApp.port_retries=0"],
-            env={**os.environ, **places, "JUPYTER_TOKEN": token},
+            env={**os.environ, **places, "JUPYTER_TOKEN": token}, cwd=drill.home,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
 
@@ -608,7 +609,7 @@ def lab(drill: Drill) -> Iterator[tuple[subprocess.Popen[bytes], Callable[..., A
 def restart_lab(drill: Drill, row: Row) -> None:
     drill.prepare()
     row.repair = "labkit lab, again"
-    draft = ROOT / "notebooks" / f"{DRAFT}{secrets.token_hex(4)}.ipynb"
+    draft = drill.home / FOLDER / f"{DRAFT}{secrets.token_hex(4)}.ipynb"
     content = json.loads(drill.notebook.read_text())
     try:
         with drill.measured(row):

@@ -172,6 +172,8 @@ def test_the_corrected_edition_is_the_source(upgraded: Path, tmp_path: Path) -> 
     assert (tmp_path / "corrigé/solution-x.yml").exists()
     written = json.loads((tmp_path / "corrigé/01.ipynb").read_text())
     assert written == json.loads((upgraded / "01.ipynb").read_text())
+    with pytest.raises(SettingError, match="déjà l’édition « corrigé »"):
+        course.write(tmp_path / "corrigé")
     with pytest.raises(SettingError, match="source du cours"):
         course.write(upgraded)
 

@@ -21,6 +21,7 @@ from labkit.engine import cluster, ending, own
 from labkit.engine.contexts import activate
 from labkit.engine.limits import limits
 from labkit.engine.machine import alive
+from labkit.engine.ownership import no_link
 from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, SHARED, Settings, writable
 from labkit.errors import LabkitError
@@ -448,7 +449,7 @@ def _lab(options: argparse.Namespace) -> int:
             cluster.build(settings, report)
         # not in /tmp, where another account may have put a link of this name
         said = settings.run.parent / f"{settings.cluster}.up.log"
-        with said.open("w") as log:
+        with open(said, "w", opener=no_link) as log:
             starting = subprocess.Popen(
                 [sys.executable, "-P", "-m", "labkit", "up", "--nodes", str(settings.nodes)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

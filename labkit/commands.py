@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from labkit.engine.ownership import ours
 from labkit.engine.settings import Settings
 from labkit.masking import mask
 
@@ -34,7 +35,7 @@ def note(text: str) -> None:
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     new = [[now, mask(" ".join(line.split()))] for line in lines if line.startswith(_WORDS)]
     path = _file()
-    if not new or not path.parent.is_dir():
+    if not new or not ours(path.parent):
         return
     with contextlib.suppress(OSError):
         kept = [[c.at.isoformat(), c.text] for c in last(_KEPT)]

@@ -38,13 +38,15 @@ from labkit.engine.machine import (
     endpoints_of,
     note_process,
     process_of,
+    refuse_elsewhere,
     snapshot_of,
     stop_process,
     waits_for_room,
 )
+from labkit.engine.ownership import no_link, trusted
 from labkit.engine.progress import Report
 from labkit.engine.qemu import engine_forward, find_qemu
-from labkit.engine.settings import MAX_NODES, MOST_MEMORY, NODES, Settings, limit, writable
+from labkit.engine.settings import MAX_NODES, MOST_MEMORY, NODES, STATE, Settings, limit, writable
 from labkit.engine.shared import common, damaged, find_guest
 from labkit.engine.store import disk_error, intact, need_room
 from labkit.errors import EngineNotRunning, MachineFailed, NotEnoughMemory, SettingError
@@ -86,6 +88,7 @@ PREPARE_SECONDS = 120
 KEEPER_SECONDS = 30.0
 WARM_SECONDS = 240
 RUN = 100_000_000  # bytes of disk that a cluster takes to start
+FREE = f"Faites de la place sur ce disque, ou placez l’état du cluster ailleurs avec {STATE}"
 SNAPSHOT = 1_200_000_000  # bytes of disk that a snapshot takes at its largest, while it is made
 
 
@@ -338,7 +341,7 @@ def up(settings: Settings, report: Report) -> Fleet:
     """
     settings.check()
     with _lock(_lock_path(settings), report):
-        record = _Record.read(settings.run)
+        record = _record(settings)
         if record is None and _unreadable(settings.run):
             raise MachineFailed(_LOST, remedy=_FRESH)
         if record and alive(settings.run):
@@ -365,7 +368,7 @@ def join(settings: Settings) -> Fleet:
     EngineNotRunning
         When none does.
     """
-    record = _Record.read(settings.run)
+    record = _record(settings)
     if record is None and _unreadable(settings.run):
         raise EngineNotRunning(_LOST, remedy=_FRESH)
     if record is None or not alive(settings.run):
@@ -377,6 +380,22 @@ def join(settings: Settings) -> Fleet:
             what, remedy="Lancez « labkit up » (dans un notebook : labkit.up())."
         )
     return record.fleet(settings.run)
+
+
+def _record(settings: Settings) -> _Record | None:
+    """Return the record of the cluster of this host, or None where there is none to be read.
+
+    Raises
+    ------
+    EngineNotRunning
+        When it runs on another host.
+    SettingError
+        When others could have written it.
+    """
+    for directory in (settings.state, settings.run):
+        trusted(directory, "Le répertoire", f"Ou choisissez un autre répertoire avec {STATE}.")
+    refuse_elsewhere(settings.run)
+    return _Record.read(settings.run)
 
 
 def variables(settings: Settings) -> dict[str, str]:
@@ -397,22 +416,30 @@ def reset(settings: Settings, report: Report) -> Fleet:
     """Return to fresh engines, with no swarm, no service and no container."""
     settings.check()
     with _lock(_lock_path(settings), report):
+        _record(settings)
         _stop(settings)
         return _start(settings, report)
 
 
 def down(settings: Settings) -> None:
     """Stop the cluster; no process, port or file of its run is left."""
-    writable(settings.run.parent, "XDG_STATE_HOME")
+    writable(settings.state, STATE)
+    if not settings.run.parent.exists():  # what clears /tmp has been there
+        settings.unsettle()
     with _lock(_lock_path(settings)):
+        _record(settings)
         _stop(settings)
         with contextlib.suppress(OSError):
             _lock_path(settings).unlink()
+        settings.unsettle()
 
 
 def status(settings: Settings) -> Status:
     """Say what runs."""
-    record = _Record.read(settings.run)
+    try:
+        record = _record(settings)
+    except EngineNotRunning as error:
+        return Status("none", detail=f"{error.message} {error.remedy}")
     if record is None and _unreadable(settings.run):
         return Status("none", detail=f"{_LOST} {_FRESH}")
     if record is None:
@@ -465,6 +492,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
     qemu = find_qemu(guest, settings)
     machine = Machine(settings.run, guest, qemu, settings)
     kills = _within_limits(settings, report)
+    need_room(settings.state, RUN, f"{FREE}, puis relancez.")
     try:
         machine.restore(snapshot)
         numbers = list(range(1, settings.nodes + 1))
@@ -478,7 +506,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
     except BaseException as error:
         machine.stop()
         if isinstance(error, OSError):
-            raise disk_error(settings.run.parent, RUN, error) from error
+            raise disk_error(settings.run.parent, RUN, error, room=FREE, variable=STATE) from error
         raise
     _keeper(settings, report)
     return fleet
@@ -657,6 +685,7 @@ def end(run: Path, gone: Callable[[], bool], why: str) -> bool:
             ending.remember(run, why)
         else:
             lock.unlink(missing_ok=True)
+            Settings.read().unsettle()
         return True
 
 
@@ -869,10 +898,11 @@ def _lock(path: Path, report: Report | None = None) -> Iterator[None]:
     """Let one process at a time build, start or stop; say so to one that has to wait."""
     while True:
         try:
-            file = path.open("w")
+            file = open(path, "w", opener=no_link)  # noqa: SIM115
         except OSError as error:
             raise SettingError(
-                f"Impossible d’ouvrir {path} : {error.strerror}.", remedy="Vérifiez ses droits."
+                f"Impossible d’ouvrir {path} : {error.strerror}.",
+                remedy="Vérifiez ses droits, et supprimez-le si c’est un lien.",
             ) from error
         with file:
             try:

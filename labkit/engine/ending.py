@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from labkit.engine import identity
+from labkit.engine.ownership import no_link, ours
 
 __all__ = ["attend", "idle_seconds", "left", "reason", "remember", "touch", "watch"]
 
@@ -54,8 +55,13 @@ def _server() -> psutil.Process | None:
 
 def touch(run: Path) -> None:
     """Note that a cluster is used now; nothing where it does not run."""
-    with contextlib.suppress(OSError):
-        (run / "used").write_text(f"{time.monotonic()}")
+    if not ours(run):
+        return
+    with (
+        contextlib.suppress(OSError),
+        open(run / "used", "w", opener=no_link) as file,
+    ):
+        file.write(f"{time.monotonic()}")
 
 
 def idle_seconds(run: Path) -> float:

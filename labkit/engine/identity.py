@@ -1,13 +1,20 @@
-"""Who a process is, whatever the clock does and whoever has its number afterwards."""
+"""Who a process is, and on which host, whatever the clock does and whoever has its number next.
+
+A home may be that of several hosts, or of containers that follow one another.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
-__all__ = ["boot", "find", "stamp"]
+__all__ = ["boot", "elsewhere", "find", "hold", "note_host", "stamp"]
 
 
 def boot() -> str:
@@ -50,3 +57,44 @@ def find(text: str) -> psutil.Process | None:
         return psutil.Process(number) if stamp(number) == f"{pid} {of_boot} {ticks}" else None
     except (OSError, psutil.Error):
         return None
+
+
+def _host() -> dict[str, str]:
+    pids = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (it is no path)
+    return {"name": os.uname().nodename, "boot": boot(), "pids": pids}
+
+
+def note_host(run: Path) -> None:
+    """Write into a run directory that its processes are on this host, in this container."""
+    (run / "host").write_text(json.dumps(_host()))
+
+
+@contextlib.contextmanager
+def hold(run: Path) -> Iterator[int]:
+    """Give a file to be inherited: what it locks is locked until the last that has it ends."""
+    with (run / "held").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def elsewhere(run: Path) -> str:
+    """Return the host on which the processes of a run directory live, or may; "" for this one."""
+    try:
+        there = json.loads((run / "host").read_text())
+        name, of_boot, pids = str(there["name"]), there["boot"], there["pids"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    here = _host()
+    if (of_boot, pids) == (here["boot"], here["pids"]):
+        return ""
+    if of_boot != here["boot"] and name != here["name"]:
+        return name
+    # another container, or what was here before the last boot: over, unless the lock is held
+    try:
+        with (run / "held").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return name
+    except OSError:
+        pass
+    return ""

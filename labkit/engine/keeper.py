@@ -291,8 +291,9 @@ def main() -> int:
     record = _Record.read(run)
     if record is None:
         return 1
+    keeper = Keeper(run, record, Settings.read().idle_stop)
     note_process(run, os.getpid(), "keeper.pid")
-    Keeper(run, record, Settings.read().idle_stop).follow()
+    keeper.follow()
     return 0
 
 

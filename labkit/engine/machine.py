@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -27,7 +28,7 @@ from labkit.engine.settings import MAX_NODES, Settings
 from labkit.engine.shared import common, damaged, place
 from labkit.engine.store import aside, fingerprint, intact, spoil
 from labkit.engine.tls import make_keys
-from labkit.errors import MachineFailed
+from labkit.errors import EngineNotRunning, MachineFailed
 
 __all__ = ["Machine", "Snapshot"]
 
@@ -99,7 +100,7 @@ class Machine:
     def boot(self, step: Step) -> None:
         """Start from nothing; returns when every engine answers."""
         self._prepare()
-        data = self.run / "data.ext4"
+        data = self.run / "tmp/data.ext4"
         step("Démarrage de la machine")
         copy_sparse(self.guest.directory / "data.ext4", data)
         self._start(f"file={data},format=raw")
@@ -115,7 +116,7 @@ class Machine:
             control.migrate(self.run / "qmp", "migrate", f"file:{state}")
             self.stop(keep_disk=True)
             state.chmod(0o644)  # a cache may be shared; no key of a later start is in it
-            move_sparse(self.run / "data.ext4", work / "data.ext4")
+            move_sparse(self.run / "tmp/data.ext4", work / "data.ext4")
             (work / "snapshot.json").write_text(json.dumps({"images": images}))
         shutil.rmtree(self.run, ignore_errors=True)
 
@@ -221,11 +222,17 @@ done
             shutil.rmtree(self.run, ignore_errors=True)
 
     def _prepare(self) -> None:
+        refuse_elsewhere(self.run)
         stop_process(self.run)
         shutil.rmtree(self.run, ignore_errors=True)
         self.run.mkdir(parents=True, mode=0o700)
         self.run.chmod(0o700)
-        (self.run / "tmp").mkdir()
+        identity.note_host(self.run)
+        if self.run.parent == self.settings.state:
+            (self.run / "tmp").mkdir()
+        else:  # such a place is short, and may be small
+            self.settings.overflow.mkdir(mode=0o700, exist_ok=True)
+            (self.run / "tmp").symlink_to(self.settings.overflow)
 
     def _start(self, disk: str, *extra: str) -> None:
         self.network = free_network(self.settings)
@@ -235,13 +242,17 @@ done
         command += ["-drive", f"id=d,{disk},if=none,cache=unsafe,discard=unmap", *extra]
         environment = {**os.environ, "TMPDIR": str(self.run / "tmp")}
         log = self.run / "qemu.log"
-        with log.open("wb") as out:  # QEMU comes back once its sockets are there, and lives on
+        # QEMU comes back once its sockets are there, and lives on, with what it holds
+        with log.open("wb") as out, identity.hold(self.run) as held:
             done = subprocess.run(
                 [*command, "-daemonize"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True, env=environment, umask=0o077,
+                start_new_session=True, env=environment, umask=0o077, pass_fds=[held],
             )  # fmt: skip
         if done.returncode:
-            raise MachineFailed(f"QEMU n’a pas démarré : {log.read_text().strip()[-400:]}")
+            said = log.read_text(errors="replace").strip()[-400:]
+            if not said:
+                log.write_bytes(bytes(4096))  # where there is no room, that is an OSError
+            raise MachineFailed(f"QEMU n’a pas démarré : {said or 'sans un mot'}")
         pid = (self.run / "pid").read_text().strip()
         note_process(self.run, int(pid))
         if self.settings.nice:  # where each session is a group of its own, for the group, too
@@ -432,6 +443,24 @@ def can_bind(address: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def refuse_elsewhere(run: Path) -> None:
+    """See that no process of a run directory is on another host, which has the same home.
+
+    Raises
+    ------
+    EngineNotRunning
+        It names the host.
+    """
+    host = identity.elsewhere(run)
+    if host:
+        raise EngineNotRunning(
+            f"Votre cluster tourne sur une autre machine ou dans un autre conteneur : « {host} ».",
+            remedy="Travaillez là-bas, ou arrêtez-le là-bas : « labkit down ». Si "
+            f"« {host} » n’existe plus : rm -r {shlex.quote(str(run))}. Pour un second cluster, "
+            "ici : LABKIT_CLUSTER=ici devant vos commandes.",
+        )
 
 
 def note_process(run: Path, pid: int, file: str = "pid") -> None:

@@ -21,7 +21,7 @@ from labkit.engine import cluster
 from labkit.engine.cluster import Status
 from labkit.engine.contexts import environment, write_contexts
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.settings import Settings
+from labkit.engine.settings import STATE, Settings, writable
 from labkit.engine.shared import find_guest
 from labkit.errors import EngineError, SettingError
 
@@ -74,6 +74,7 @@ def prepare(fleet: Fleet) -> dict[str, str]:
     guest = find_guest(Settings.read())
     cli = cluster.docker_cli(guest)
     config = fleet.docker_config
+    writable(Settings.read().state, STATE)
     if not cli.exists() or config is None:
         raise EngineError(
             "La commande docker est introuvable.",
@@ -149,9 +150,9 @@ def _certificates() -> Path | None:
 
 def _config(endpoints: list[Endpoint]) -> Path:
     """Return where the contexts of these engines are: two lists never share a directory."""
-    run = Settings.read().run
+    settings = Settings.read()
     key = hashlib.sha256("\n".join(e.url for e in endpoints).encode()).hexdigest()[:8]
-    return run.with_name(f"{run.name}.own-{key}") / "docker"
+    return settings.state / f"{settings.cluster}.own-{key}" / "docker"
 
 
 def _within(fleet: Fleet, config: Path) -> bool:

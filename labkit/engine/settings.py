@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
 
 from labkit.engine.limits import MIB, Limits, gibibytes, limits
+from labkit.engine.ownership import no_link, ours, trusted
 from labkit.errors import NotEnoughMemory, SettingError
 
 __all__ = [
@@ -18,9 +22,11 @@ __all__ = [
     "MAX_NODES",
     "NODES",
     "SHARED",
+    "STATE",
     "Settings",
     "fitting",
     "limit",
+    "runnable",
     "writable",
 ]
 
@@ -31,6 +37,7 @@ MIN_MEMORY = 512  # MiB
 BASE_MEMORY, PER_NODE = 640, 128  # MiB of a machine, and of each node in it
 MOST_MEMORY = 1 << 20  # MiB
 SHARED = "LABKIT_SHARED_CACHE"
+STATE = "XDG_STATE_HOME"
 SITE = Path("/var/cache/labkit")
 NETWORK = re.compile(r"127\.(6[4-9]|[7-9]\d|1[01]\d|12[0-6])\.(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])")
 QEMU = 320  # MiB that QEMU takes beside the machine's memory; translated code, most of all
@@ -79,7 +86,7 @@ class Settings:
 
     nodes: int = NODES
     cluster: str = "lab"
-    cache: Path = field(default_factory=lambda: platformdirs.user_cache_path("labkit"))
+    cache: Path = field(default_factory=lambda: _of_user(platformdirs.user_cache_path))
     mirror: str | None = None
     suite: str = "trixie"
     accel: str = "auto"
@@ -178,7 +185,7 @@ class Settings:
         return cls(
             nodes=nodes,
             cluster=env.get("LABKIT_CLUSTER") or "lab",
-            cache=Path(cache).absolute() if cache else platformdirs.user_cache_path("labkit"),
+            cache=Path(cache).absolute() if cache else _of_user(platformdirs.user_cache_path),
             mirror=mirror or env.get("LABKIT_MIRROR") or None,
             suite=env.get("LABKIT_SUITE") or "trixie",
             accel=env.get("LABKIT_ACCEL") or "auto",
@@ -203,33 +210,54 @@ class Settings:
         NotEnoughMemory
             When the machine and a notebook are more than this server allows.
         """
-        for path, variable, unusable in (
-            (self.cache, "LABKIT_CACHE", ",:\n"),
-            (self.shared or self.cache, SHARED, ",:\n"),
-            (self.run, "XDG_STATE_HOME", ",\n"),
-        ):
-            if not path.is_absolute() or set(str(path)) & set(unusable):
+        for path, variable in ((self.cache, "LABKIT_CACHE"), (self.shared, SHARED)):
+            if path is None:
+                continue
+            if not path.is_absolute() or set(str(path)) & set(",:\n"):
                 raise SettingError(
                     f"Le répertoire « {path} » ne convient pas : QEMU veut un chemin absolu, sans "
                     "virgule ni deux-points.",
                     remedy=f"Choisissez-en un autre avec {variable}.",
                 )
-        length = len(os.fsencode(self.build_run / "agent"))
-        if length > SOCKET_PATH:
-            raise SettingError(
-                f"Le chemin {self.run} est trop long de {length - SOCKET_PATH} octets pour une "
-                "socket UNIX.",
-                remedy="Choisissez un répertoire plus court avec XDG_STATE_HOME, ou un nom plus "
-                "court avec LABKIT_CLUSTER.",
-            )
+            runnable(path, variable)
         if self.shared and not os.access(self.shared, os.R_OK | os.X_OK):
             raise SettingError(
                 f"Le cache partagé {self.shared} ne se lit pas, ou n’existe pas.",
                 remedy=f"{SHARED} l’a choisi : corrigez ou videz cette variable, ou prévenez la "
                 "personne qui administre cette machine.",
             )
-        writable(self.run.parent, "XDG_STATE_HOME")
+        writable(self.state, STATE)
+        self._settle()
         self._check_memory(limits())
+
+    def _settle(self) -> None:
+        """Find a place for the run directory where the usual one has none for sockets."""
+        if self._place.exists():
+            if ours(self.run.parent) and _takes_sockets(self.build_run):
+                return
+            self._place.unlink()  # what clears /tmp has been there
+        if _takes_sockets(self.build_run):
+            return
+        for short in ("/tmp", os.environ.get("XDG_RUNTIME_DIR", "")):
+            with contextlib.suppress(OSError):
+                made = Path(tempfile.mkdtemp(prefix=f"labkit-{os.getuid()}-", dir=short or None))
+                if _takes_sockets(made / self.build_run.name):
+                    with open(self._place, "x", encoding="utf-8", opener=no_link) as file:
+                        file.write(str(made))
+                    return
+                made.rmdir()
+        raise SettingError(
+            f"QEMU ne peut pas ouvrir de sockets UNIX dans {self.state}, ni dans /tmp.",
+            remedy=f"Choisissez un répertoire au chemin court, d’un disque local, avec {STATE}.",
+        )
+
+    def unsettle(self) -> None:
+        """Give up the place that was found for the run directory, if any, once it is empty."""
+        if self._place.exists():
+            for left in (self.overflow, self.run.parent):
+                with contextlib.suppress(OSError):
+                    left.rmdir()
+            self._place.unlink()
 
     def _check_memory(self, found: Limits) -> None:
         needed = (self.footprint + BESIDE) * MIB
@@ -258,9 +286,33 @@ class Settings:
         return self.guest_memory + QEMU
 
     @property
+    def state(self) -> Path:
+        """Directory of what is kept of this user's clusters.
+
+        Raises
+        ------
+        SettingError
+            When the account has no home.
+        """
+        return _of_user(platformdirs.user_state_path)
+
+    @property
     def run(self) -> Path:
         """Directory of the running cluster: sockets, keys, process ids. Mode 0700."""
-        return platformdirs.user_state_path("labkit") / self.cluster
+        try:
+            return Path(self._place.read_text("utf-8")) / self.cluster
+        except OSError:
+            return self.state / self.cluster
+
+    @property
+    def _place(self) -> Path:
+        """File that says where the run directory is, when :attr:`state` is no place for it."""
+        return self.state / f"{self.cluster}.place"
+
+    @property
+    def overflow(self) -> Path:
+        """Directory of the disk that a machine writes, when its run directory is elsewhere."""
+        return self.state / f"{self.cluster}.tmp"
 
     @property
     def build_run(self) -> Path:
@@ -310,6 +362,19 @@ def limit(name: str, value: int) -> str:
     return f"La limite est de {value}, fixée par la personne qui administre ce serveur ({name})."
 
 
+def _of_user(path: Callable[[str], Path]) -> Path:
+    try:
+        found = path("labkit")
+    except RuntimeError:  # an older platformdirs says "~" instead
+        found = Path("~")
+    if not found.is_absolute():
+        raise SettingError(
+            "Ce compte n’a pas de répertoire personnel.",
+            remedy="Donnez-lui-en un, où vous puissiez écrire : export HOME=/un/répertoire",
+        )
+    return found
+
+
 def _shared() -> Path | None:
     named = os.environ.get(SHARED)
     if named is None:
@@ -323,10 +388,14 @@ def writable(path: Path, variable: str, *, mode: int = 0o700) -> None:
     Raises
     ------
     SettingError
-        When not; it names the variable that chooses another directory.
+        When not, or when others could change what lies there; it names the variable that chooses
+        another directory.
     """
+    what, remedy = "Le répertoire", f"Ou choisissez un autre répertoire avec {variable}."
     try:
+        trusted(path, what, remedy)
         path.mkdir(parents=True, exist_ok=True, mode=mode)
+        trusted(path, what, remedy)  # somebody may have been faster
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -336,6 +405,36 @@ def writable(path: Path, variable: str, *, mode: int = 0o700) -> None:
             f"Impossible d’écrire dans {path} : {reason}.",
             remedy=f"Vérifiez ses droits, ou choisissez un autre répertoire avec {variable}.",
         ) from error
+
+
+def _takes_sockets(run: Path) -> bool:
+    """Tell whether QEMU can name and open its sockets in a run directory, made or not."""
+    if set(str(run)) & set(",\n") or len(os.fsencode(run / "agent")) > SOCKET_PATH:
+        return False
+    probe = run.with_name(f".{os.getpid()}")
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(probe))
+    except OSError:
+        return False
+    probe.unlink()
+    return True
+
+
+def runnable(path: Path, variable: str) -> None:
+    """See that programs can be run from a directory, or from where it will be made.
+
+    Raises
+    ------
+    SettingError
+        When its disk forbids it.
+    """
+    there = next(p for p in (path, *path.parents) if os.path.exists(p))  # noqa: PTH110
+    if os.statvfs(there).f_flag & os.ST_NOEXEC:
+        raise SettingError(
+            f"Aucun programme ne peut être lancé depuis {path} : son disque l’interdit (noexec).",
+            remedy=f"Choisissez un répertoire d’un autre disque avec {variable}.",
+        )
 
 
 def _integer(name: str, default: int) -> int:

@@ -8,13 +8,13 @@ students would.
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from labkit.engine.build import Guest, guest_of
+from labkit.engine.ownership import trusted, trusted_tree
 from labkit.engine.settings import SHARED, Settings
-from labkit.engine.store import intact
-from labkit.errors import MachineFailed, SettingError
+from labkit.engine.store import intact, sealed
+from labkit.errors import MachineFailed
 
 __all__ = ["common", "damaged", "find_guest", "place"]
 
@@ -27,20 +27,21 @@ def place(settings: Settings, name: str) -> Path:
     MachineFailed
         When the one in the shared cache is damaged, and the user has none.
     SettingError
-        When others than its owner may write to the shared cache: programs are run from there.
+        When others than root and this user could change it: programs are run from there.
     """
     own = settings.cache / name
-    if settings.shared is None:
-        return own
-    theirs = settings.shared / name
-    if not os.path.exists(theirs):  # noqa: PTH110 (False, too, where one may not look)
-        return own
-    _trusted(settings.shared)
-    if intact(theirs):
-        return theirs
-    if intact(own):
-        return own
-    raise damaged(settings)
+    if settings.shared is not None:
+        theirs = settings.shared / name
+        if os.path.exists(theirs):  # noqa: PTH110 (False, too, where one may not look)
+            _trust(
+                theirs, "Le cache partagé", f"En attendant, pour construire le vôtre : {SHARED}="
+            )
+            if intact(theirs):
+                return theirs
+            if not intact(own):
+                raise damaged(settings)
+    _trust(own, "Le cache", "Ou choisissez un autre répertoire avec LABKIT_CACHE.")
+    return own
 
 
 def find_guest(settings: Settings) -> Guest:
@@ -64,9 +65,6 @@ def damaged(settings: Settings) -> MachineFailed:
     )
 
 
-def _trusted(directory: Path) -> None:
-    if directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise SettingError(
-            f"Le cache partagé {directory} n’est pas utilisé : d’autres comptes peuvent y écrire.",
-            remedy=f"Que son propriétaire lance : chmod go-w {directory}",
-        )
+def _trust(directory: Path, what: str, remedy: str) -> None:
+    trusted(directory.parent, what, remedy)
+    trusted_tree(directory, sealed(directory), what, remedy)

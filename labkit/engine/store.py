@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labkit.errors import BuildError, DiskFull
 
-__all__ = ["aside", "disk_error", "fingerprint", "intact", "need_room", "spoil"]
+__all__ = ["aside", "disk_error", "fingerprint", "intact", "need_room", "sealed", "spoil"]
 
 SEAL = "seal.json"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -58,6 +58,14 @@ def intact(directory: Path, *, thorough: bool = False) -> bool:
     return True
 
 
+def sealed(directory: Path) -> list[str]:
+    """Return the names of the files of a sealed directory; none where its seal cannot be read."""
+    try:
+        return [SEAL, *json.loads((directory / SEAL).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
 def fingerprint(directory: Path) -> str:
     """Return what names the very files of a sealed directory."""
     return hashlib.sha256((directory / SEAL).read_bytes()).hexdigest()
@@ -82,19 +90,30 @@ def need_room(where: Path, needed: int, remedy: str = f"{ROOM}, puis relancez.")
         )
 
 
-def disk_error(where: Path, needed: int, error: OSError) -> BuildError:
-    """Describe an :class:`OSError`: a full disk, with the room that is needed, or another."""
+def disk_error(
+    where: Path, needed: int, error: OSError, *, room: str = ROOM, variable: str = "LABKIT_CACHE"
+) -> BuildError:
+    """Describe an :class:`OSError`: a full disk, with the room that is needed, or another.
+
+    Parameters
+    ----------
+    room
+        How to make room there, in French.
+    variable
+        What chooses another directory.
+    """
     if error.errno in FULL:
         free = shutil.disk_usage(where).free
+        kept = " : ce qui est téléchargé est gardé" if room == ROOM else ""
         return DiskFull(
-            f"Plus de place dans {where} : {error.strerror} "
-            f"({free / 1e6:.0f} Mo libres, {needed / 1e6:.0f} Mo nécessaires en tout).",
-            remedy=f"{ROOM}, puis relancez : ce qui est téléchargé est gardé.",
+            f"Disque plein : plus de place dans {where} ({error.strerror} ; "
+            f"{free / 1e6:.0f} Mo libres, {needed / 1e6:.0f} Mo nécessaires en tout).",
+            remedy=f"{room}, puis relancez{kept}.",
         )
     return BuildError(
         f"Le système a refusé une opération sur {error.filename or where} : "
         f"{error.strerror or error}.",
-        remedy="Vérifiez les droits de ce répertoire, ou choisissez-en un autre avec LABKIT_CACHE.",
+        remedy=f"Vérifiez les droits de ce répertoire, ou choisissez-en un autre avec {variable}.",
     )
 
 

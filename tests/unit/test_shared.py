@@ -104,7 +104,7 @@ def test_a_changed_block_is_seen_when_all_is_read(home: Path) -> None:
 def test_programs_are_not_run_from_where_others_write(home: Path) -> None:
     sealed(home / "shared" / name_of_guest())
     (home / "shared").chmod(0o777)
-    with pytest.raises(SettingError, match="d’autres comptes peuvent y écrire") as caught:
+    with pytest.raises(SettingError, match="d’autres comptes peuvent écrire dans") as caught:
         find_guest(Settings.read())
     assert "chmod go-w" in caught.value.remedy
 

@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="en JSON")
     add("down", _down, "arrête le cluster")
     add("reset", _reset, "revient à des moteurs neufs", nodes=True)
+    add("wait", _wait, "attend que le swarm ait un leader, et chaque nœud son rôle")
     add("doctor", _doctor, "cherche ce qui pourrait manquer")
     add("env", _env, 'variables pour un shell : eval "$(labkit env)"')
     progress = add("progress", _progress, "où en sont vos exercices")
@@ -236,6 +237,13 @@ def _reset(options: argparse.Namespace) -> int:
     with Report() as report:
         cluster.reset(_settings(options), report)
     print(engine.status())
+    return 0
+
+
+def _wait(options: argparse.Namespace) -> int:
+    from labkit import elections
+
+    elections.wait(lambda text: print(text, end="", flush=True))
     return 0
 
 

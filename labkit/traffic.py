@@ -22,6 +22,7 @@ from ipaddress import ip_address
 
 import pandas as pd
 
+from labkit import elections
 from labkit.engine import connect
 from labkit.engine.endpoint import Fleet
 from labkit.errors import EngineError, SettingError, SwarmError, TrafficError
@@ -299,7 +300,7 @@ def send(
     if not timeout > 0 or not limit > 0:
         raise SettingError("Une durée doit être positive.", remedy="Par exemple timeout=5.")
     fleet = connect() if fleet is None else fleet
-    cluster = (capture(fleet) if state is None else state).require()
+    cluster = (elections.led(fleet) if state is None else state).require()
     asked, replicas = _targets(port, nodes, fleet, cluster)
     if services:
         names = [services] if isinstance(services, str) else services

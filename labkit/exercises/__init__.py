@@ -37,7 +37,13 @@ from labkit.exercises.kubernetes import (
     cote_a_cote,
     preparer_manifeste,
 )
-from labkit.exercises.notebook import commencer, install, tasks_par_noeud, verifier
+from labkit.exercises.notebook import (
+    attendre_leader,
+    commencer,
+    install,
+    tasks_par_noeud,
+    verifier,
+)
 from labkit.exercises.pages import Pages, Visitors, lire_pages, qui_suis_je
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.preflight import preflight
@@ -73,6 +79,7 @@ __all__ = [
     "Visitors",
     "adresses",
     "associer_equivalences",
+    "attendre_leader",
     "classe",
     "cocher_options",
     "cocher_reseaux",

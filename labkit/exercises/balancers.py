@@ -15,6 +15,7 @@ import pandas as pd
 import requests
 from docker.errors import DockerException
 
+from labkit import elections
 from labkit.engine import Fleet, connect
 from labkit.errors import ConvergenceTimeout, DockerFailed, LabkitError, TrafficError
 from labkit.exercises.access import fetch, qui_repond
@@ -173,7 +174,7 @@ def perdre_un_replica(porte: str, *, duree: float = 10.0) -> Loss:
         As :func:`labkit.traffic.send` does.
     """
     fleet = connect()
-    state = capture(fleet).require()
+    state = elections.led(fleet).require()
     command = _removal(fleet, state, _victim(state))
     killers: list[subprocess.Popen[str]] = []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from labkit.elections import member, unaware, undecided
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.verdict import Row
 from labkit.state import ClusterState, EngineState, Node, Service, Task
@@ -86,20 +87,13 @@ def moving(state: ClusterState) -> bool:
 
 def unnoticed(state: ClusterState) -> bool:
     """Whether a node died, left, came back or changed its role, and not all know it yet."""
-    return any(_unnoticed(engine, state) for engine in state.engines)
+    return undecided(state) or any(_unnoticed(engine, state) for engine in state.engines)
 
 
 def _unnoticed(engine: EngineState, state: ClusterState) -> bool:
     if engine.reachable and engine.swarm != "inactive":
-        # an engine that is starting does not know yet which node it is
-        known = engine.node_id
-        mine = (n for n in state.nodes if (n.id == known if known else n.name == engine.name))
-        node = next(mine, None)
-        return node is not None and (
-            node.state != "ready"
-            or node.reachability not in {None, "reachable"}
-            or engine.manager != (node.role == "manager")
-        )
+        node = member(engine, state)
+        return unaware(engine, state) or (node is not None and node.state != "ready")
     taken = {e.node_id for e in state.engines}
     return any(
         n.name == engine.name and n.id not in taken and n.state == "ready" for n in state.nodes

@@ -6,10 +6,13 @@ They hold for any number of machines, so that a group can use them on its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from labkit.engine.journal import logs
+from labkit import elections
+from labkit.elections import unaware
+from labkit.engine.journal import LogLine, logs
 from labkit.errors import SettingError
 from labkit.exercises.checks import (
     enumerate_fr,
@@ -36,6 +39,7 @@ DIRECT, DIRECT_PORT = "whoami-direct", 8081
 _JOIN = 60.0  # an engine that starts waits 20 s for a quorum that is not there, then votes
 _FALL = 90.0  # a heartbeat that fails, then an election
 _RETURN = 150.0
+_SPELL = timedelta(minutes=3)  # of elections, one after the other
 _AGAIN = "Attendez quelques secondes, puis revérifiez."
 
 
@@ -124,8 +128,8 @@ def _three_managers(state: ClusterState) -> Iterator[Row]:
 
 
 def _all_reachable(state: ClusterState) -> Row:
-    """Return whether every manager answers the others, and knows that it is one."""
-    knowing = {e.node_id for e in state.engines if e.manager}
+    """Return whether every manager answers the others, and knows that it is one, and who leads."""
+    knowing = {e.node_id for e in state.engines if e.manager and not unaware(e, state)}
     silent = [
         n.name for n in state.managers if n.reachability != "reachable" or n.id not in knowing
     ]
@@ -191,8 +195,8 @@ def _leader(node: Node | None, wanted: str) -> Row:
         wanted,
         wanted if node else "aucun",
         node is not None,
-        "Une élection prend une vingtaine de secondes, et il faut que la majorité des managers "
-        "soit en marche.",
+        "Une élection prend de quinze à quarante secondes, davantage sur une machine occupée, et "
+        "il faut que la majorité des managers soit en marche.",
     )
 
 
@@ -234,18 +238,32 @@ _ELECTED = re.compile(r"(?:elected leader|changed leader from \w+(?: \(\w+\))? t
 
 def _ask_fall() -> Fall | None:
     """Read the leader's log; None on machines whose log labkit does not read."""
+    elections.wait()
     state = capture().require()
     leader = state.leader
     engine = next((e for e in state.engines if leader and e.node_id == leader.id), None)
     if engine is None:
         return Fall("", "", ())
     try:
-        text = str(logs(engine.name, election=True))
+        log = logs(engine.name, election=True)
     except SettingError:
         return None
-    off = tuple(e.name for e in state.engines if not e.reachable)
-    lost, elected = _LOST.findall(text), _ELECTED.findall(text)
-    return Fall(lost[-1] if lost else "", elected[-1] if elected else "", off)
+    return read_fall(log, tuple(e.name for e in state.engines if not e.reachable))
+
+
+def read_fall(log: Iterable[LogLine], off: tuple[str, ...]) -> Fall:
+    """Read who was lost and who was elected last; pure.
+
+    On a busy machine one election may follow another: of the leaders lost in the last minutes, one
+    that is off counts first.
+    """
+    lines = [line for line in log if line.when]
+    lost = [(m[1], line.when) for line in lines if (m := _LOST.search(line.text))]
+    elected = [m[1] for line in lines if (m := _ELECTED.search(line.text))]
+    end = lines[-1].when if lines else None
+    late = [name for name, when in lost if when and end and end - when < _SPELL]
+    fallen = [name for name in late if name in off] or [name for name, _ in lost]
+    return Fall(fallen[-1] if fallen else "", elected[-1] if elected else "", off)
 
 
 def judge_fall(fall: Fall | None) -> Iterator[Row]:
@@ -326,9 +344,9 @@ def _apart(state: ClusterState) -> Iterator[Row]:
 CLUSTERING_EXERCISES = (
     Exercise("premier-manager", "Initialiser le cluster", swarm_started, None, _JOIN),
     Exercise("deux-managers", "Faire entrer un manager et un worker", _joined, None, _JOIN),
-    Exercise("whoami-80", "Publier whoami sur le port 80", _created),
-    Exercise("sans-replica", "Un nœud sans replica", _without_replica),
-    Exercise("en-direct", "Publier sans le mesh", _direct),
+    Exercise("whoami-80", "Publier whoami sur le port 80", _created, None, _JOIN),
+    Exercise("sans-replica", "Un nœud sans replica", _without_replica, None, _JOIN),
+    Exercise("en-direct", "Publier sans le mesh", _direct, None, _JOIN),
     Exercise("perdre-le-quorum", "Éteindre un manager sur deux", _lost, None, _FALL),
     Exercise("retrouver-le-quorum", "Retrouver le quorum", _back, None, _RETURN),
     Exercise("trois-managers", "Un troisième manager", _three_managers, None, _JOIN),

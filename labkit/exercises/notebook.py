@@ -12,8 +12,9 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import HTML, display
 
-from labkit import engine
+from labkit import elections, engine
 from labkit.commands import note
+from labkit.elections import Leader
 from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.checks import moving, spread, unnoticed
@@ -26,7 +27,14 @@ from labkit.exercises.verdict import Row, Verdict
 from labkit.masking import contains_secret, mask, protect
 from labkit.state import ClusterState, capture
 
-__all__ = ["Start", "commencer", "install", "tasks_par_noeud", "verifier"]
+__all__ = [
+    "Start",
+    "attendre_leader",
+    "commencer",
+    "install",
+    "tasks_par_noeud",
+    "verifier",
+]
 
 _FIELD = re.compile(r"\{\{.*?\}\}")
 _STAND_IN = "\x1a"  # which nobody types
@@ -83,18 +91,24 @@ def _settled(
     A cluster that does not answer may be too busy to: where there is patience, it is asked again.
     Where tasks still come and go when time is up, as much is given once more, and said.
     Before a solution has ``acted``, that may be what it is to mend, and so may a node that is off.
+    An election is awaited whatever the patience, and said.
     """
     patient = patience > PATIENCE
     start = time.monotonic()
     deadline = start + patience
     changed, more = start, patient
-    said = ""
+    said, told = "", False
     if say:
         say(f"Vérification, {patience:.0f} s au plus…\n")
     while True:
         state = capture()
         silent = state.swarm in {"no-leader", "no-quorum", "unreachable"}
         asleep = silent and patient and (acted or time.monotonic() < start + PATIENCE)
+        if state.swarm == "no-leader" and (passed := time.monotonic() - start) < elections.LIMIT:
+            asleep, deadline = True, max(deadline, start + elections.LIMIT)
+            if passed > elections.QUIET and not told:
+                (say or _write)(f"… on attend {elections.awaited(state)}\n")
+                told = True
         at_rest = not (moving(state) or asleep or (acted and unnoticed(state)))
         if judge(name, state).ok or at_rest:
             return state
@@ -114,9 +128,19 @@ def _settled(
         time.sleep(_LOOK)
 
 
+def attendre_leader() -> Leader:
+    """Wait until the swarm has a leader that all its managers know; return it and the time taken.
+
+    Raises
+    ------
+    NoSwarm, NoLeader, QuorumLost, ConvergenceTimeout
+    """
+    return elections.wait(_write)
+
+
 def tasks_par_noeud(service: str) -> str:
     """Return how many running tasks each node has, most first, such as ``2, 2 et 1``."""
-    return spread(capture(), service)
+    return spread(elections.led(), service)
 
 
 class Start:
@@ -218,7 +242,10 @@ def _solution(line: str, cell: str) -> None:
     if code == TIMED_OUT:
         print(f"Arrêté après {_SOLUTION_TIMEOUT:.0f} s : la commande n’a pas abouti.")
     elif code:
-        print(f"La dernière commande a échoué (code {code}) : lisez le message ci-dessus.")
+        print(
+            f"La dernière commande a échoué (code {code}) : lisez le message ci-dessus. Celles qui "
+            "la suivent n’ont pas été lancées."
+        )
 
 
 def _write(text: str) -> None:

@@ -26,12 +26,28 @@ _LIFELINE = """exec 3<&0 </dev/null
 exec 3<&-
 exec "$0" -c "$1"
 """
+_STOP = r"""${BASH:+set -o pipefail}
+_failed() {
+    [ "$1" -ne 0 ] || return 0
+    _at=$(printf '%s\n' "$2" | sed -n 's/^docker \(--context [^ ]*\) .*/\1/p')
+    case "$2" in
+    *" swarm join "*) [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = active ] ;;
+    *" swarm leave"*) [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = inactive ] ;;
+    "docker service rm "* | "docker node rm "*)
+        _kind=${2#docker } && ! docker "${_kind%% *}" inspect "${2##* }" >/dev/null 2>&1 ;;
+    *) false ;;
+    esac || exit "$1"
+}
+"""
 _PROGRESS = re.compile(r"^overall progress: (?:rolling back update: )?\d+ out of \d+ tasks")
 _NOISE = re.compile(r"^verify: Waiting \d+ seconds?|^\d+/\d+:\s*$")
 
 
 def interleaved(commands: str) -> str:
-    """Return a script that says each command before it runs it.
+    """Return a script that says each command before it runs it, and ends at the first that fails.
+
+    One that docker refuses because it is done already (to join, to leave, to remove) does not
+    count as failed: a student may have typed it.
 
     Parameters
     ----------
@@ -42,7 +58,11 @@ def interleaved(commands: str) -> str:
     joined = re.sub(r"[ \t]*\\\n[ \t]*", " ", commands)
     lines = (text.strip() for text in joined.splitlines())
     wanted = [text for text in lines if text and not text.startswith("#")]
-    return "\n".join(f"printf '$ %s\\n' {shlex.quote(text)}\n{text}" for text in wanted)
+    steps = (
+        f"printf '$ %s\\n' {quoted}\n{text}\n_failed $? {quoted}"
+        for text, quoted in zip(wanted, map(shlex.quote, wanted), strict=True)
+    )
+    return "\n".join([_STOP, *steps])
 
 
 def tidy(lines: Iterable[str]) -> Iterator[str]:

@@ -17,11 +17,12 @@ import pytest
 from swarms import make_swarm
 
 import labkit
-from labkit import nodes
+from labkit import elections, nodes
 from labkit._docker import talk
 from labkit.engine.endpoint import Fleet
 from labkit.engine.power import in_guest
 from labkit.errors import EngineUnreachable, QuorumLost, SettingError
+from labkit.exercises.shell import interleaved, run
 from labkit.nodes import Promote
 from labkit.services import Create
 from labkit.state import ClusterState, capture
@@ -160,6 +161,62 @@ def test_kill_is_a_pulled_plug_and_the_election_is_in_the_log(whole: Fleet) -> N
     assert state.node(leader).id == identity and len(state.nodes) == len(whole)
     until_mesh(whole, leader)
     assert containers(whole, *others) == before
+
+
+def asleep(name: str, seconds: float) -> None:
+    """Keep an engine from doing anything for a while: it has no voice in an election."""
+    engine = f"$(cat /run/{name}/docker.pid)"
+    in_guest(f"kill -STOP {engine}; (sleep {seconds}; kill -CONT {engine}) >/dev/null 2>&1 &")
+
+
+def test_what_follows_a_fault_waits_for_a_leader(whole: Fleet) -> None:
+    """The survivors are kept from voting for some time: an election as on a busy machine."""
+    leader = elections.wait(fleet=whole).name
+    nodes.kill(leader, whole, quiet=True)
+    for name in (e.name for e in whole if e.name != leader):
+        asleep(name, 25)
+    said: list[str] = []
+    found = elections.wait(said.append, fleet=whole)
+    assert found.name != leader and found.seconds > 20
+    assert any("un leader" in line for line in said)
+
+    nodes.start(leader, whole, quiet=True)
+    asleep(found.name, 15)  # it cannot tell the old leader that it leads: that one stands, too
+    again = elections.wait(said.append, fleet=whole)
+    state = capture(whole)
+    assert state.leader is not None and again.name == state.leader.name
+    assert not any(elections.unaware(engine, state) for engine in state.engines)
+    elections.wait(fleet=whole)
+    assert capture(whole).active
+
+
+def test_the_command_waits_too_and_a_step_goes_on_after_what_is_done_already(
+    whole: Fleet,
+) -> None:
+    def step(*commands: str) -> tuple[int, str]:
+        said: list[str] = []
+        return run(interleaved("\n".join(commands)), said.append), "".join(said)
+
+    leader = elections.wait(fleet=whole).name
+    worker, docker = (
+        ("node3", "docker --context node1")
+        if leader != "node3"
+        else ("node2", "docker --context node1")
+    )
+    code, said = step(
+        f"{docker} node demote {worker}",
+        "labkit wait",
+        f"docker --context {worker} swarm leave",
+        f"docker --context {worker} swarm leave",  # it has
+        f"{docker} node rm --force {worker}",
+        "echo end",
+    )
+    assert code == 0 and said.endswith("end\n"), said
+    token = f'"$({docker} swarm join-token --quiet manager)"'
+    join = f"docker --context {worker} swarm join --token {token} 192.168.77.11:2377"
+    code, said = step(join, join, "labkit wait", "docker --context node1 node promote nobody", "x")
+    assert code != 0 and said.count("$ ") == 4, said
+    until(whole, is_whole)
 
 
 def test_stop_and_start(whole: Fleet) -> None:

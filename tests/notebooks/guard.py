@@ -46,7 +46,9 @@ def tags(cell: Mapping[str, Any]) -> list[str]:
 
 def problems(name: str, notebook: Notebook) -> list[str]:
     """Return everything that is wrong with a notebook."""
-    rules = (outputs, ignored, counts, secrets, widgets, verdicts, hidden_solutions, language)
+    rules = (
+        outputs, ignored, counts, secrets, widgets, verdicts, hidden_solutions, commands, language,
+    )  # fmt: skip
     return [f"{name}: {said}" for rule in rules for said in rule(name, notebook)]
 
 
@@ -123,6 +125,21 @@ def hidden_solutions(name: str, notebook: Notebook) -> Iterator[str]:
         folded = cell["metadata"].get("jupyter", {}).get("source_hidden")
         if kind == "solution" and not (folded and "hide-cell" in tags(cell)):
             yield f"the solution of {exercise} is not folded"
+
+
+def commands(name: str, notebook: Notebook) -> Iterator[str]:
+    """Nothing waits without an end, hides what docker says, or goes on after a failure."""
+    for cell in code_cells(notebook):
+        source = cell["source"]
+        if re.search(r"^\s*(?:until|while)\b", source, re.MULTILINE):
+            yield f"cell {cell['id']} has a loop without an end; « labkit wait » has one"
+        if re.search(r"2> ?(?:/dev/null|&1)|&>", source):
+            yield f"cell {cell['id']} hides errors"
+        lines = [line for line in source.splitlines()[1:] if "docker" in line]
+        if source.startswith("%%bash") and len(lines) > 1 and "\nset -e" not in source:
+            yield f"cell {cell['id']} goes on after a command that fails: set -e"
+        if re.search(r"\.leader\.\w", source):
+            yield f"cell {cell['id']} takes a leader for granted; attendre_leader() waits for one"
 
 
 def language(name: str, notebook: Notebook) -> Iterator[str]:

@@ -221,7 +221,8 @@ def test_the_log_counts_only_where_it_was_read() -> None:
 def test_a_node_that_died_or_left_is_awaited_until_the_swarm_knows() -> None:
     assert not unnoticed(swarm())
     assert unnoticed(swarm(off="2"))
-    assert not unnoticed(swarm(off="2", down="2"))
+    assert not unnoticed(swarm("mmm", off="2", down="2"))
+    assert unnoticed(swarm(off="2", down="2"))  # one manager of two: it is about to step down
     assert unnoticed(swarm(down="2"))  # back, and not yet known to be
     # promoted, and does not know it yet; demoted, the same
     assert unnoticed(replace(swarm("mmm"), engines=swarm("mmw").engines))

@@ -114,6 +114,22 @@ def _all_ignored(notebook: Any) -> None:
         c["metadata"]["tags"] = [*guard.tags(c), guard.IGNORE]
 
 
+def _a_loop_without_an_end(notebook: Any) -> None:
+    cell(notebook, "init-solution")["source"] += "\nuntil docker node ls; do sleep 1; done"
+
+
+def _an_error_hidden(notebook: Any) -> None:
+    cell(notebook, "init-solution")["source"] += "\ndocker node ls > /dev/null 2>&1"
+
+
+def _commands_that_go_on(notebook: Any) -> None:
+    cell(notebook, "init-verifier")["source"] = "%%bash\ndocker service rm a\ndocker ps"
+
+
+def _a_leader_taken_for_granted(notebook: Any) -> None:
+    cell(notebook, "init-verifier")["source"] = "capture().leader.name"
+
+
 def _one_more_ignored(notebook: Any) -> None:
     cell(notebook, "init-verifier")["source"] += "  # NBVAL_IGNORE_OUTPUT"
 
@@ -186,6 +202,10 @@ def _straight(notebook: Any) -> None:
         _widget_view,
         _unfolded,
         _unchecked,
+        _a_loop_without_an_end,
+        _an_error_hidden,
+        _commands_that_go_on,
+        _a_leader_taken_for_granted,
         _familiar,
         _straight,
     ],
@@ -221,6 +241,16 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
         ),
         ("Docker Engine 28.5.2+dfsg4, ready", "Docker Engine 26.1.5, ready"),
         ("http://127.0.0.1:9999/", "http://127.7.4.1:20080/"),
+        ("http://127.0.0.1:80/", "http://127.7.4.1:8080/"),  # root may bind 80
+        ("http://essai.localhost:8000/", "http://essai.localhost:18000/"),
+        ("href='/cluster/node1/80/'", "href='/user/ada/cluster/node1/80/'"),
+        ("href='/domaines/80/a.localhost/'", "href='/user/ada/domaines/80/a.localhost/'"),
+        ("Leader : node1, au bout de 0 s.", "Leader : node3, au bout de 41 s."),
+        (
+            "o9vs95dlzczsuav7rw9gc2hro *   node1   Ready   Active   Leader   26.1.5",
+            "xt53ku5y5xvsuav7rw9gc2hro *   node1   Ready   Active   Reachable   26.1.5",
+        ),
+        ("$ labkit wait\n$ docker", "$ labkit wait\n… on attend que node3 sache\n$ docker"),
         (
             "$ docker service rollback x\noverall progress: rolling back update: 1 out of 4 tasks\n"
             "overall progress: rolling back update: 4 out of 4 tasks\nverify",
@@ -256,6 +286,10 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
             "Vérification, 150 s au plus…\n",
         ),
         (
+            "Vérification, 60 s au plus…\n",
+            "Vérification, 60 s au plus…\n… on attend un leader\n… tasks : 0 en marche\n",
+        ),
+        (
             "vote_vote.1   examplevotingapp_vote:1   node2   Running 3 seconds ago",
             "vote_vote.1   examplevotingapp_vote:1   node3   Running 9 seconds ago",
         ),
@@ -285,6 +319,11 @@ def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
         ("*:9999->80/tcp", "*:9998->80/tcp"),
         ("✔ node1:9999 répond", "✘ node1:9999 connexion refusée"),
         ("node2     Ready     Active", "node2     Down     Active"),
+        ("Leader : aucun", "Leader : node1"),
+        (
+            "o9vs95dlzczsuav7rw9gc2hro   node1   Ready   Active   Leader   26.1.5",
+            "o9vs95dlzczsuav7rw9gc2hro   node1   Ready   Active   Unreachable   26.1.5",
+        ),
         ("vote_db.1   postgres:17   node1   Running", "vote_db.1   postgres:17   node2   Running"),
         ("Creating service vote_db\n", "Creating network vote_db\n"),
         ("debug_db.1.o9vs95dlzczs@node1    | x", "debug_db.1.o9vs95dlzczs@node2    | x"),

@@ -1,0 +1,135 @@
+"""Elections: whether a swarm has a leader that all its managers know, and waiting for one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from labkit.engine import Fleet
+from labkit.errors import ConvergenceTimeout
+from labkit.state import ClusterState, EngineState, Node, capture
+
+__all__ = ["LIMIT", "QUIET", "Leader", "awaited", "led", "member", "unaware", "undecided", "wait"]
+
+LIMIT = 180.0
+"""Seconds that an election may take: several candidates in turn, on a busy machine."""
+QUIET = 2.0
+"""Seconds after which a wait is said."""
+_LOOK = 1.0  # s between two looks
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The manager that leads, and the seconds until it was known to.
+
+    Printed as ``Leader : node2, au bout de 14 s.``
+    """
+
+    name: str
+    seconds: float
+
+    def __repr__(self) -> str:
+        return f"Leader : {self.name}, au bout de {self.seconds:.0f} s."
+
+
+def member(engine: EngineState, state: ClusterState) -> Node | None:
+    """Return the node that an engine is; by name, as long as it does not know its id; pure."""
+    if not engine.reachable or engine.swarm == "inactive":
+        return None
+    known = engine.node_id
+    return next(
+        (n for n in state.nodes if (n.id == known if known else n.name == engine.name)), None
+    )
+
+
+def unaware(engine: EngineState, state: ClusterState) -> bool:
+    """Whether an engine that answers has not learnt yet who leads, or whether it votes; pure.
+
+    An old leader that comes back may have stood for election meanwhile: until it follows the new
+    one, it can still depose it.
+    """
+    node = member(engine, state)
+    return (engine.manager and bool(engine.error)) or (
+        node is not None
+        and (
+            node.reachability not in {None, "reachable"}
+            or engine.manager != (node.role == "manager")
+            or engine.manager != (node.leader or node.reachability is not None)
+        )
+    )
+
+
+def undecided(state: ClusterState) -> bool:
+    """Whether a manager still speaks for a swarm whose majority is off, for some seconds; pure."""
+    all_are_known = len(state.engines) >= len(state.nodes)
+    return state.active and all_are_known and sum(e.manager for e in state.engines) < state.quorum
+
+
+def awaited(state: ClusterState) -> str:
+    """Say in French what is missing until the swarm has decided who leads and who votes; pure.
+
+    Returns
+    -------
+    str
+        As it follows « on attend »; "" when nothing is missing.
+    """
+    if state.swarm == "no-quorum" or undecided(state):
+        return "que la majorité des managers soit en marche"
+    if not state.active or state.leader is None:
+        return "un leader\u00a0: les managers votent"
+    for engine in state.engines:
+        if unaware(engine, state):
+            return f"que {engine.name} sache qui est manager, et qui est leader"
+    return ""
+
+
+def led(fleet: Fleet | None = None) -> ClusterState:
+    """Capture the cluster, after an election that is under way; at most after :data:`LIMIT`.
+
+    Parameters and errors are those of :func:`labkit.state.capture`.
+    """
+    start = time.monotonic()
+    while (state := capture(fleet)).swarm == "no-leader" and time.monotonic() - start < LIMIT:
+        time.sleep(_LOOK)
+    return state
+
+
+def wait(
+    say: Callable[[str], object] | None = None, *, limit: float = LIMIT, fleet: Fleet | None = None
+) -> Leader:
+    """Wait until the swarm has a leader that all know, and every node the role it was given.
+
+    Parameters
+    ----------
+    say
+        Told what is awaited, a line each, once it takes longer than :data:`QUIET`.
+    limit
+        Seconds.
+    fleet
+        The engines; None takes :func:`labkit.engine.connect`.
+
+    Raises
+    ------
+    NoSwarm
+        At once.
+    EngineUnreachable, NotAManager, NoLeader, QuorumLost, ConvergenceTimeout
+        When time is up.
+    """
+    start, said = time.monotonic(), ""
+    while missing := awaited(state := capture(fleet)):
+        passed = time.monotonic() - start
+        if state.swarm == "inactive" or passed > limit:
+            break
+        if say and passed >= QUIET and missing != said:
+            say(f"… on attend {missing}\n")
+            said = missing
+        time.sleep(_LOOK)
+    leader = state.require().leader
+    if missing or leader is None:
+        raise ConvergenceTimeout(
+            f"Après {limit:.0f} s, on attend encore {missing}.",
+            remedy="« labkit node ls » montre l’état de chaque machine ; « labkit node logs … "
+            "--election », ce que les managers se disent.",
+        )
+    return Leader(leader.name, time.monotonic() - start)

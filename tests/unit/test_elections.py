@@ -1,0 +1,136 @@
+"""A leader is awaited before anything else is asked of the swarm, and steps end where they fail."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from test_clustering import NOW, lost, out, swarm
+
+from labkit import elections
+from labkit.engine.journal import LogLine
+from labkit.errors import ConvergenceTimeout, NoLeader, NoSwarm
+from labkit.exercises import notebook
+from labkit.exercises.clustering import Fall, read_fall
+from labkit.exercises.shell import interleaved, run
+from labkit.state import ClusterState
+
+VOTING = replace(lost(off="1", roles="mmm"), swarm="no-leader")
+LED = swarm("mmm", leader=2)
+# the old leader is back: a manager, whose engine has no leader to ask
+BACK = replace(
+    LED,
+    engines=(replace(LED.engines[0], error="The swarm does not have a leader."), *LED.engines[1:]),
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "missing"),
+    [
+        (LED, ""),
+        (swarm("mmm", leader=2, off="1"), ""),
+        (VOTING, "un leader"),
+        (swarm("mmm", leader=0), "un leader"),
+        (BACK, "que node1 sache"),
+        (lost(), "que la majorité"),
+        (swarm(off="2"), "que la majorité"),  # the survivor of two is about to step down
+        # demoted, promoted, and not yet told
+        (replace(swarm("mmw"), engines=swarm("mmm").engines), "que node3 sache"),
+        (replace(swarm("mmm"), engines=swarm("mmw").engines), "que node3 sache"),
+    ],
+)
+def test_what_is_missing_until_a_leader_leads(state: ClusterState, missing: str) -> None:
+    assert elections.awaited(state).startswith(missing)
+    assert bool(elections.awaited(state)) == bool(missing)
+
+
+@pytest.fixture
+def states(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ClusterState]]:
+    """What is seen, one after the other; the last stays."""
+    seen: list[ClusterState] = []
+    looks = itertools.count()
+    for module in (elections, notebook):
+        monkeypatch.setattr(module, "capture", lambda *_: seen[min(next(looks), len(seen) - 1)])
+    monkeypatch.setattr(elections, "_LOOK", 0.0)
+    monkeypatch.setattr(notebook, "_LOOK", 0.0)
+    monkeypatch.setattr(elections, "QUIET", 0.0)
+    yield seen
+
+
+def test_a_leader_is_awaited_and_each_reason_said_once(states: list[ClusterState]) -> None:
+    states += [VOTING, VOTING, BACK, BACK, LED]
+    said: list[str] = []
+    assert elections.wait(said.append).name == "node2"
+    assert [line.split()[:3] for line in said] == [["…", "on", "attend"]] * 2
+
+
+def test_a_measure_begins_after_the_election(states: list[ClusterState]) -> None:
+    states += [VOTING, VOTING, LED]
+    assert elections.led() is LED
+    states[:] = [lost()]
+    assert elections.led().swarm == "no-quorum"  # nobody votes: at once
+
+
+def test_no_wait_is_without_an_end(states: list[ClusterState]) -> None:
+    states += [VOTING]
+    with pytest.raises(NoLeader):
+        elections.wait(limit=0.05)
+    states[:] = [BACK]
+    with pytest.raises(ConvergenceTimeout, match="node1"):
+        elections.wait(limit=0.05)
+    states[:] = [out()]
+    with pytest.raises(NoSwarm):
+        elections.wait()
+
+
+def test_a_check_waits_for_a_leader_whatever_its_patience(states: list[ClusterState]) -> None:
+    states += [VOTING] * 5 + [LED]
+    said: list[str] = []
+    for acted in (True, False):  # before a solution, too
+        state = notebook._settled("creer-service", 0.0, said.append, acted=acted)
+        assert state is LED
+    assert sum("on attend un leader" in line for line in said) == 1
+
+
+def test_an_old_leader_that_may_depose_the_new_one_is_awaited(states: list[ClusterState]) -> None:
+    """BACK has a leader, three reachable managers and ready nodes: it is not settled yet."""
+    states += [BACK, VOTING, LED]
+    state = notebook._settled("trois-managers", 60.0, None, acted=True)
+    assert state is LED
+
+
+def log(*events: tuple[int, str]) -> list[LogLine]:
+    return [LogLine(NOW + timedelta(seconds=at), "info", text) for at, text in events]
+
+
+def test_two_elections_in_a_row_do_not_hide_who_was_switched_off() -> None:
+    first = [(0, "lost leader a (node1) at term 3"), (9, "elected leader b (node2) at term 3")]
+    again = [(30, "lost leader b (node2) at term 4"), (44, "elected leader c (node3) at term 4")]
+    assert read_fall(log(*first), ("node1",)) == Fall("node1", "node2", ("node1",))
+    assert read_fall(log(*first, *again), ("node1",)) == Fall("node1", "node3", ("node1",))
+    # long before, in a fault of its own
+    later = [(at + 600, text) for at, text in again]
+    assert read_fall(log(*first, *later), ("node1",)).lost == "node2"
+    assert read_fall(log(), ()) == Fall("", "", ())
+
+
+# -- steps ----------------------------------------------------------------------------------
+
+
+def played(*commands: str) -> tuple[int, list[str]]:
+    said: list[str] = []
+    code = run(interleaved("\n".join(commands)), said.append)
+    return code, [line for line in said if not line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("failing", ["(exit 7)", "x=$(exit 7)", "(exit 7) | cat", "(exit 7) # why"])
+def test_a_step_ends_at_the_first_command_that_fails(failing: str) -> None:
+    assert played("echo before", failing, "echo after") == (7, ["before\n"])
+
+
+def test_what_a_condition_asks_is_no_failure() -> None:
+    told = played("false || echo or", "! true || echo not", "if false; then :; fi", "echo after")
+    assert told == (0, ["or\n", "not\n", "after\n"])

@@ -25,6 +25,7 @@ from labkit.engine.ownership import no_link
 from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, SHARED, Settings, writable
 from labkit.errors import LabkitError
+from labkit.terminal import plain, plain_stdout
 
 __all__ = ["main"]
 
@@ -43,9 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with contextlib.suppress(LabkitError):  # whom that concerns says so
             ending.touch(Settings.read().run)
-        status: int = options.run(options)
+        # a demonstration moves its own cursor
+        with contextlib.nullcontext() if options.run is _demo else plain_stdout():
+            status: int = options.run(options)
     except LabkitError as error:
-        print(f"labkit : {error}", file=sys.stderr)
+        print(f"labkit : {plain(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nlabkit : interrompu ; relancez la même commande pour reprendre.", file=sys.stderr)

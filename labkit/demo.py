@@ -25,6 +25,7 @@ from jupyter_client.manager import KernelManager
 
 from labkit.errors import LabkitError, SettingError
 from labkit.exercises.catchup import headings, sections, steps_before
+from labkit.terminal import plain
 
 __all__ = ["Step", "find", "play", "script", "title", "unfolded"]
 
@@ -227,7 +228,7 @@ class _Stage:
     def run(self, kernel: _Kernel, source: str) -> None:
         """Run a cell and show what it says as it comes."""
         for kind, text in kernel.run(source):
-            self._write(text if kind == "stream" else f"{text}\n")
+            self._write(plain(text if kind == "stream" else f"{text}\n", colours=True))
 
     def say(self, text: str, style: str = "") -> None:
         """Say one thing that is not the notebook's."""

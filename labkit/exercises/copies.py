@@ -32,7 +32,7 @@ def write_copy(copy: Path, text: str, *, deployed: bool) -> str:
     if copy.exists() and deployed:
         return f"{copy.name} est là, et sa stack est déployée : votre travail est conservé."
     aside = ""
-    if copy.exists() and (before := copy.read_text(encoding="utf-8")) != text:
+    if copy.exists() and (before := copy.read_bytes()) != text.encode():
         kept = _aside(copy, before)
         copy.replace(kept)
         aside = f" L’ancien fichier s’appelle maintenant {kept.name}."
@@ -40,13 +40,13 @@ def write_copy(copy: Path, text: str, *, deployed: bool) -> str:
     return f"{copy.name} est écrit.{aside}"
 
 
-def _aside(copy: Path, text: str) -> Path:
-    """Return the first name that is free, or that holds the same text already."""
+def _aside(copy: Path, content: bytes) -> Path:
+    """Return the first name that is free, or that holds the same already."""
     number = 1
     while True:
         last = f"-{number}" if number > 1 else ""
         kept = copy.with_name(f"{copy.stem}.precedente{last}{copy.suffix}")
-        if not kept.exists() or kept.read_text(encoding="utf-8") == text:
+        if not kept.exists() or kept.read_bytes() == content:
             return kept
         number += 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from labkit.errors import FileError
+from labkit.exercises.files import replacing
 
 __all__ = ["ARCHIVE", "Saved", "sauvegarder"]
 
@@ -62,15 +63,15 @@ def sauvegarder(dossier: str | Path = ".") -> Saved:
     """
     folder = Path(dossier)
     archive = folder / ARCHIVE
-    part = folder / f".{ARCHIVE}.part"
     try:
         files = [p for p in sorted(folder.rglob("*")) if p != archive and _taken(p, folder)]
-        with ZipFile(part, "w", ZIP_DEFLATED, strict_timestamps=False) as out:
+        with (
+            replacing(archive) as new,
+            ZipFile(new, "w", ZIP_DEFLATED, strict_timestamps=False) as out,
+        ):
             for path in files:
                 out.write(path, path.relative_to(folder))
-        part.replace(archive)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise FileError(
             ARCHIVE,
             None,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from labkit.engine import connect, status
@@ -61,7 +61,7 @@ def preflight() -> Verdict:
         images,
         cli=shutil.which("docker") is not None,
         memory=limits().free,
-        disk=shutil.disk_usage(Path.home()).free,
+        disk=shutil.disk_usage(os.environ.get("HOME") or ".").free,
     )
     return Verdict.of(_TITLE, rows)
 

@@ -8,10 +8,11 @@ folder as a table. There are no marks.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+import secrets
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +23,14 @@ import platformdirs
 
 from labkit.compose.text import table_html, table_text
 from labkit.errors import SettingError
+from labkit.exercises.files import account, append_line, guarded, read_file, replacing
 from labkit.exercises.verdict import Verdict
+from labkit.terminal import plain
 
 __all__ = [
     "Attempt",
     "Progress",
+    "Student",
     "class_table",
     "classe",
     "ne_plus_partager",
@@ -43,8 +47,11 @@ FOLDER = "LABKIT_CLASS"
 FILE = "LABKIT_PROGRESS"
 """Variable that names the student's file, where it is not the user's data directory."""
 
-_CONSENT = "partage.json"
 _BIGGEST = 2_000_000  # bytes of one student's file that a table reads
+_YEARS = range(2020, 2200)
+_LONGEST, _MOST = 300, 30  # characters of a text, wrong rows of a check
+# what a spreadsheet would compute, at the start of a cell, or of what it takes for one
+_FORMULA = re.compile('(^|[;,|"])( *)(?=[=+@\uff1d\uff0b\uff20\uff0d-])')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +78,26 @@ class Attempt:
 
     def line(self) -> str:
         """Return the attempt as a line of JSON."""
-        return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False) + "\n"
+        return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False)
 
 
 def _file() -> Path:
-    named = os.environ.get(FILE)
-    return Path(named) if named else platformdirs.user_data_path("labkit") / "progression.jsonl"
+    if named := os.environ.get(FILE):
+        return Path(named)
+    place = Path()
+    with contextlib.suppress(RuntimeError):  # as newer versions say it
+        place = platformdirs.user_data_path("labkit")
+    if not place.is_absolute():  # « ~ » stands for nothing
+        raise SettingError(
+            "Votre compte n’a pas de dossier personnel : où garder votre progression ?",
+            remedy=f"Réglez la variable HOME, ou nommez un fichier par {FILE}.",
+        )
+    return place / "progression.jsonl"
+
+
+def _text(text: object) -> str:
+    """Return what a file says, fit for a terminal and for a spreadsheet."""
+    return _FORMULA.sub(r"\1\2'", plain(" ".join(str(text).split()))[:_LONGEST])
 
 
 def record(name: str, verdict: Verdict) -> None:
@@ -87,12 +108,9 @@ def record(name: str, verdict: Verdict) -> None:
     """
     wrong = tuple(row.what for row in verdict.rows if not row.ok)
     attempt = Attempt(datetime.now(UTC), name, verdict.title, verdict.ok, wrong)
-    with contextlib.suppress(OSError):
-        path = _file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(attempt.line())
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, SettingError):
+        append_line(_file(), attempt.line())
+    with contextlib.suppress(OSError, SettingError):
         _share()
 
 
@@ -106,21 +124,29 @@ def read(path: Path | None = None) -> tuple[Attempt, ...]:
         short, are left out.
     """
     try:
-        with (path or _file()).open(encoding="utf-8", errors="replace") as file:
-            lines = file.read(_BIGGEST).splitlines()
+        text, _ = read_file(path or _file(), _BIGGEST)
     except OSError:
         return ()
-    return tuple(a for a in map(_attempt, lines) if a is not None)
+    return _attempts(text)
+
+
+def _attempts(text: str) -> tuple[Attempt, ...]:
+    return tuple(a for a in map(_attempt, text.split("\n")) if a is not None)
 
 
 def _attempt(line: str) -> Attempt | None:
     try:
         data = json.loads(line)
         at = datetime.fromisoformat(data["at"])
-        wrong = tuple(map(str, data["wrong"]))
-        if at.tzinfo is None:
+        if at.tzinfo is None or at.year not in _YEARS:
             return None
-        return Attempt(at, str(data["exercise"]), str(data["title"]), data["ok"] is True, wrong)
+        return Attempt(
+            at.astimezone(UTC),
+            _text(data["exercise"]),
+            _text(data["title"]),
+            data["ok"] is True,
+            tuple(map(_text, data["wrong"][:_MOST])),
+        )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -208,19 +234,22 @@ def partager(nom: str) -> str:
     Raises
     ------
     SettingError
-        The instructor has named no shared folder, or it cannot be written.
+        The instructor has named no shared folder, or it cannot be written, or others could take
+        away what is in it.
     """
-    folder = _folder()
-    shown = " ".join(nom.split())[:60]
+    folder, shown = _folder(), _text(nom)[:60]
     if not shown:
         raise SettingError(
             "Sous quel nom voulez-vous paraître ?", remedy='Par exemple : partager("Ada L.").'
         )
     try:
-        consent = _file().parent / _CONSENT
+        consent = _consent()
         consent.parent.mkdir(parents=True, exist_ok=True)
-        consent.write_text(json.dumps({"name": shown}, ensure_ascii=False), encoding="utf-8")
+        agreed = {"name": shown, "file": (_agreed() or {}).get("file", secrets.token_hex(16))}
+        with replacing(consent) as file:
+            file.write(json.dumps(agreed, ensure_ascii=False).encode())
         _share()
+        owner = account(folder.stat().st_uid)
     except OSError as error:
         raise SettingError(
             f"Le dossier de la classe, « {folder} », ne peut pas être écrit ({error.strerror}).",
@@ -228,33 +257,52 @@ def partager(nom: str) -> str:
         ) from None
     return (
         f"Vous paraissez sous le nom « {shown} » : exercices vérifiés, heures et points à revoir, "
-        "rien d’autre. « ne_plus_partager() » l’efface."
+        f"rien d’autre, dans un dossier de « {owner} ». « ne_plus_partager() » l’efface."
     )
 
 
 def ne_plus_partager() -> str:
     """Leave the class's table; return what was done, in French. Twice is harmless."""
-    with contextlib.suppress(FileNotFoundError):
-        (_file().parent / _CONSENT).unlink()
-    if os.environ.get(FOLDER):
+    if os.environ.get(FOLDER) and (agreed := _agreed()):
         with contextlib.suppress(OSError):
-            _copy(_folder()).unlink()
+            (_folder() / f"{agreed['file']}.jsonl").unlink()
+    with contextlib.suppress(FileNotFoundError):
+        _consent().unlink()
     return "Vous ne paraissez plus dans le tableau de la classe."
 
 
+def _consent() -> Path:
+    return _file().with_suffix(".partage.json")
+
+
+def _agreed() -> dict[str, str] | None:
+    """Return the name that the student agreed to be seen under, and that of the shared file."""
+    try:
+        agreed = json.loads(read_file(_consent(), 10_000)[0])
+        return {"name": agreed["name"], "file": f"{int(agreed['file'], 16):032x}"}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
 def _share() -> None:
-    """Copy the student's file into the class's folder, in one step, if the student agreed."""
-    consent = _file().parent / _CONSENT
-    if not os.environ.get(FOLDER) or not consent.exists():
+    """Copy the student's file into the class's folder, in one step, if the student agreed.
+
+    The name of the copy cannot be guessed, so that nobody can take it before; whose it is, its
+    owner says.
+    """
+    if not os.environ.get(FOLDER) or not (agreed := _agreed()):
         return
-    name = json.loads(consent.read_text(encoding="utf-8"))["name"]
-    copy = _copy(_folder())
-    text = json.dumps({"name": name}, ensure_ascii=False) + "\n"
-    text += "".join(attempt.line() for attempt in read())
-    draft = copy.with_suffix(".tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.chmod(0o644)
-    draft.replace(copy)
+    folder = _folder()
+    if not guarded(folder):
+        raise SettingError(
+            f"Dans le dossier de la classe, « {folder} », chacun peut effacer les fichiers des "
+            "autres : rien n’y est copié.",
+            remedy=f"La personne qui encadre le cours le protège : chmod +t {folder}",
+        )
+    lines = [json.dumps({"name": agreed["name"]}, ensure_ascii=False)]
+    lines += [attempt.line() for attempt in read()]
+    with replacing(folder / f"{agreed['file']}.jsonl", 0o644) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
 
 
 def _folder() -> Path:
@@ -267,8 +315,23 @@ def _folder() -> Path:
     return Path(named)
 
 
-def _copy(folder: Path) -> Path:
-    return folder / f"{getpass.getuser()}.jsonl"
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A student who agreed to be seen.
+
+    Attributes
+    ----------
+    name
+        As the student wrote it.
+    account
+        Who owns the file, which nobody can feign.
+    attempts
+        Every check.
+    """
+
+    name: str
+    account: str
+    attempts: tuple[Attempt, ...]
 
 
 def classe(dossier: str | Path | None = None) -> pd.DataFrame:
@@ -282,10 +345,11 @@ def classe(dossier: str | Path | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a student who agreed, columns in French: ``Nom``, ``Section`` (the exercise last
-        checked), ``Dernière vérification`` (UTC), ``Résultat``, ``Essais``, ``Bloqué depuis``
-        (minutes, NaN where nobody is stuck), ``À revoir``, ``Réussis`` (exercises). Its
-        ``to_csv`` writes a CSV.
+        One row a student who agreed, columns in French: ``Nom`` (as the student wrote it),
+        ``Compte`` (who owns the file), ``Section`` (the exercise last checked), ``Dernière
+        vérification`` (UTC), ``Résultat``, ``Essais``, ``Bloqué depuis`` (minutes, NaN where
+        nobody is stuck), ``À revoir``, ``Réussis`` (exercises). Its ``to_csv`` writes a CSV, in
+        which nothing is a formula. Files that are no student's progress are left out.
 
     Raises
     ------
@@ -297,21 +361,27 @@ def classe(dossier: str | Path | None = None) -> pd.DataFrame:
         raise SettingError(
             f"« {folder} » n’est pas un dossier.", remedy=f"Vérifiez la variable {FOLDER}."
         )
-    students = {}
+    students = []
     for path in sorted(folder.glob("*.jsonl")):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            with path.open(encoding="utf-8", errors="replace") as file:
-                name = str(json.loads(file.readline(10_000))["name"])[:60]
-            students[f"{name} ({path.stem})"] = read(path)
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            text, owner = read_file(path, _BIGGEST, own=False)
+            head, _, rest = text.partition("\n")
+            name = _text(json.loads(head)["name"])[:60]
+            students.append(Student(name, _text(account(owner)), _attempts(rest)))
+    students.sort(key=lambda student: student.name.casefold())
     return class_table(students, datetime.now(UTC))
 
 
-def class_table(students: Mapping[str, Iterable[Attempt]], now: datetime) -> pd.DataFrame:
+def class_table(students: Iterable[Student], now: datetime) -> pd.DataFrame:
     """Return the class's table as :func:`classe` describes it; pure."""
     rows = []
-    for name, attempts in students.items():
-        frame = standing(attempts)
-        row: dict[str, Any] = {"Nom": name, "Réussis": int(frame["ok"].sum())}
+    for student in students:
+        frame = standing(student.attempts)
+        row: dict[str, Any] = {
+            "Nom": student.name,
+            "Compte": student.account,
+            "Réussis": int(frame["ok"].sum()),
+        }
         if len(frame):
             last = frame.sort_values("last", kind="stable").iloc[-1]
             row |= {
@@ -323,7 +393,7 @@ def class_table(students: Mapping[str, Iterable[Attempt]], now: datetime) -> pd.
                 "À revoir": last["wrong"],
             }
         rows.append(row)
-    columns = ["Nom", "Section", "Dernière vérification", "Résultat", "Essais", "Bloqué depuis"]
-    columns += ["À revoir", "Réussis"]
+    columns = ["Nom", "Compte", "Section", "Dernière vérification", "Résultat", "Essais"]
+    columns += ["Bloqué depuis", "À revoir", "Réussis"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.sort_values("Bloqué depuis", ascending=False, na_position="last", kind="stable")

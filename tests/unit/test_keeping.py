@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import is_zipfile
 
 import pytest
 
@@ -48,6 +49,18 @@ def test_it_is_unpacked_as_the_start_page_says(folder: Path, tmp_path: Path) -> 
     subprocess.run([sys.executable, "-m", "zipfile", "-e", ARCHIVE, "."], cwd=there, check=True)
     assert (there / "01-été.ipynb").read_bytes() == b"x" * 10
     assert (there / "ma-stack.yml").read_bytes() == b"x" * 20
+
+
+def test_a_planted_link_is_not_followed(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    theirs = tmp_path_factory.mktemp("theirs") / "kept"
+    theirs.write_text("kept")
+    for name in (ARCHIVE, f".{ARCHIVE}.part"):
+        (folder / name).symlink_to(theirs)
+    sauvegarder(folder)
+    assert theirs.read_text() == "kept"
+    assert is_zipfile(folder / ARCHIVE) and not (folder / ARCHIVE).is_symlink()
 
 
 def test_an_archive_that_cannot_be_written(folder: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import resource
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,10 +16,12 @@ import pytest
 from labkit.cli import main
 from labkit.errors import SettingError
 from labkit.exercises import EXERCISES, ne_plus_partager, partager, progression
+from labkit.exercises.files import account
 from labkit.exercises.progress import (
     FILE,
     FOLDER,
     Attempt,
+    Student,
     class_table,
     classe,
     read,
@@ -74,7 +80,8 @@ def test_torn_and_foreign_lines_are_left_out(own: Path) -> None:
     record("initialiser", PASSED)
     line = own.read_text(encoding="utf-8")
     naive = json.dumps({**json.loads(line), "at": "2026-01-05T12:00:00"})
-    nothing = ["", "{", "[1]", "null", "[" * 5000, '{"at": 3}', naive, line[:40]]
+    first = json.dumps({**json.loads(line), "at": "0001-01-01T00:00:00+14:00"})
+    nothing = ["", "{", "[1]", "null", "[" * 5000, '{"at": 3}', naive, first, line[:40]]
     own.write_text("\n".join(nothing) + "\n" + line, encoding="utf-8")
     assert [a.exercise for a in read()] == ["initialiser"]
 
@@ -83,6 +90,19 @@ def test_a_file_that_cannot_be_written_does_not_spoil_a_check(own: Path) -> None
     own.parent.write_text("a file where the directory should be", encoding="utf-8")
     record("initialiser", PASSED)
     assert read() == ()
+
+
+def test_a_line_that_a_full_disk_cut_takes_no_other_with_it(own: Path) -> None:
+    record("initialiser", PASSED)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (own.stat().st_size + 20, before[1]))
+    try:
+        record("creer-service", FAILED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not own.read_text(encoding="utf-8").endswith("\n")
+    record("creer-service", PASSED)
+    assert [(a.exercise, a.ok) for a in read()] == [("initialiser", True), ("creer-service", True)]
 
 
 def test_standing_says_since_when_one_is_stuck() -> None:
@@ -112,7 +132,7 @@ def test_a_student_who_agrees_appears_and_can_leave(folder: Path) -> None:
     table = classe()
     assert len(table) == 1
     row = table.iloc[0]
-    assert row["Nom"].startswith("Ada L. (")
+    assert (row["Nom"], row["Compte"]) == ("Ada L.", account(os.geteuid()))
     assert (row["Section"], row["Résultat"], row["À revoir"]) == (
         "Créer le service",
         "à revoir",
@@ -147,7 +167,8 @@ def test_those_stuck_the_longest_come_first(folder: Path) -> None:
         "short": [attempt(8, "initialiser", False)],
         "new": [],
     }
-    table = class_table(students, NOON + timedelta(minutes=10))
+    known = [Student(name, name, tuple(attempts)) for name, attempts in students.items()]
+    table = class_table(known, NOON + timedelta(minutes=10))
     assert list(table["Nom"]) == ["long", "short", "fine", "new"]
     assert list(table["Bloqué depuis"])[:2] == [10.0, 2.0]
     assert list(table["Essais"])[:3] == [2, 1, 1]
@@ -155,10 +176,37 @@ def test_those_stuck_the_longest_come_first(folder: Path) -> None:
 
 def test_files_that_are_no_progress_are_passed_over(folder: Path) -> None:
     (folder / "binary.jsonl").write_bytes(b"\0\xff\n")
+    (folder / "deep.jsonl").write_text("[" * 100_000, encoding="utf-8")
+    (folder / "folder.jsonl").mkdir()
+    (folder / "link.jsonl").symlink_to("named.jsonl")
+    os.mkfifo(folder / "pipe.jsonl")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(folder / "socket.jsonl"))
+    with (folder / "huge.jsonl").open("wb") as huge:
+        huge.truncate(20_000_000_000)
     (folder / "list.jsonl").write_text("[]\n", encoding="utf-8")
     (folder / "empty.jsonl").write_text("", encoding="utf-8")
     (folder / "named.jsonl").write_text('{"name": "Bo"}\nrubbish\n', encoding="utf-8")
-    assert list(classe(folder)["Nom"]) == ["Bo (named)"]
+    assert list(classe(folder)["Nom"]) == ["Bo"]
+
+
+def test_what_a_file_says_is_no_formula_and_moves_no_cursor(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = ["=cmd|'/C calc'!A0", "@SUM(1)", "+1", "-1", "\t=1", "\r=1", "a;=1", 'a;"=1"', "\uff1d1"]
+    evil += ["\x1b[2J\x1b]0;x\x07", "\x9b2J", "\ud800", "a\u202eb", "ligne\nautre"]
+    for number, text in enumerate(evil):
+        check = {"at": NOON.isoformat(), "exercise": text, "title": text, "ok": False}
+        lines = [json.dumps({"name": text}), json.dumps({**check, "wrong": [text]})]
+        (folder / f"{number}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for more in ([], ["--csv"]):
+        assert main(["progress", "--class", str(folder), *more]) == 0
+        out = capsys.readouterr().out
+        assert len(out.splitlines()) == len(evil) + 1
+        assert re.findall("[^\\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out) == []
+    for raw in (out, classe(folder).to_csv(index=False)):
+        cells = re.split('[;,\n]"?', raw)
+        assert [cell for cell in cells if cell.startswith(tuple("=+-@\uff1d"))] == []
 
 
 def test_the_command_shows_both_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +218,7 @@ def test_the_command_shows_both_tables(folder: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.startswith("exercise,title,ok,attempts,last")
     assert main(["progress", "--class", "--csv"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("Nom,Section,")
-    assert out[1].startswith("Ada (")
+    assert out[0].startswith("Nom,Compte,Section,")
+    assert out[1].startswith("Ada,")
     assert main(["progress", "--class", str(folder / "absent")]) == 1
     assert "LABKIT_CLASS" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""What others wrote, fit for a terminal: no control characters, which could move and hide text."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["plain", "plain_stdout"]
+
+# C0 and C1 but tabs and ends of lines, lines of Unicode's own, directions, halves of characters
+_CONTROL = "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+_PLAIN = re.compile(_CONTROL)
+_COLOURED = re.compile(rf"(\x1b\[[0-9;]*m)|{_CONTROL}")
+
+
+def plain(text: str, *, colours: bool = False) -> str:
+    r"""Return ``text`` with a question mark for each control character.
+
+    Parameters
+    ----------
+    text
+        Of a file, a log, a name: anything that somebody else may have written.
+    colours
+        Keep sequences that do nothing but colour.
+
+    >>> plain("a\x1b]0;title\x07b\n")
+    'a?]0;title?b\n'
+    """
+    if colours:
+        return _COLOURED.sub(lambda found: found[1] or "?", text)
+    return _PLAIN.sub("?", text)
+
+
+@contextlib.contextmanager
+def plain_stdout() -> Iterator[None]:
+    """Make all that is printed plain, whoever wrote it."""
+    stream: Any = _Plain(sys.stdout)
+    with contextlib.redirect_stdout(stream):
+        yield
+
+
+class _Plain:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(plain(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -17,6 +17,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 
+from labkit import course
 from labkit.engine.settings import Settings
 from labkit.masking import contains_secret
 
@@ -39,12 +40,7 @@ def new_account() -> Iterator[dict[str, str]]:
     """
     home = Path(tempfile.mkdtemp(prefix="lk-"))
     cache = Settings.read().cache
-    shutil.copytree(
-        NOTEBOOKS, home / "notebooks",
-        ignore=shutil.ignore_patterns(
-            ".*", "stack-a-debugger*", "ma-stack*", "kube-a-vous*", "*.zip"
-        ),
-    )  # fmt: skip
+    course.write(home / "notebooks")
     kept = {"PATH", "LANG", "LABKIT_ACCEL", "VIRTUAL_ENV"}
     environment = {k: v for k, v in os.environ.items() if k in kept}
     environment |= {"HOME": str(home), "LABKIT_CACHE": str(cache), "TERM": "dumb"}
@@ -62,8 +58,12 @@ class Reader:
 
     Attributes
     ----------
+    solutions
+        The corrected edition's cells with solutions, by their ids.
     typed
         ``(cell, command)``, in their order.
+    shown
+        Solutions that were asked for.
     passed
         Exercises whose check said that all is well.
     skipped
@@ -71,7 +71,9 @@ class Reader:
     """
 
     client: NotebookClient
+    solutions: dict[str, str]
     typed: list[tuple[str, str]] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
@@ -81,14 +83,12 @@ class Reader:
         """Open a notebook in a kernel of its own."""
         folder = Path(environment["HOME"]) / "notebooks"
         notebook = nbformat.read(folder / name, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs = []
         client = NotebookClient(
             notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": folder}}
         )
         with client.setup_kernel(env=environment):
-            yield cls(client)
+            answers = {c.id: c.source for c in course.corrected(name).cells}
+            yield cls(client, {i: s for i, s in answers.items() if _SOLUTION.match(s)})
 
     def read(self) -> None:
         """Go through the whole notebook."""
@@ -96,13 +96,13 @@ class Reader:
         for at, cell in enumerate(cells):
             if cell.cell_type != "code":
                 continue
-            solution = _SOLUTION.match(cell.source)
+            solution = _SOLUTION.match(self.solutions.get(cell.id, ""))
             if "a-vous" in cell.metadata.get("tags", ()):
                 self._try(cells, at)
             elif solution:
                 # typed at the room to try before; a second one, now
-                if cell is not _first_solution(cells, _room_before(cells, at)):
-                    self._type(cell["id"], as_typed(solution[2]))
+                if cell is not self._first_solution(cells, _room_before(cells, at)):
+                    self._type(cell["id"], as_typed(self._ask(cell)))
             else:
                 self._run(cell)
         assert not contains_secret(nbformat.writes(self.client.nb))
@@ -135,10 +135,10 @@ class Reader:
     def _try(self, cells: list[Any], at: int) -> None:
         """Type what the text leads to, into the room to try."""
         cell, text = cells[at], _text_of(cells, at)
-        solution = _first_solution(cells, at)
+        solution = self._first_solution(cells, at)
         hints = [c.source for c in text if "<summary>Un indice" in c.source]
         if solution is not None:
-            whole = _SOLUTION.match(solution.source)[2]
+            whole = self._ask(solution)
             # where a file is to be edited, the earlier hints count as much as the last
             told = last_hint(hints[0]) if hints and "sed " not in whole else []
             self._type(cell["id"], [f"!{c}" for c in told] or as_typed(whole))
@@ -148,6 +148,25 @@ class Reader:
             said = self._type(cell["id"], [f"!{command}"], again=asking)
             if asking:
                 assert said.strip() and "{." not in said, f"{command}: {said}"
+
+    def _first_solution(self, cells: list[Any], room: int) -> Any:
+        """Return the first solution after a room to try and before the next; None without one."""
+        for cell in cells[room + 1 :] if room >= 0 else ():
+            if "a-vous" in cell.metadata.get("tags", ()):
+                return None
+            if cell.id in self.solutions:
+                return cell
+        return None
+
+    def _ask(self, cell: Any) -> str:
+        """Ask for a solution until it is shown: it is not at the first demand."""
+        wanted = _SOLUTION.match(self.solutions[cell.id])[2].strip()
+        first, failed = self._execute(cell.source)
+        assert not failed and (wanted not in first or wanted in self.shown), first
+        again, failed = self._execute(cell.source)
+        assert not failed and wanted in again, again
+        self.shown.append(wanted)
+        return wanted
 
     def _type(self, cell: str, commands: list[str], *, again: bool = True) -> str:
         said = ""
@@ -181,16 +200,6 @@ def _texts(outputs: list[Any]) -> Iterator[str]:
 def _room_before(cells: list[Any], at: int) -> int:
     rooms = (i for i in range(at, -1, -1) if "a-vous" in cells[i].metadata.get("tags", ()))
     return next(rooms, -1)
-
-
-def _first_solution(cells: list[Any], room: int) -> Any:
-    """Return the first solution after a room to try and before the next; None without one."""
-    for cell in cells[room + 1 :] if room >= 0 else ():
-        if "a-vous" in cell.metadata.get("tags", ()):
-            return None
-        if cell.cell_type == "code" and _SOLUTION.match(cell.source):
-            return cell
-    return None
 
 
 def _text_of(cells: list[Any], at: int) -> list[Any]:

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -38,6 +39,7 @@ __all__ = [
 
 _FIELD = re.compile(r"\{\{.*?\}\}")
 _STAND_IN = "\x1a"  # which nobody types
+_NO_LEADER = "The swarm does not have a leader"
 _LOOK = 1.0  # s between two looks at a cluster on its way
 _SOLUTION_TIMEOUT = 280.0  # seconds
 
@@ -213,11 +215,30 @@ def _system(shell: Any, command: str) -> None:
         expanded = expanded.replace(_STAND_IN, field, 1)
     note(expanded)
     try:
-        code = run(expanded, _write)
+        code = _run_led(expanded, _write)
     except KeyboardInterrupt:
         code = 130
         _write("Interrompu.\n")
     shell.user_ns["_exit_code"] = code
+
+
+def _run_led(command: str, write: Callable[[str], object], *, timeout: float | None = None) -> int:
+    """Run a command; once more after an election, where docker refused it for want of a leader."""
+    said: list[str] = []
+
+    def keep(text: str) -> None:
+        said.append(text)
+        write(text)
+
+    code = run(command, keep, timeout=timeout)
+    if not code or not any(_NO_LEADER in text for text in said):
+        return code
+    with suppress(LabkitError):
+        if (state := capture()).swarm == "no-leader":
+            write(f"… on attend {elections.awaited(state)}. La commande est ensuite relancée.\n")
+            elections.wait()
+            return run(command, write, timeout=timeout)
+    return code
 
 
 def _solution(line: str, cell: str) -> None:
@@ -235,7 +256,9 @@ def _solution(line: str, cell: str) -> None:
         return
     note(cell)
     try:
-        code = run(interleaved(cell), _write, timeout=_SOLUTION_TIMEOUT)
+        script = interleaved(cell)
+        again = script.count("\n_failed ") == 1  # of several commands, some have been run
+        code = (_run_led if again else run)(script, _write, timeout=_SOLUTION_TIMEOUT)
     except KeyboardInterrupt:
         print("Interrompu.")
         return

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from test_clustering import NOW, lost, out, swarm
@@ -115,6 +116,22 @@ def test_two_elections_in_a_row_do_not_hide_who_was_switched_off() -> None:
     later = [(at + 600, text) for at, text in again]
     assert read_fall(log(*first, *later), ("node1",)).lost == "node2"
     assert read_fall(log(), ()) == Fall("", "", ())
+
+
+def test_a_command_refused_in_an_election_is_given_again(
+    states: list[ClusterState], tmp_path: Path
+) -> None:
+    refusal = "Error: The swarm does not have a leader."
+    told = tmp_path / "told"
+    command = f"[ -e {told} ] && echo done || {{ touch {told}; echo {refusal}; exit 1; }}"
+    states += [VOTING, VOTING, LED]
+    said: list[str] = []
+    assert notebook._run_led(command, said.append) == 0
+    assert said[0] == refusal + "\n" and "un leader" in said[1] and said[2:] == ["done\n"]
+    states[:] = [lost()]  # no election: the refusal stands
+    said = []
+    assert notebook._run_led(f"echo {refusal}; exit 1", said.append) == 1
+    assert said == [refusal + "\n"]
 
 
 # -- steps ----------------------------------------------------------------------------------

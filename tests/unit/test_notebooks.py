@@ -250,6 +250,16 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
             "o9vs95dlzczsuav7rw9gc2hro *   node1   Ready   Active   Leader   26.1.5",
             "xt53ku5y5xvsuav7rw9gc2hro *   node1   Ready   Active   Reachable   26.1.5",
         ),
+        (
+            "whoami scaled to 5\n",
+            "Error: The swarm does not have a leader. More\n… on attend un leader\n"
+            "whoami scaled to 5\n",
+        ),
+        (
+            "$ docker x\nx\n",
+            "$ docker x\nError: The swarm does not have a leader. More\n… on attend un leader\n"
+            "$ docker x\nx\n",
+        ),
         ("$ labkit wait\n$ docker", "$ labkit wait\n… on attend que node3 sache\n$ docker"),
         (
             "$ docker service rollback x\noverall progress: rolling back update: 1 out of 4 tasks\n"
@@ -320,6 +330,7 @@ def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
         ("✔ node1:9999 répond", "✘ node1:9999 connexion refusée"),
         ("node2     Ready     Active", "node2     Down     Active"),
         ("Leader : aucun", "Leader : node1"),
+        ("whoami scaled to 5\n", "Error: The swarm does not have a leader. More\n"),
         (
             "o9vs95dlzczsuav7rw9gc2hro   node1   Ready   Active   Leader   26.1.5",
             "o9vs95dlzczsuav7rw9gc2hro   node1   Ready   Active   Unreachable   26.1.5",

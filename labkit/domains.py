@@ -77,6 +77,22 @@ _THEIRS = re.compile(
 _LINK = re.compile(rb"""((?:href|src|action)=["'])(?=/(?!/))""")
 _DATA = re.compile(rb'(window\.APIUrl = "(?=\\?/)|var PATH_PREFIX = "(?="))')
 
+_HEAD = re.compile(rb"<head(?:\s[^>]*)?>", re.IGNORECASE)
+# to a page of such an origin, browsers refuse these with an error that many a program dies of
+_STORES = b"""<script>{
+const store = {
+  getItem(name) { return Object.hasOwn(this, name) ? this[name] : null; },
+  setItem(name, value) { this[name] = String(value); },
+  removeItem(name) { delete this[name]; },
+  clear() { Object.keys(this).forEach(name => delete this[name]); },
+  key(place) { return Object.keys(this)[place] ?? null; },
+  get length() { return Object.keys(this).length; },
+};
+for (const name of ["localStorage", "sessionStorage"])
+  Object.defineProperty(window, name, {value: Object.create(store)});
+Object.defineProperty(document, "cookie", {value: "", writable: true});
+}</script>"""
+
 
 @dataclass
 class _Door:
@@ -274,13 +290,15 @@ class _Page(WebSocketHandler):
             head = b""
             page = False
             await self.flush()
-        self.write(self._below(head))
+        self.write(self._below(head) if page else head)
         await self.flush()
 
     def _below(self, html: bytes) -> bytes:
         base = self.base.removesuffix("/").encode()
         for place in (_LINK, _DATA):
             html = place.sub(lambda m: m[1] + base, html)
+        if self.request.headers.get("Sec-Fetch-Dest", "document") in ("document", "iframe"):
+            html = _HEAD.sub(lambda m: m[0] + _STORES, html, count=1)
         return html
 
     def _moved(self, location: str) -> str:

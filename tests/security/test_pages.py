@@ -43,7 +43,7 @@ BASE = "/cours/"
 SECRETS = ("_xsrf", "username-", "jupyterhub-", "jupyter-hub-token", "labkit-browser")
 LINKS = """<a href="/a">a</a> <script src='/b'></script> <a href="//c/">c</a> <a href="d">d</a>
 <script>var PATH_PREFIX = ""; window.APIUrl = "\\/api\\/";</script>"""
-HONEST = """<!DOCTYPE html><title>honest</title><meta charset="utf-8"><p id="who">{who}</p>
+HONEST = """<!DOCTYPE html><head><title>honest</title></head><p id="who">{who}</p>
 <form method="post" enctype="multipart/form-data"><input name="text"><input type="file" name="file">
 <button>Envoyer</button></form><ul></ul><script>
 const say = text => document.querySelector("ul").append(Object.assign(
@@ -57,6 +57,9 @@ const socket = new WebSocket(at, ["b", "a"]);
 socket.onopen = () => socket.send("bonjour");
 socket.onmessage = m => say("socket " + socket.protocol + " " + m.data);
 new EventSource("events").onmessage = m => say("event " + m.data);
+localStorage.setItem("a", 1);
+localStorage.b = "2";
+say("kept " + localStorage.getItem("a") + localStorage.b + localStorage.getItem("c"));
 </script><script type="module" src="module.js"></script>"""
 HOSTILE = """<!DOCTYPE html><title>hostile</title><ul></ul><script>
 const jupyter = "{jupyter}", got = {{}};

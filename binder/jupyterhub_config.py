@@ -5,8 +5,11 @@ course holds for other spawners, too; the network is of use only where students 
 each container has a loopback of its own.
 """
 
+import fcntl
+import os
 import pwd
 import subprocess
+from pathlib import Path
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821
 
@@ -24,17 +27,42 @@ c.Spawner.environment = {
 }
 
 
+# Whose loopback addresses are whose: a line for each account, which keeps its addresses for ever
+# (take out the lines of accounts that are gone when all 16128 are given away).
+NETWORKS = Path(os.environ.get("LABKIT_NETWORKS", "/var/lib/labkit/networks"))
+
+
+def network_of(uid):
+    """Return the addresses of an account, such as 127.80.3; no two accounts have the same."""
+    NETWORKS.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with NETWORKS.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        given = dict(line.split() for line in file)
+        if str(uid) not in given:
+            every = (f"127.{64 + n // 256}.{n % 256}" for n in range(63 * 256))
+            taken = set(given.values())
+            given[str(uid)] = next(network for network in every if network not in taken)
+            file.write(f"{uid} {given[str(uid)]}\n")
+        return given[str(uid)]
+
+
 def own_network(spawner):
-    """Give a student loopback addresses that only the student's processes can reach."""
+    """Give a student loopback addresses of their own, closed both ways to all other accounts."""
     uid = pwd.getpwnam(spawner.user.name).pw_uid
-    network = f"127.{64 + uid // 256 % 63}.{uid % 256}"
+    network = network_of(uid)
     spawner.environment = spawner.environment | {"LABKIT_NETWORK": network}
-    hosts = ["localhost", "127.0.0.1", f"{network}.1"]
-    spawner.args = [f"--ServerProxy.host_allowlist={hosts}"]
-    fence = ["OUTPUT", "-p", "tcp", "--syn", "-d", f"{network}.0/24"]
-    fence += ["-m", "owner", "!", "--uid-owner", str(uid), "-j", "REJECT"]
-    if subprocess.run(["iptables", "-w", "-C", *fence], capture_output=True).returncode:
-        subprocess.run(["iptables", "-w", "-A", *fence], check=True)
+    there, back = ["-d", f"{network}.0/24"], ["-s", f"{network}.0/24"]
+    others = ["-m", "owner", "!", "--uid-owner", str(uid), "-j", "REJECT"]
+    for fence in (
+        ["-p", "tcp", "--syn", *there],  # nobody else connects to them
+        ["-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN,ACK", *back],  # nor answers in their place
+        ["-p", "udp", *there],
+        ["-p", "udp", *back],
+    ):
+        rule = ["OUTPUT", *fence, *others]
+        if subprocess.run(["iptables", "-w", "-C", *rule], capture_output=True).returncode:
+            subprocess.run(["iptables", "-w", "-A", *rule], check=True)
 
 
 c.Spawner.pre_spawn_hook = own_network

@@ -45,7 +45,7 @@ from labkit.engine.machine import (
 )
 from labkit.engine.ownership import no_link, trusted
 from labkit.engine.progress import Report
-from labkit.engine.qemu import engine_forward, find_qemu
+from labkit.engine.qemu import engine_forward, find_qemu, split_network
 from labkit.engine.settings import MAX_NODES, MOST_MEMORY, NODES, STATE, Settings, limit, writable
 from labkit.engine.shared import common, damaged, find_guest
 from labkit.engine.store import disk_error, intact, need_room
@@ -201,7 +201,7 @@ class _Record:
         """Return the record, or None where there is none that can be read."""
         try:
             record = cls(**json.loads((run / "cluster.json").read_text()))
-            ipaddress.ip_address(f"{record.network}.{record.nodes}")
+            ipaddress.ip_address(f"{split_network(str(record.network))[0]}.{record.nodes}")
             fits = isinstance(record.accel, str) and record.numbers[0] == 1
             fits = fits and isinstance(record.kills, int)
             fits = fits and all(1 <= n <= MAX_NODES for n in (record.nodes, *record.numbers))

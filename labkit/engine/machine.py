@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import random
 import shlex
 import shutil
 import socket
@@ -23,7 +24,7 @@ import psutil
 from labkit.engine import control, identity
 from labkit.engine.build import Guest, Step
 from labkit.engine.endpoint import API_VERSION, Endpoint
-from labkit.engine.qemu import API_PORT, Qemu, arguments
+from labkit.engine.qemu import API_PORT, Qemu, arguments, split_network
 from labkit.engine.settings import MAX_NODES, Settings
 from labkit.engine.shared import common, damaged, place
 from labkit.engine.store import aside, fingerprint, intact, spoil
@@ -34,6 +35,8 @@ __all__ = ["Machine", "Snapshot"]
 
 BOOT_SECONDS = 120.0
 ANSWER_SECONDS = 30.0
+PLACES = 64  # that are tried for the addresses of the engines
+_NETWORKS = 63 * 256  # from 127.64.0 to 127.126.255
 GOSSIP = 7946  # the port at which engines of a swarm speak of networks
 
 
@@ -281,7 +284,9 @@ done
     def _open_engines(self, patience: float) -> None:
         """Set the clock, mix in fresh randomness, and open the engines behind mutual TLS."""
         numbers = range(1, MAX_NODES + 1)  # those that are added later, too
-        pem = make_keys(self.tls, [f"{self.network}.{n}" for n in numbers])
+        pem = make_keys(
+            self.tls, [e.address for e in endpoints_of(self.network, numbers, self.run)]
+        )
         services = "".join(
             f"[node{n}]\naccept = 192.168.77.9:{API_PORT + n}\nconnect = /run/node{n}.sock\n"
             for n in numbers
@@ -361,17 +366,18 @@ def endpoints_of(network: str, numbers: Iterable[int], run: Path) -> tuple[Endpo
     Parameters
     ----------
     network
-        The first three numbers of its loopback addresses.
+        The first three numbers of its loopback addresses, and perhaps the port of its engines.
     numbers
         Those of its nodes.
     run
         Its run directory.
     """
+    first, port = split_network(network)
     return tuple(
         Endpoint(
             name=f"node{n}",
-            url=f"tcp://{network}.{n}:{API_PORT}",
-            address=f"{network}.{n}",
+            url=f"tcp://{first}.{n}:{port}",
+            address=f"{first}.{n}",
             swarm_address=f"192.168.77.1{n}",
             tls=run / "tls",
             api_version=API_VERSION,
@@ -410,28 +416,32 @@ def waits_for_room(run: Path) -> bool:
 
 
 def free_network(settings: Settings) -> str:
-    """Return the first three numbers of a loopback /24 on which no engine listens yet."""
+    """Return a loopback /24, and perhaps a port, on which no engine listens yet.
+
+    Usual places come first; then places that no neighbour can foresee and take beforehand.
+    """
+    seed = hashlib.sha256(f"{os.getuid()} {settings.cluster}".encode()).digest()
+    usual = int.from_bytes(seed[:4], "big") % _NETWORKS
+    strange = random.SystemRandom()
+    for attempt in range(PLACES):
+        number = strange.randrange(_NETWORKS) if attempt else usual
+        network = settings.network or f"127.{64 + number // 256}.{number % 256}"
+        if attempt >= (1 if settings.network else PLACES // 2):
+            network = f"{network}:{strange.randrange(10_240, 32_000)}"
+        if _is_free(network):
+            return network
     if settings.network:
-        if _is_free(settings.network):
-            return settings.network
         raise MachineFailed(
             f"Les adresses {settings.network}.x ne sont pas libres ; LABKIT_NETWORK n’en permet "
             "pas d’autres.",
-            remedy="Un autre de vos clusters les a-t-il ? « labkit down » l’arrête. Sinon, "
-            "prévenez la personne qui administre ce serveur.",
+            remedy="Prévenez la personne qui administre ce serveur.",
         )
-    seed = hashlib.sha256(f"{os.getuid()} {settings.cluster}".encode()).digest()
-    start = int.from_bytes(seed[:4], "big")
-    for attempt in range(64):
-        number = (start + attempt) % (63 * 256)
-        network = f"127.{64 + number // 256}.{number % 256}"
-        if _is_free(network):
-            return network
     raise MachineFailed("Aucune adresse de bouclage n’est libre.", remedy="Lancez labkit doctor.")
 
 
 def _is_free(network: str) -> bool:
-    return all(can_bind(f"{network}.{n}", API_PORT) for n in range(1, MAX_NODES + 1))
+    first, port = split_network(network)
+    return all(can_bind(f"{first}.{n}", port) for n in range(1, MAX_NODES + 1))
 
 
 def can_bind(address: str, port: int) -> bool:

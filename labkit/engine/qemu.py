@@ -144,7 +144,8 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
     run
         Directory of the sockets and logs.
     network
-        The first three numbers of the cluster's loopback addresses, such as ``127.80.3``.
+        The first three numbers of the cluster's loopback addresses, such as ``127.80.3``; with
+        another port of its engines than usual, ``127.80.3:12376``.
     """
     forwards = "".join(
         f",hostfwd={engine_forward(network, n)}" for n in range(1, settings.nodes + 1)
@@ -183,9 +184,16 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
     ]  # fmt: skip
 
 
+def split_network(network: str) -> tuple[str, int]:
+    """Return the first three numbers of a cluster's addresses, and the port of its engines."""
+    numbers, _, port = network.partition(":")
+    return numbers, int(port or API_PORT)
+
+
 def engine_forward(network: str, number: int) -> str:
     """Return what leads from a node's loopback address to its engine, in QEMU's words."""
-    return f"tcp:{network}.{number}:{API_PORT}-192.168.77.9:{API_PORT + number}"
+    numbers, port = split_network(network)
+    return f"tcp:{numbers}.{number}:{port}-192.168.77.9:{API_PORT + number}"
 
 
 def is_answering(run: Path) -> bool:

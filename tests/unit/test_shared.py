@@ -1,5 +1,6 @@
 """What an administrator sets: a cache for everybody, limits, and when clusters end."""
 
+import contextlib
 import json
 import os
 import socket
@@ -15,8 +16,9 @@ from labkit.engine import cluster, ending, identity
 from labkit.engine.build import guest_of
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.keeper import ended_idle
-from labkit.engine.machine import free_network
+from labkit.engine.machine import endpoints_of, free_network
 from labkit.engine.progress import Report
+from labkit.engine.qemu import engine_forward
 from labkit.engine.settings import SHARED, Settings
 from labkit.engine.shared import common, find_guest
 from labkit.engine.store import aside
@@ -211,14 +213,25 @@ def test_a_network_that_is_none_of_ours(
         Settings.read()
 
 
-def test_a_network_that_is_taken_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_neighbour_who_took_the_addresses_keeps_nobody_from_starting(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LABKIT_NETWORK", "127.126.255")
     assert free_network(Settings.read()) == "127.126.255"
-    with socket.socket() as taken:
-        taken.bind(("127.126.255.2", 2376))
-        taken.listen()
-        with pytest.raises(MachineFailed, match=r"127\.126\.255\.x ne sont pas libres"):
-            free_network(Settings.read())
+    with contextlib.ExitStack() as neighbours:
+        for number in range(1, 8):
+            neighbours.enter_context(socket.create_server((f"127.126.255.{number}", 2376)))
+        network = free_network(Settings.read())
+        first, _, port = network.partition(":")
+        assert first == "127.126.255" and int(port) != 2376
+        (node,) = endpoints_of(network, [2], home)
+        assert (node.url, node.address) == (f"tcp://127.126.255.2:{port}", "127.126.255.2")
+        assert engine_forward(network, 2) == f"tcp:127.126.255.2:{port}-192.168.77.9:2378"
+    monkeypatch.delenv("LABKIT_NETWORK")
+    usual = free_network(Settings.read())
+    with socket.create_server((f"{usual}.7", 2376)):
+        first, second = free_network(Settings.read()), free_network(Settings.read())
+        assert len({usual, first, second}) == 3, "a place that a neighbour foresees"
 
 
 ENDPOINTS = (Endpoint("node1", "tcp://127.80.3.1:2376", "127.80.3.1"),)

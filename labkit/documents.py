@@ -162,12 +162,14 @@ class Reader:
         return False
 
     def _check_depth(self, text: str) -> None:
-        """Refuse what is nested so deep that libyaml's composer would break on it.
+        """Refuse what is nested so deep that libyaml's composer would break on it, or too long.
 
         It takes note of where documents begin.
         """
         depth = 0
-        for event in yaml.parse(text, Loader=self.loader):
+        for count, event in enumerate(yaml.parse(text, Loader=self.loader)):
+            if count > 4 * self.most:  # keys, values, ends, documents: no file that is read later
+                raise self.fault(self.file, line_of(event), "le fichier est trop grand.")
             if isinstance(event, yaml.DocumentStartEvent):
                 self.starts.append(line_of(event))
             depth += isinstance(event, yaml.CollectionStartEvent)
@@ -197,13 +199,7 @@ class Reader:
         return self.fault(self.file, line, reason, remedy=remedy)
 
     def _value(self, node: yaml.Node, path: tuple[Step, ...], around: tuple[yaml.Node, ...]) -> Any:
-        self._count += 1
-        if self._count > self.most or len(path) > self.deepest:
-            raise self.fault(
-                self.file,
-                line_of(node),
-                "le fichier est trop grand une fois les ancres développées.",
-            )
+        self._spend(node, around)
         if any(node is outer for outer in around):
             raise self.fault(
                 self.file, line_of(node), "une ancre se contient elle-même (alias « * » en boucle)."
@@ -217,6 +213,15 @@ class Reader:
         if not isinstance(node, yaml.ScalarNode):  # there is no other kind
             return None
         return self._scalar(node, path)
+
+    def _spend(self, node: yaml.Node, around: tuple[yaml.Node, ...]) -> None:
+        self._count += 1
+        if self._count > self.most or len(around) > self.deepest:
+            raise self.fault(
+                self.file,
+                line_of(node),
+                "le fichier est trop grand une fois les ancres développées.",
+            )
 
     def mapping(
         self, node: yaml.MappingNode, path: tuple[Step, ...], around: tuple[yaml.Node, ...]
@@ -263,20 +268,17 @@ class Reader:
                 raise self.fault(
                     self.file, line_of(source), "« << » doit nommer une table « clé : valeur »."
                 )
+            self._spend(source, inside)
             # a path of its own while it is read: keys of the mapping itself win
             apart = copy.copy(self)
             apart.lines, apart.changed = {}, set()
             values = apart.mapping(source, path, inside)
             self._count = apart._count
-            for key, value in values.items():
-                if key in own or key in below:
-                    continue
-                below[key] = value
-                start = (*path, key)
-                for where, line in apart.lines.items():
-                    if where[: len(start)] == start:
-                        self.lines[where] = line
-                self.changed |= {w for w in apart.changed if w[: len(start)] == start}
+            new = values.keys() - own.keys() - below.keys()
+            below |= {key: value for key, value in values.items() if key in new}
+            at = len(path)  # of the key
+            self.lines |= {w: line for w, line in apart.lines.items() if w[at] in new}
+            self.changed |= {w for w in apart.changed if w[at] in new}
         return {**below, **own}
 
     def _key(self, node: yaml.Node, path: tuple[Step, ...]) -> str:

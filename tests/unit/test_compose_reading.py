@@ -217,6 +217,19 @@ def test_aliases_cannot_grow_without_end() -> None:
     assert "trop grand" in wrong(text).reason
 
 
+@pytest.mark.timeout(200)  # some seconds; each took hours, or memory without end
+def test_what_is_large_ends() -> None:
+    web = "services:\n  web: {image: x}\n"
+    keys = "".join(f"  k{i}: v\n" for i in range(20_000))
+    parse(f"x-a: &a\n{keys}x-b:\n  <<: *a\n{web}", "stack.yml")
+    many = ", ".join(["*e{0}"] * 500)
+    empty = "".join(f"x-e{i}: &e{i} {{<<: [{many.format(i - 1)}]}}\n" for i in range(1, 7))
+    chain = "".join(f"x-e{i}: &e{i} {{<<: *e{i - 1}}}\n" for i in range(1, 3000))
+    for merges in (empty, chain):
+        assert "trop grand" in wrong(f"x-e0: &e0 {{}}\n{merges}{web}").reason
+    assert "trop grand" in wrong(f"x-a: [{'a,' * 400_000}]\n{web}").reason
+
+
 def test_bytes(tmp_path: Path) -> None:
     path = tmp_path / "web.yml"
     text = "services:\n  web: {image: nginx}\n"

@@ -17,6 +17,8 @@ student, and a French ``remedy`` that says what to do next::
     │   └── BuildError
     │       ├── MirrorNotFound    no package mirror is known
     │       ├── DownloadFailed    a file cannot be fetched
+    │       │   └── NotInArchive  the mirror answers, and does not have it
+    │       ├── ReleaseExpired    a release file is not valid at this machine's time
     │       ├── BadSignature      a release file is not signed by Debian
     │       ├── BadChecksum       a file is not what its release says
     │       └── DiskFull          the cache has no room
@@ -190,6 +192,14 @@ class MirrorNotFound(BuildError):
 
 class DownloadFailed(BuildError):
     """A file cannot be fetched."""
+
+
+class NotInArchive(DownloadFailed):
+    """The mirror answers, and does not have this file."""
+
+
+class ReleaseExpired(BuildError):
+    """A release file is not valid at this machine's time."""
 
 
 class BadSignature(BuildError):

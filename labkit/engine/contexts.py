@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from labkit.engine.endpoint import Endpoint, Fleet
@@ -19,7 +19,7 @@ from labkit.errors import EngineError
 __all__ = ["activate", "add_context", "environment", "remove_context", "write_contexts"]
 
 
-def write_contexts(fleet: Fleet, config: Path, cli: Path, buildx: Path) -> None:
+def write_contexts(fleet: Fleet, config: Path, cli: Path, plugins: Iterable[Path]) -> None:
     """Write one docker context an endpoint under ``config`` and make the first one current.
 
     Parameters
@@ -30,17 +30,18 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path, buildx: Path) -> None:
         The directory for ``DOCKER_CONFIG``; made anew, readable by its owner alone.
     cli
         The ``docker`` command.
-    buildx
-        Its plugin for ``docker build``, which is left out where there is none.
+    plugins
+        Its plugins, such as that for ``docker build``; those that are not there are left out.
     """
     shutil.rmtree(config, ignore_errors=True)
     config.mkdir(mode=0o700, parents=True)
     for endpoint in fleet:
         add_context(endpoint, config, cli)
     _docker(cli, config, "context", "use", fleet.endpoints[0].name)
-    if buildx.exists():
-        (config / "cli-plugins").mkdir()
-        (config / "cli-plugins" / buildx.name).symlink_to(buildx)
+    (config / "cli-plugins").mkdir()
+    for plugin in plugins:
+        if plugin.exists():
+            (config / "cli-plugins" / plugin.name).symlink_to(plugin)
 
 
 def add_context(endpoint: Endpoint, config: Path, cli: Path) -> None:

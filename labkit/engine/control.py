@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import secrets
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +19,7 @@ from qemu.qmp import QMPClient, QMPError
 
 from labkit.errors import MachineFailed
 
-__all__ = ["NotMigrated", "guest_shell", "hmp", "migrate", "qmp"]
+__all__ = ["NotMigrated", "guest_shell", "guest_time", "hmp", "migrate", "qmp"]
 
 T = TypeVar("T")
 
@@ -109,6 +111,39 @@ def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
     _run(work, timeout)
 
 
+@asynccontextmanager
+async def _agent(socket: Path) -> AsyncIterator[QMPClient]:
+    """Connect to the guest agent, past its answers to those who did not wait for them."""
+    client = QMPClient("labkit-guest")
+    client.await_greeting = False
+    client.negotiate = False
+    await client.connect(str(socket))
+    try:
+        mark = secrets.randbelow(1 << 31)
+        while await client.execute("guest-sync", {"id": mark}) != mark:
+            pass
+        yield client
+    finally:
+        await client.disconnect()
+
+
+def guest_time(socket: Path, timeout: float = 20) -> float:
+    """Return what the guest's clock says, in seconds.
+
+    Raises
+    ------
+    MachineFailed
+        When the guest does not answer.
+    """
+
+    async def work() -> float:
+        async with _agent(socket) as client:
+            said: Any = await client.execute("guest-get-time")
+        return float(said) / 1e9
+
+    return _run(work, timeout)
+
+
 def guest_shell(socket: Path, script: str, timeout: float = 20) -> str:
     """Run a shell script as root in the guest and return what it printed.
 
@@ -119,11 +154,7 @@ def guest_shell(socket: Path, script: str, timeout: float = 20) -> str:
     """
 
     async def work() -> str:
-        client = QMPClient("labkit-guest")
-        client.await_greeting = False
-        client.negotiate = False
-        await client.connect(str(socket))
-        try:
+        async with _agent(socket) as client:
             started: Any = await client.execute(
                 "guest-exec",
                 {
@@ -138,8 +169,6 @@ def guest_shell(socket: Path, script: str, timeout: float = 20) -> str:
                 if done["exited"]:
                     break
                 await asyncio.sleep(0.03)
-        finally:
-            await client.disconnect()
         out, err = (base64.b64decode(done.get(k, "")).decode() for k in ("out-data", "err-data"))
         if done.get("exitcode"):
             raise MachineFailed(f"Une commande de la machine a échoué : {err.strip()[-300:]}")

@@ -14,6 +14,8 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,6 +31,8 @@ from labkit.errors import (
     BuildError,
     DownloadFailed,
     MirrorNotFound,
+    NotInArchive,
+    ReleaseExpired,
     SettingError,
 )
 
@@ -37,7 +41,10 @@ __all__ = ["Archive", "Package", "find_mirror", "public", "unpack", "verify_rele
 Progress = Callable[[int], None]
 ATTEMPTS = 4  # without one more byte, before giving up
 PAUSE = 0.5  # seconds before a second attempt, twice before a third…
-PACKAGES = "main/binary-amd64/Packages.xz"
+PACKAGES = "main/binary-amd64/Packages"
+RELEASE_MOST = 2_000_000  # bytes of a release file, ten times what Debian's has
+RELEASE_SECONDS = 120.0  # for all of it
+AHEAD = timedelta(days=1)  # a release from later than this comes to a clock that is late
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +190,15 @@ class Archive:
             When the package list is not the one that the release names.
         """
         release = self.release()
-        for line in release.get("SHA256", "").splitlines():
-            fields = line.split()
-            if len(fields) == 3 and fields[2] == PACKAGES:
-                digest, size = fields[0], int(fields[1])
-                break
-        else:
-            raise DownloadFailed(f"La suite {self.suite} n’a pas de liste {PACKAGES}.")
+        lines = (line.split() for line in release.get("SHA256", "").splitlines())
+        listed = {fields[2]: (fields[0], int(fields[1])) for fields in lines if len(fields) == 3}
+        try:
+            (digest, size), (_, unpacked) = listed[f"{PACKAGES}.xz"], listed[PACKAGES]
+        except KeyError:
+            raise DownloadFailed(f"La suite {self.suite} n’a pas de liste {PACKAGES}.xz.") from None
         self.downloads.mkdir(parents=True, exist_ok=True)
-        path = self._fetch(f"dists/{self.suite}/{PACKAGES}", digest, size, lambda n: None)
-        text = lzma.decompress(path.read_bytes()).decode()
+        path = self._fetch(f"dists/{self.suite}/{PACKAGES}.xz", digest, size, lambda n: None)
+        text = lzma.LZMADecompressor().decompress(path.read_bytes(), max_length=unpacked).decode()
         self._index = {p.split("\n", 1)[0][9:]: p for p in text.split("\n\n") if p}
         return str(release.get("Date", ""))
 
@@ -206,14 +212,32 @@ class Archive:
                 f"{self._shown(name)} n’est pas la suite {self.suite}, mais : {said}.",
                 remedy="Changez de miroir (LABKIT_MIRROR) ou de suite (LABKIT_SUITE).",
             )
+        self._check_dates(release, self._shown(name))
         return release
+
+    def _check_dates(self, release: Deb822, shown: str) -> None:
+        """Refuse a release that is not valid now: an old one would bring its old faults back."""
+        now = datetime.now(UTC)
+        end, begin = _date(release.get("Valid-Until")), _date(release.get("Date"))
+        for at, refused, what in (
+            (end, end and end < now, "n’est plus valable depuis le"),
+            (begin, begin and begin > now + AHEAD, "est daté du"),
+        ):
+            if at and refused:
+                raise ReleaseExpired(
+                    f"{shown} {what} {at:%d/%m/%Y à %H:%M} (UTC) ; l’horloge de cette machine "
+                    f"dit {now:%d/%m/%Y à %H:%M}.",
+                    remedy="Rien n’a été construit. Si cette horloge est juste, le miroir est "
+                    "resté en arrière ou rejoue une vieille version : changez-en (LABKIT_MIRROR). "
+                    "Sinon, mettez-la à l’heure.",
+                )
 
     def package(self, name: str) -> Package:
         """Return one package of the suite."""
         try:
             fields = Deb822(self._index[name])
         except KeyError:
-            raise DownloadFailed(
+            raise NotInArchive(
                 f"Le paquet « {name} » n’existe pas dans la suite {self.suite}."
             ) from None
         depends = ", ".join(fields.get(k, "") for k in ("Pre-Depends", "Depends"))
@@ -262,16 +286,30 @@ class Archive:
         attempt = 0
         while True:
             try:
-                answer = self._client.get(f"{self.mirror}/{name}")
-                answer.raise_for_status()
-                return answer.content
+                return self._bounded(name)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 attempt += 1
                 if attempt >= attempts or _is_final(error):
                     raise self._failure(name, error) from error
                 time.sleep(PAUSE * attempt)
 
+    def _bounded(self, name: str) -> bytes:
+        """Return a file of which nobody has told the size, if it is small and comes in time."""
+        data, deadline = bytearray(), time.monotonic() + RELEASE_SECONDS
+        with self._client.stream("GET", f"{self.mirror}/{name}") as answer:
+            answer.raise_for_status()
+            for block in answer.iter_raw():  # as it comes: what was asked for is not compressed
+                data += block
+                if len(data) > RELEASE_MOST or time.monotonic() > deadline:
+                    raise DownloadFailed(
+                        f"{self._shown(name)} ne finit pas : plus de {RELEASE_MOST // 1_000_000} "
+                        f"Mo, ou de {RELEASE_SECONDS:.0f} s.",
+                        remedy="Rien n’en a été utilisé. Changez de miroir (LABKIT_MIRROR).",
+                    )
+        return bytes(data)
+
     def _failure(self, name: str, error: Exception) -> DownloadFailed:
+        kind = DownloadFailed
         if isinstance(error, httpx.HTTPStatusError):
             reason = f"réponse {error.response.status_code}"
             if error.response.status_code == 404 and name.endswith("/InRelease"):
@@ -280,9 +318,11 @@ class Archive:
                     f"{self._shown(name)} (réponse 404).",
                     remedy="Vérifiez le miroir (LABKIT_MIRROR) et la suite (LABKIT_SUITE).",
                 )
+            if error.response.status_code in {404, 410}:
+                kind = NotInArchive
         else:
             reason = str(error) or type(error).__name__
-        return DownloadFailed(
+        return kind(
             f"Impossible de télécharger {self._shown(name)} ({reason}).",
             remedy="Vérifiez le réseau ou le miroir (LABKIT_MIRROR), puis relancez : ce qui est "
             "téléchargé est gardé.",
@@ -359,6 +399,16 @@ class Archive:
                         break  # more than was announced: the checksum will tell
         if _size(part) < size:
             raise EOFError("fichier tronqué")
+
+
+def _date(text: str | None) -> datetime | None:
+    """Return the moment that a field of a release tells; the beginning of time if unreadable."""
+    if text is None:
+        return None
+    try:
+        return parsedate_to_datetime(text).replace(tzinfo=UTC)  # Debian's are all in UTC
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _extent(answer: httpx.Response) -> tuple[int, int | None]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from labkit.engine import control, ending, identity
+from labkit.engine import control, egress, ending, identity, upkeep
 from labkit.engine.cluster import ON_LINE, _Record, end, hub_answers
 from labkit.engine.endpoint import LOCAL, Endpoint
 from labkit.engine.machine import can_bind, end_process, note_process
@@ -235,7 +235,7 @@ class Keeper:
         """Give the guest a resolver if images can be pulled; without one, pulls fail at once."""
         client = next(iter(self.endpoints.values())).client(timeout=10)
         try:
-            if hub_answers(client):
+            if Settings.read().egress != egress.NONE and hub_answers(client):
                 control.guest_shell(self.run / "agent", ON_LINE)
         except (DockerException, OSError, LabkitError) as error:
             log.info("offline: %s", type(error).__name__)
@@ -291,8 +291,11 @@ def main() -> int:
     record = _Record.read(run)
     if record is None:
         return 1
-    keeper = Keeper(run, record, Settings.read().idle_stop)
+    settings = Settings.read()
+    keeper = Keeper(run, record, settings.idle_stop)
     note_process(run, os.getpid(), "keeper.pid")
+    egress.watch(run, settings.egress)
+    upkeep.watch(run)
     keeper.follow()
     return 0
 

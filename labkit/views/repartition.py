@@ -285,7 +285,8 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
         )
 
     def __repr__(self) -> str:
-        return f"Repartition(port={self._port})"
+        # what stays in a saved notebook without a measure; the widget does not
+        return f"Répartition au port {self._port} : relancez cette cellule pour la mesurer."
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)

@@ -235,4 +235,8 @@ class Scaler(LiveBox):
             self._say_counts(state, replicas)
 
     def __repr__(self) -> str:
-        return f"Scaler({self._service!r})"
+        # what stays in a saved notebook; the widget does not
+        return (
+            f"Curseur des replicas de « {self._service} » : "
+            "relancez cette cellule pour le retrouver."
+        )

@@ -219,4 +219,6 @@ def test_every_key_has_a_button(cockpit: Cockpit) -> None:
 def test_the_page_is_one_cell_whose_output_is_of_no_machine() -> None:
     (cell,) = nbformat.read(NOTEBOOK, as_version=4).cells
     assert "Cockpit()" in cell.source
-    assert [o.data for o in cell.outputs] == [{"text/plain": "Cockpit()"}]
+    assert [o.data for o in cell.outputs] == [
+        {"text/plain": "Cockpit du cluster : relancez cette cellule pour le retrouver."}
+    ]

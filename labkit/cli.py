@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.request import getproxies, proxy_bypass
 
 from labkit import engine
 from labkit.engine import cluster, ending, own
@@ -24,8 +26,9 @@ from labkit.engine.machine import alive
 from labkit.engine.ownership import no_link
 from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, SHARED, Settings, writable
-from labkit.errors import LabkitError
-from labkit.terminal import plain, plain_stdout
+from labkit.engine.tls import worn
+from labkit.errors import LabkitError, SettingError
+from labkit.terminal import plain, plain_stdout, tolerate
 
 __all__ = ["main"]
 
@@ -35,6 +38,7 @@ START_PAGE = "00-demarrer.ipynb"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
+    tolerate()
     parser = _parser()
     options, more = parser.parse_known_args(argv)
     if more and options.run is not _lab:
@@ -305,11 +309,32 @@ def _doctor(options: argparse.Namespace) -> int:
              f"il faut {NEEDED / 1e9:.1f} Go ; LABKIT_CACHE place le cache ailleurs"),
             _try("miroir de paquets", lambda: _mirror(settings)),
         ]  # fmt: skip
-    status = cluster.status(settings)
+    rows += _of_the_host(settings)
     for fine, text, remedy in rows:
         print(f"{'✔' if fine else '✘'} {text}" + ("" if fine else f"  → {remedy}"))
-    print(status)
+    with contextlib.suppress(SettingError):  # a row says it
+        print(cluster.status(settings))
     return 0 if all(fine for fine, _, _ in rows) else 1
+
+
+def _of_the_host(settings: Settings) -> list[tuple[bool, str, str]]:
+    """Return the rows of what is odd about this host."""
+    rows = [_try("commande docker", cluster.which_docker)]
+    encoding = (sys.stdout.encoding or "ascii").lower()
+    if encoding.replace("-", "") != "utf8":
+        rows.append((True, f"affichage : {encoding}, où certains caractères sont remplacés", ""))
+    if not alive(settings.run):
+        rows.append(_try("place sur le disque des clusters", lambda: cluster.roomy(settings)))
+        settings.unsettle()
+        return rows
+    if worn(settings.run / "tls"):
+        rows.append((False, "certificats du cluster : plus de la moitié de leur durée est passée",
+                     "« labkit up » les renouvelle, sans rien perdre"))  # fmt: skip
+    first = cluster.join(settings).endpoints[0].address
+    if getproxies() and not proxy_bypass(first):
+        rows.append((False, f"mandataire (proxy) : les requêtes vers {first} y passeraient",
+                     'tapez dans ce shell : eval "$(labkit env)"'))  # fmt: skip
+    return rows
 
 
 def _try(text: str, look: Callable[[], str | None]) -> tuple[bool, str, str]:
@@ -449,21 +474,23 @@ def _demo(options: argparse.Namespace) -> int:
 def _lab(options: argparse.Namespace) -> int:
     """Run JupyterLab in front and the cluster behind it.
 
-    Both end together, unless the cluster was there before: then it stays.
+    Both end together, unless the cluster was there before, or another Lab has it.
     """
     settings = _settings(options)
-    starting, found = None, alive(settings.run)
+    starting = labs = None
     if own.named():
         engine.up()
     else:
         with Report() as report:
             cluster.build(settings, report)
+        labs = _Labs(settings)
         # not in /tmp, where another account may have put a link of this name
-        said = settings.run.parent / f"{settings.cluster}.up.log"
+        said = settings.state / f"{settings.cluster}.up.log"
         with open(said, "w", opener=no_link) as log:
             starting = subprocess.Popen(
                 [sys.executable, "-P", "-m", "labkit", "up", "--nodes", str(settings.nodes)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             )  # fmt: skip
         activate(cluster.variables(settings))
     root = _opened()
@@ -479,11 +506,46 @@ def _lab(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: lab.terminate())
     status = lab.wait()
-    if starting:
+    if starting and labs:
         starting.wait()
         said.unlink(missing_ok=True)
-        if found:
-            print("Le cluster, qui tournait déjà avant, tourne encore : « labkit down » l’arrête.")
-        else:
-            cluster.down(settings)
+        labs.leave()
     return status
+
+
+class _Labs:
+    """All ``labkit lab`` of a cluster: it ends with the last, unless it was there before the first.
+
+    Each holds a file's lock together with the others; who can have it alone is the first, or last.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.path = settings.state / f"{settings.cluster}.labs"
+        self.file = open(self.path, "a+", opener=no_link)  # noqa: SIM115
+        if self._alone():
+            self.file.truncate(0)
+            self.file.write("found" if alive(settings.run) else "started")
+            self.file.flush()
+        fcntl.flock(self.file, fcntl.LOCK_SH)
+
+    def leave(self) -> None:
+        """End the cluster if this is the last; say so if it stays."""
+        with self.file:
+            if not self._alone():
+                print("Un autre « labkit lab » se sert du cluster : il tourne encore.")
+                return
+            self.path.unlink(missing_ok=True)
+            self.file.seek(0)
+            started = self.file.read() == "started"
+        if started:
+            cluster.down(self.settings)
+        else:
+            print("Le cluster, qui tournait déjà avant, tourne encore : « labkit down » l’arrête.")
+
+    def _alone(self) -> bool:
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -1,17 +1,25 @@
-"""What others wrote, fit for a terminal: no control characters, which could move and hide text."""
+"""Text fit for a terminal: no control characters, which could move and hide it; any encoding."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["plain", "plain_stdout"]
+__all__ = ["plain", "plain_stdout", "tolerate"]
 
 # C0 and C1 but tabs and ends of lines, lines of Unicode's own, directions, halves of characters
 _CONTROL = "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+_NEAREST = {
+    "’": "'", "‘": "'", "“": "'", "”": "'", "«": "<<", "»": ">>", "…": "...", "→": "->",
+    "←": "<-", "–": "-", "—": "-", "−": "-", "×": "x", "œ": "oe", "Œ": "OE", "æ": "ae",
+    "✔": "v", "✘": "x", "⚠": "!", "·": "-", "•": "*", "°": "o", "█": "#",
+}  # fmt: skip
 _PLAIN = re.compile(_CONTROL)
 _COLOURED = re.compile(rf"(\x1b\[[0-9;]*m)|{_CONTROL}")
 
@@ -52,3 +60,25 @@ class _Plain:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def tolerate() -> None:
+    """Let what this process says be shown in any encoding, such as ISO-8859-1."""
+    codecs.register_error("labkit", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="labkit")
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = "".join(map(_shown, error.object[error.start : error.end]))
+    return text, error.end
+
+
+def _shown(character: str) -> str:
+    if character in _NEAREST:
+        return _NEAREST[character]
+    parts = unicodedata.normalize("NFKD", character)
+    return parts.encode("ascii", "ignore").decode() or "?"

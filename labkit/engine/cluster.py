@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +27,14 @@ from requests.exceptions import RequestException
 
 from labkit.engine import control, egress, ending, identity, images, upkeep
 from labkit.engine.build import DISK, Guest, build_guest, prune, remove_half_made
-from labkit.engine.contexts import add_context, environment, remove_context, write_contexts
+from labkit.engine.contexts import (
+    add_context,
+    environment,
+    remove_context,
+    runs,
+    update_context,
+    write_contexts,
+)
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.images.making import STAND_INS, repository
 from labkit.engine.limits import MIB, gibibytes, limits
@@ -36,6 +44,7 @@ from labkit.engine.machine import (
     alive,
     answer,
     endpoints_of,
+    free_network,
     note_process,
     process_of,
     refuse_elsewhere,
@@ -45,10 +54,11 @@ from labkit.engine.machine import (
 )
 from labkit.engine.ownership import no_link, trusted
 from labkit.engine.progress import Report
-from labkit.engine.qemu import engine_forward, find_qemu, split_network
+from labkit.engine.qemu import Qemu, engine_forward, find_qemu, split_network
 from labkit.engine.settings import MAX_NODES, MOST_MEMORY, NODES, STATE, Settings, limit, writable
 from labkit.engine.shared import common, damaged, find_guest
 from labkit.engine.store import disk_error, intact, need_room
+from labkit.engine.tls import worn
 from labkit.errors import EngineNotRunning, MachineFailed, NotEnoughMemory, SettingError
 
 __all__ = [
@@ -368,12 +378,25 @@ def up(settings: Settings, report: Report) -> Fleet:
             if waits_for_room(settings.run):
                 need_room(settings.run, RUN, _WAITS)
                 control.qmp(settings.run / "qmp", ("cont", {}))
+            if worn(settings.run / "tls"):
+                report.step("Les certificats du cluster sont renouvelés")
+                _renew(settings, record)
             with contextlib.suppress(MachineFailed):
                 upkeep.mend_clock(settings.run)
             _keeper(settings, report)
             return record.fleet(settings.run)
         _stop(settings)
         return _start(settings, report)
+
+
+def _renew(settings: Settings, record: _Record) -> None:
+    """Give the engines of a machine that runs, and all who speak to them, new keys."""
+    guest = find_guest(settings)
+    machine = Machine(settings.run, guest, Qemu((), "", record.accel), settings)
+    machine.network = record.network
+    machine.secure()
+    for endpoint in record.fleet(settings.run):
+        update_context(endpoint, settings.run / "docker", docker_cli(guest))
 
 
 def join(settings: Settings) -> Fleet:
@@ -420,12 +443,34 @@ def variables(settings: Settings) -> dict[str, str]:
     It can be known before the cluster is up.
     """
     cli = docker_cli(find_guest(settings))
-    return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath))
+    record = _Record.read(settings.run)
+    network = record.network if record else free_network(settings)
+    nodes = endpoints_of(network, range(1, MAX_NODES + 1), settings.run)
+    addresses = [node.address for node in nodes]
+    return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath), addresses)
 
 
 def docker_cli(guest: Guest) -> Path:
-    """Return the user's ``docker`` command, or the guest's where there is none."""
-    return Path(shutil.which("docker") or guest.cli)
+    """Return the user's ``docker`` command, or the guest's where there is none that is usable."""
+    theirs = shutil.which("docker")
+    return Path(theirs if theirs and not refused(theirs) else guest.cli)
+
+
+def which_docker() -> str:
+    """Return in French which ``docker`` command is used, and why not the user's own if so."""
+    theirs = shutil.which("docker")
+    if theirs is None:
+        return "celle de labkit"
+    why = refused(theirs)
+    return f"celle de labkit, car {theirs} ne convient pas : {why}" if why else theirs
+
+
+@cache
+def refused(cli: str) -> str:
+    """Say in French why a ``docker`` command is not usable, once tried; "" when it is."""
+    state = Settings.read().state
+    writable(state, STATE)
+    return runs(cli, state / f"try-{secrets.token_hex(4)}")
 
 
 def reset(settings: Settings, report: Report) -> Fleet:
@@ -509,7 +554,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
     qemu = find_qemu(guest, settings)
     machine = Machine(settings.run, guest, qemu, settings)
     kills = _within_limits(settings, report)
-    need_room(settings.state, RUN, f"{FREE}, puis relancez.")
+    roomy(settings)
     try:
         machine.restore(snapshot)
         numbers = list(range(1, settings.nodes + 1))
@@ -527,6 +572,12 @@ def _start(settings: Settings, report: Report) -> Fleet:
         raise
     _keeper(settings, report)
     return fleet
+
+
+def roomy(settings: Settings) -> None:
+    """Raise :class:`DiskFull` when a cluster has no room to start."""
+    there = next(p for p in (settings.state, *settings.state.parents) if p.exists())
+    need_room(there, RUN, f"{FREE}, puis relancez.")
 
 
 def _within_limits(settings: Settings, report: Report) -> int:

@@ -5,8 +5,11 @@ The user's ``~/.docker`` is neither read nor written.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +19,17 @@ from pathlib import Path
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import EngineError
 
-__all__ = ["activate", "add_context", "environment", "remove_context", "write_contexts"]
+__all__ = [
+    "activate",
+    "add_context",
+    "environment",
+    "remove_context",
+    "runs",
+    "update_context",
+    "write_contexts",
+]
+
+SECONDS = 30.0  # that one docker command may take
 
 
 def write_contexts(fleet: Fleet, config: Path, cli: Path, plugins: Iterable[Path]) -> None:
@@ -49,6 +62,11 @@ def add_context(endpoint: Endpoint, config: Path, cli: Path) -> None:
     _docker(cli, config, "context", "create", endpoint.name, "--docker", _host(endpoint))
 
 
+def update_context(endpoint: Endpoint, config: Path, cli: Path) -> None:
+    """Write the context of an endpoint again, whose keys have changed."""
+    _docker(cli, config, "context", "update", endpoint.name, "--docker", _host(endpoint))
+
+
 def remove_context(name: str, config: Path, cli: Path) -> None:
     """Remove a context; node1's becomes the current one if it was. It may be gone already."""
     if json.loads((config / "config.json").read_text()).get("currentContext") == name:
@@ -56,7 +74,38 @@ def remove_context(name: str, config: Path, cli: Path) -> None:
     _docker(cli, config, "context", "rm", "--force", name)
 
 
-def environment(config: Path, cli: Path, path: str) -> dict[str, str]:
+def runs(cli: str, config: Path) -> str:
+    """Try a ``docker`` command; say in French why it is not usable, "" when it is.
+
+    What is called docker may be Podman, a program that is not there any more, or one that may not
+    read what labkit writes, as in a snap.
+
+    Parameters
+    ----------
+    config
+        A directory that can be made, beside those that :func:`write_contexts` will write.
+    """
+    try:
+        version = _ask(cli, config, "--version")
+        if not re.match(r"Docker version \d", version.stdout):
+            said = (version.stdout + version.stderr).strip().splitlines()
+            return f"ce n’est pas le client de Docker ({said[0] if said else 'il ne dit rien'})"
+        config.mkdir(mode=0o700)
+        made = _ask(cli, config, "context", "create", "try", "--docker", "host=tcp://127.0.0.1:1")
+        if made.returncode or not (config / "contexts").exists():
+            return f"il ne crée pas de contexte ({made.stderr.strip()[-200:] or 'sans un mot'})"
+    except OSError as error:
+        return f"il ne se lance pas ({error.strerror})"
+    except subprocess.TimeoutExpired:
+        return "il ne répond pas"
+    finally:
+        shutil.rmtree(config, ignore_errors=True)
+    return ""
+
+
+def environment(
+    config: Path, cli: Path, path: str, addresses: Iterable[str] = ()
+) -> dict[str, str]:
     """Return the variables that give a shell the CLI and its contexts, and ``labkit``.
 
     A notebook's kernel may run in a virtual environment that its shells know nothing of.
@@ -69,14 +118,22 @@ def environment(config: Path, cli: Path, path: str) -> dict[str, str]:
         The ``docker`` command; its directory comes first in ``PATH``.
     path
         The present ``PATH``.
+    addresses
+        Those of the nodes: no proxy can reach them.
     """
     here, last = str(cli.parent), str(Path(sys.executable).parent)
     entries = [here, *(p for p in path.split(os.pathsep) if p and p != here)]
     entries += [last] * (last not in entries)
+    # some programs know no ranges, others look at one of the two spellings only
+    direct = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    direct += ["localhost", "127.0.0.1", "127.0.0.0/8", *addresses]
+    names = dict.fromkeys(name.strip() for text in direct for name in text.split(",") if name)
     return {
         "DOCKER_CONFIG": str(config),
         "DOCKER_CLI_HINTS": "false",
         "PATH": os.pathsep.join(entries),
+        "no_proxy": ",".join(names),
+        "NO_PROXY": ",".join(names),
     }
 
 
@@ -92,11 +149,20 @@ def _host(endpoint: Endpoint) -> str:
     if endpoint.tls is not None:
         for key, name in (("ca", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem")):
             parts.append(f"{key}={endpoint.tls / name}")
-    return ",".join(parts)
+    line = io.StringIO()  # docker reads it as CSV: a path may have quotes and commas
+    csv.writer(line, lineterminator="").writerow(parts)
+    return line.getvalue()
 
 
 def _docker(cli: Path, config: Path, *args: str) -> None:
-    env = {"PATH": os.environ.get("PATH", os.defpath), "DOCKER_CONFIG": str(config)}
-    done = subprocess.run([cli, *args], env=env, capture_output=True, text=True, timeout=60)
+    done = _ask(str(cli), config, *args)
     if done.returncode:
         raise EngineError(f"« docker {args[0]} {args[1]} » a échoué : {done.stderr.strip()}")
+
+
+def _ask(cli: str, config: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ.get("PATH", os.defpath), "DOCKER_CONFIG": str(config)}
+    return subprocess.run(
+        [cli, *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        encoding="utf-8", errors="replace", timeout=SECONDS,
+    )  # fmt: skip

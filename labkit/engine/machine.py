@@ -300,7 +300,13 @@ done
         self._open_engines(BOOT_SECONDS)
 
     def _open_engines(self, patience: float) -> None:
-        """Set the clock, mix in fresh randomness, and open the engines behind mutual TLS."""
+        self.secure(patience)
+        deadline = time.monotonic() + patience
+        for endpoint in self.endpoints:
+            answer(endpoint, deadline - time.monotonic(), "Lancez « labkit reset ».")
+
+    def secure(self, patience: float = ANSWER_SECONDS) -> None:
+        """Set the clock, mix in fresh randomness, and open the engines behind mutual TLS, anew."""
         numbers = range(1, MAX_NODES + 1)  # those that are added later, too
         pem = make_keys(
             self.tls, [e.address for e in endpoints_of(self.network, numbers, self.run)]
@@ -328,6 +334,11 @@ sslVersionMin = TLSv1.3
 socket = l:TCP_NODELAY=1
 socket = r:TCP_NODELAY=1
 {services}CONF
+tries=0
+while killall -9 stunnel 2>/dev/null && [ $tries -lt 50 ]; do
+    usleep 20000
+    tries=$((tries + 1))
+done
 stunnel /run/stunnel.conf </dev/null >/run/stunnel.log 2>&1
 rm -f /run/tls.pem
 cat >/run/closed.new <<'ROUTES'
@@ -338,9 +349,6 @@ cmp -s /run/closed.new /run/closed || {{
 }}
 """
         self.shell(script, patience)
-        deadline = time.monotonic() + patience
-        for endpoint in self.endpoints:
-            answer(endpoint, deadline - time.monotonic(), "Lancez « labkit reset ».")
 
 
 def answer(endpoint: Endpoint, patience: float, remedy: str) -> None:

@@ -77,7 +77,9 @@ def prepare(fleet: Fleet) -> dict[str, str]:
     writable(Settings.read().state, STATE)
     if not cli.exists() or config is None:
         raise EngineError(
-            "La commande docker est introuvable.",
+            f"La commande docker ({theirs}) n’est pas utilisable : {cluster.refused(theirs)}."
+            if (theirs := shutil.which("docker"))
+            else "La commande docker est introuvable.",
             remedy="Installez-la (paquet docker-cli ou docker.io), ou lancez « labkit build », qui "
             "en apporte une.",
         )
@@ -91,7 +93,8 @@ def prepare(fleet: Fleet) -> dict[str, str]:
             (fresh / "labkit").write_text(made_of)
             shutil.rmtree(config, ignore_errors=True)
             fresh.rename(config)
-    variables = environment(config, cli, os.environ.get("PATH", os.defpath))
+    addresses = [endpoint.address for endpoint in fleet]
+    variables = environment(config, cli, os.environ.get("PATH", os.defpath), addresses)
     if os.environ.get(_CERTIFICATES):  # it is looked up again at each connect()
         variables[_CERTIFICATES] = os.environ[_CERTIFICATES]
     return variables

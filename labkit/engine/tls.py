@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["make_keys"]
+__all__ = ["make_keys", "worn"]
 
 VALID = datetime.timedelta(days=90)
 
@@ -72,6 +72,17 @@ def make_keys(directory: Path, addresses: Sequence[str]) -> str:
         path.touch(mode=0o600)
         path.write_text(text)
     return server_key + server + ca
+
+
+def worn(directory: Path) -> bool:
+    """Tell whether the client's certificate is past half of its time, or cannot be read."""
+    try:
+        certificate = x509.load_pem_x509_certificate((directory / "cert.pem").read_bytes())
+    except (OSError, ValueError):
+        return True
+    now = datetime.datetime.now(datetime.UTC)
+    until = certificate.not_valid_after_utc
+    return now < certificate.not_valid_before_utc or until - now < VALID / 2
 
 
 def _name(common: str) -> x509.Name:

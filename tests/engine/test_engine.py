@@ -1,5 +1,6 @@
 """The embedded engine: what it closes, what it survives, what two restores never share."""
 
+import datetime
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import psutil
 import pytest
 
 import labkit
+from labkit.engine import cluster, tls
 from labkit.engine.build import guest_of
 from labkit.engine.control import guest_shell
 from labkit.engine.machine import process_of, snapshot_of
@@ -130,6 +132,36 @@ def test_an_engine_refuses_a_client_without_a_certificate(fleet: labkit.Fleet) -
         secure.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
         if not secure.recv(4096):  # TLS 1.3: the refusal comes on reading
             raise ConnectionError("closed")
+
+
+def test_worn_keys_are_replaced_on_rejoining(
+    fleet: labkit.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.read()
+    worn, half = settings.run / "tls/cert.pem", datetime.timedelta(days=44)
+    record = cluster._Record.read(settings.run)
+    assert record is not None
+    with monkeypatch.context() as old:
+        old.setattr(tls, "VALID", half)
+        cluster._renew(settings, record)
+    before = worn.read_bytes()
+    machine = process_of(settings.run)
+    assert labkit_command("doctor").stdout.count("« labkit up » les renouvelle") == 1
+    said = labkit_command("up")
+    assert "renouvelés" in said.stdout
+    assert "renouvelés" not in labkit_command("up").stdout
+    assert worn.read_bytes() != before
+    assert not tls.worn(settings.run / "tls")
+    assert process_of(settings.run) == machine
+    for endpoint in fleet:
+        client = endpoint.client()
+        assert client.ping()
+        client.close()
+        done = subprocess.run(
+            ["docker", "--context", endpoint.name, "info", "-f", "{{.Name}}"],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        assert done.stdout.strip() == endpoint.name, done.stderr
 
 
 def test_the_machine_listens_on_loopback_only_and_on_nothing_else(fleet: labkit.Fleet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
 import ssl
 import threading
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from labkit.engine import tls
 from labkit.engine.endpoint import Endpoint
 from labkit.engine.machine import answer
-from labkit.engine.tls import make_keys
+from labkit.engine.tls import make_keys, worn
 from labkit.errors import MachineFailed
 
 
@@ -89,3 +91,17 @@ def test_a_certificate_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
                             tls=tmp_path / "tls", api_version="1.44")  # fmt: skip
         with pytest.raises(MachineFailed, match=r"poignée de main TLS échoue.*IP address mismatch"):
             answer(endpoint, 60, "Relancez.")
+
+
+@pytest.mark.parametrize(("left", "expected"), [(90, False), (46, False), (44, True), (-0.5, True)])
+def test_keys_past_half_of_their_time_are_worn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float, expected: bool
+) -> None:
+    with monkeypatch.context() as made:
+        made.setattr(tls, "VALID", datetime.timedelta(days=left))
+        make_keys(tmp_path, ["127.0.0.1"])
+    assert worn(tmp_path) == expected
+
+
+def test_keys_that_cannot_be_read_are_worn(tmp_path: Path) -> None:
+    assert worn(tmp_path)

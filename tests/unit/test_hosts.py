@@ -85,7 +85,7 @@ def test_contexts_are_made_wherever_a_home_is(tmp_path: Path, name: str) -> None
     assert not (home / "try").exists()
     make_keys(home / "tls", ["127.126.253.1"])
     endpoint = Endpoint("node1", "tcp://127.126.253.1:2376", "127.126.253.1", tls=home / "tls")
-    write_contexts(Fleet("embedded", (endpoint,)), home / "docker", Path(DOCKER), tmp_path / "none")
+    write_contexts(Fleet("embedded", (endpoint,)), home / "docker", Path(DOCKER), ())
     said = subprocess.run(
         [DOCKER, "context", "inspect", "node1"], capture_output=True, text=True, check=True,
         env={**os.environ, "DOCKER_CONFIG": str(home / "docker")},

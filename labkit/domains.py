@@ -42,7 +42,7 @@ from tornado.web import HTTPError, authenticated
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, websocket_connect
 
 from labkit.engine import cluster, own
-from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.engine.endpoint import UDP, Endpoint, Fleet
 from labkit.engine.keeper import published, wanted
 from labkit.engine.settings import Settings
 from labkit.errors import LabkitError
@@ -403,6 +403,8 @@ def _parse(handler: Any) -> tuple[str, _Door, str] | None:
     kind, number, node, port, at, domain, path = found.groups()
     if (kind == "cluster") != (node is not None):
         return None
+    if int(port or at) > 65535:
+        return None
     where = f"cluster/{node}/{port}/" if node else f"domaines/{at}/{domain}/"
     return number or "", _Door("", where, node or "", int(port or at), domain or ""), path or ""
 
@@ -459,7 +461,7 @@ def _reached_at(at: int) -> int | None:
     with contextlib.suppress(LabkitError):
         if own.named() is None:
             remapped = cluster.join(Settings.read()).remapped
-            return next((port for (_, port), its in remapped.items() if its == at), None)
+            return next((p for (_, p), its in remapped.items() if its == at and p < UDP), None)
     return None
 
 

@@ -523,12 +523,21 @@ def status(settings: Settings) -> Status:
     return Status(
         engine="embedded",
         nodes=nodes,
-        detail=_PAUSED if waiting else "" if kept else f"{_UNKEPT} : « labkit up » y remédie.",
+        detail=_PAUSED if waiting else _said_of_ports(settings.run, bool(kept)),
         images=tuple(ImageStatus(**i) for i in record.images),
         accel=record.accel,
         memory=process.memory_info().rss // 1_000_000,
         disk=upkeep.written(settings.run, process.pid) // 1_000_000,
     )
+
+
+def _said_of_ports(run: Path, kept: bool) -> str:
+    if not kept:
+        return f"{_UNKEPT} : « labkit up » y remédie."
+    try:
+        return (run / "ports").read_text()  # the keeper's
+    except OSError:
+        return ""
 
 
 def node_status(endpoint: Endpoint) -> NodeStatus:

@@ -19,9 +19,10 @@ from labkit.engine.ssh import SSHAdapter
 from labkit.engine.ssh import address as ssh_address
 from labkit.errors import NoSuchNode, SettingError
 
-__all__ = ["API_VERSION", "LOCAL", "Endpoint", "Fleet"]
+__all__ = ["API_VERSION", "LOCAL", "UDP", "Endpoint", "Fleet"]
 
 API_VERSION = "1.44"  # of the embedded engines: Engine 25 and later; 29 accepts no older
+UDP = 1 << 16  # added to the number of a UDP port, where ports of both kinds are told together
 LOCAL = "localhost"  # in place of a node's name: the first node at 127.0.0.1
 
 
@@ -151,7 +152,8 @@ class Fleet:
         Directory for ``DOCKER_CONFIG`` that holds one context a node, once they are written.
     remapped
         ``(node name, published port) -> port`` on this machine, where that may be another: below
-        1024, or taken. Under :data:`LOCAL`, those of the first node at 127.0.0.1.
+        1024, or taken. Under :data:`LOCAL`, those of the first node at 127.0.0.1. A UDP port has
+        :data:`UDP` added to it.
     private
         Whether ports are published at the nodes' own addresses alone, not at 127.0.0.1.
     """

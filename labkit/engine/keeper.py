@@ -3,8 +3,8 @@
 ``python -m labkit.engine.keeper RUN``. It listens to the engines' events and adds or removes
 QEMU's host forwards; it ends with the machine. Every service port is reached on every node
 at that node's own loopback address with the same port, and node1's at 127.0.0.1 too, where a
-browser looks for ``NAME.localhost``. It also ends the cluster with its student's server, or when
-nobody uses it (:mod:`labkit.engine.ending`).
+browser looks for ``NAME.localhost``; a UDP port on the nodes alone. It also ends the cluster with
+its student's server, or when nobody uses it (:mod:`labkit.engine.ending`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import queue
+import socket
 import sys
 import threading
 import time
@@ -26,7 +27,7 @@ from requests.exceptions import RequestException
 
 from labkit.engine import control, egress, ending, identity, upkeep
 from labkit.engine.cluster import ON_LINE, _Record, end, hub_answers
-from labkit.engine.endpoint import LOCAL, Endpoint
+from labkit.engine.endpoint import LOCAL, UDP, Endpoint
 from labkit.engine.machine import can_bind, end_process, note_process
 from labkit.engine.settings import Settings, limit
 from labkit.errors import LabkitError
@@ -39,14 +40,21 @@ INTERESTING = {"create", "update", "remove", "start", "die", "destroy"}
 HIGHER = 8000  # added to a port that the user may not bind, or that another has
 PLACES = 200  # how many are tried from there
 SETTLE = 0.15  # seconds in which several events count as one
+KINDS = {"tcp": 0, "udp": UDP}
+AT_ONCE = 60  # forwards changed in one go; then comes what was asked for meanwhile
+MOST = 900  # forwards at a time: QEMU waits at all of them with every turn it takes
 CHECK = 2.0  # seconds between looks at whether the machine lives
-Forward = tuple[str, int]  # node, published port
+Forward = tuple[str, int]  # node, published port (with UDP added to that of a UDP port)
+Place = tuple[str, str, int]  # address, node, published port
+_HERE = "127.0.0.1"
 
 
 def place(address: str, port: int) -> int | None:
     """Return the port to listen on at ``address`` for ``port``: itself, or one that is free."""
-    higher = range(port + HIGHER, min(port + HIGHER + PLACES, 65536))
-    return next((p for p in (port, *higher) if can_bind(address, p)), None)
+    number = port % UDP
+    kind = socket.SOCK_DGRAM if port >= UDP else socket.SOCK_STREAM
+    higher = range(number + HIGHER, min(number + HIGHER + PLACES, 65536))
+    return next((p for p in (number, *higher) if can_bind(address, p, kind)), None)
 
 
 def ended_idle(minutes: int) -> str:
@@ -87,19 +95,19 @@ def _published(endpoint: Endpoint) -> Ports:
     client = endpoint.client(timeout=20)
     try:
         own = frozenset(
-            int(port["PublicPort"])
+            int(port["PublicPort"]) + KINDS[port["Type"]]
             for container in client.api.containers()
             for port in container.get("Ports", [])
-            if port.get("PublicPort") and port.get("Type") == "tcp"
+            if port.get("PublicPort") and port.get("Type") in KINDS
         )
         swarm = client.info()["Swarm"]
         if not swarm.get("ControlAvailable"):
             return Ports("" if swarm.get("LocalNodeState") == "inactive" else "worker", own=own)
         mesh = frozenset(
-            int(port["PublishedPort"])
+            int(port["PublishedPort"]) + KINDS[port["Protocol"]]
             for service in client.api.services()
             for port in service.get("Endpoint", {}).get("Ports", [])
-            if port.get("PublishMode") == "ingress" and port["Protocol"] == "tcp"
+            if port.get("PublishMode") == "ingress" and port["Protocol"] in KINDS
         )
         return Ports("manager", mesh, own)
     finally:
@@ -128,6 +136,30 @@ def wanted(told: Mapping[str, Ports | None], forwards: Iterable[Forward]) -> set
     return found | {(name, port) for name, port in forwards if name in kept}
 
 
+def chosen(asked: Mapping[Place, int]) -> list[Place]:
+    """Return what is opened, what was asked for last first; pure.
+
+    Parameters
+    ----------
+    asked
+        In which round each place was first asked for.
+    """
+    order = sorted(asked, key=lambda p: (-asked[p], p[0] == _HERE, p[2], p[1]))
+    return order[:MOST]
+
+
+def too_many(closed: int) -> str:
+    """Return the French sentence about ports that are not reached from this machine."""
+    return (
+        f"Le cluster publie trop de ports : {MOST} portes au plus sont ouvertes sur cette machine, "
+        f"d’abord celles des derniers services ; {closed} restent fermées."
+    )
+
+
+def _listener(place: Place, at: int) -> str:
+    return f"{'udp' if place[2] >= UDP else 'tcp'}:{place[0]}:{at}"
+
+
 class Keeper:
     """Follows one machine.
 
@@ -144,7 +176,10 @@ class Keeper:
         self.idle_stop = idle_stop
         self.endpoints = {e.name: e for e in record.fleet(run)}
         self.changes: queue.Queue[str] = queue.Queue()
-        self.forwards: dict[tuple[str, str, int], int] = {}  # (address, node, port) -> at
+        self.forwards: dict[Place, int] = {}  # at which port of the address
+        self.asked: dict[Place, int] = {}  # in which round it was first asked for
+        self.closing: list[str] = []  # listeners that QEMU was not yet told to close
+        self.said = ""
 
     def follow(self) -> None:
         """Follow until the machine ends."""
@@ -247,32 +282,61 @@ class Keeper:
         return wanted(told, ((name, port) for _, name, port in self.forwards))
 
     def _apply(self, wanted: set[Forward]) -> None:
+        """Change some forwards, and ask to come back for others."""
         first = next(iter(self.endpoints))
         places = {(self.endpoints[n].address, n, p) for n, p in wanted}
         if not self.private:
-            places |= {("127.0.0.1", n, p) for n, p in wanted if n == first}
-        for key in [k for k in self.forwards if k not in places]:
-            control.hmp(self.run / "qmp", f"hostfwd_remove u tcp:{key[0]}:{self.forwards[key]}")
-            del self.forwards[key]
-        for address, name, port in sorted(places - set(self.forwards)):
-            for _ in range(3):  # a neighbour may take a place between the look and the opening
-                at = place(address, port)
-                if at is None:
-                    break
-                inside = self.endpoints[name].swarm_address
-                said = control.hmp(
-                    self.run / "qmp", f"hostfwd_add u tcp:{address}:{at}-{inside}:{port}"
-                )
-                if not said:
-                    self.forwards[address, name, port] = at
-                    break
-                log.warning("%s:%d: %s", address, port, said)
+            places |= {(_HERE, n, p) for n, p in wanted if n == first and p < UDP}
+        latest = max(self.asked.values(), default=0) + 1
+        self.asked = {p: self.asked.get(p, latest) for p in places}
+        meant = chosen(self.asked)
+        self._say(len(places) - len(meant))
+        gone = set(self.forwards).difference(meant)
+        self.closing += [_listener(p, self.forwards.pop(p)) for p in gone]
+        self._write()  # first: nobody is sent to a place that is no longer the cluster's
+        while now := self.closing[:AT_ONCE]:
+            self._tell([f"hostfwd_remove u {listener}" for listener in now])
+            del self.closing[:AT_ONCE]
+        before = len(self.forwards)
+        for _ in range(3):  # a neighbour may take a place between the look and the opening
+            new = [p for p in meant if p not in self.forwards]
+            if self._open(new[:AT_ONCE]):
+                break
         self._write()
+        if len(new) > AT_ONCE and len(self.forwards) > before:
+            self.changes.put("more")
+
+    def _open(self, places: list[Place]) -> bool:
+        """Add forwards; tell whether all of them were."""
+        at = {p: found for p in places if (found := place(p[0], p[2]))}
+        inside = {p: f"{self.endpoints[p[1]].swarm_address}:{p[2] % UDP}" for p in at}
+        answers = self._tell([f"hostfwd_add u {_listener(p, at[p])}-{inside[p]}" for p in at])
+        refused = {p: said for p, said in zip(at, answers, strict=True) if said}
+        self.forwards |= {p: port for p, port in at.items() if p not in refused}
+        for (address, _, port), said in refused.items():
+            log.warning("%s:%d: %s", address, port % UDP, said)
+        return not refused
+
+    def _tell(self, lines: list[str]) -> list[str]:
+        """Give commands to QEMU in one conversation, and return what it says to each."""
+        commands: list[tuple[str, dict[str, object]]]
+        commands = [("human-monitor-command", {"command-line": line}) for line in lines]
+        if not commands:
+            return []
+        return [str(said).strip() for said in control.qmp(self.run / "qmp", *commands)]
+
+    def _say(self, closed: int) -> None:
+        """Leave in the run directory what ``labkit status`` says of ports that are not open."""
+        text = too_many(closed) if closed else ""
+        if text != self.said:
+            log.warning("%s", text or "every port is open")
+            (self.run / "ports").write_text(text)
+            self.said = text
 
     def _write(self) -> None:
         rows = [
             {
-                "node": LOCAL if address == "127.0.0.1" else name,
+                "node": LOCAL if address == _HERE else name,
                 "port": port,
                 "at": at,
                 "address": address,

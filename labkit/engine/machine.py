@@ -476,10 +476,11 @@ def _is_free(network: str) -> bool:
     return all(can_bind(f"{first}.{n}", port) for n in range(1, MAX_NODES + 1))
 
 
-def can_bind(address: str, port: int) -> bool:
+def can_bind(address: str, port: int, kind: int = socket.SOCK_STREAM) -> bool:
     """Tell whether this user may listen on an address, and nobody does."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(type=kind) as probe:
+        if kind == socket.SOCK_STREAM:  # for datagrams, it would share the place
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError:

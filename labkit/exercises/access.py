@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from html import escape
 
 from labkit.engine import Fleet, connect
-from labkit.engine.endpoint import LOCAL
+from labkit.engine.endpoint import LOCAL, UDP
 
 __all__ = ["Addresses", "Answers", "adresses", "fetch", "problem_of", "qui_repond"]
 
 _TIMEOUT = 4.0  # seconds
 _SOON = 5.0  # seconds in which what was published is forwarded, on a busy machine too
 _REFUSED = "connexion refusée"
+_IS_UDP = "port publié en UDP : HTTP passe par TCP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +35,45 @@ class Addresses:
     proxied
         Paths through the notebook server, for a browser on another machine, one a node or one a
         domain; none for what is not published.
+    udp
+        Whether it is a UDP port, which no browser opens.
     """
 
     port: int
     urls: tuple[tuple[str, str], ...]
     proxied: tuple[str, ...]
+    udp: bool = False
 
     def __repr__(self) -> str:
-        return "\n".join(f"{node} : {url}" for node, url in self.urls)
+        rows = [f"{node} : {url}" for node, url in self.urls]
+        return "\n".join([*rows, self._not_http()] if self.udp else rows)
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th scope='row' style='text-align:left'>{escape(node)}</th>"
-            f"<td style='text-align:left'><a href='{escape(url)}' target='_blank' "
-            f"rel='noopener'>{escape(url)}</a></td></tr>"
+            f"<td style='text-align:left'>{self._link(url)}</td></tr>"
             for node, url in self.urls
         )
-        return (
+        table = (
             f"<table style='margin-left:0'><caption style='text-align:left'>Le port {self.port} "
             f"du cluster</caption><tbody>{rows}</tbody></table>"
+        )
+        if self.udp:
+            return f"{table}<p>{self._not_http()}</p>"
+        return (
+            f"{table}"
             "<p>Votre navigateur n’atteint pas ces adresses (Binder, JupyterHub, WSL, tunnel "
             "SSH) ? "
             f"{self._through()}</p>"
         )
+
+    def _link(self, url: str) -> str:
+        if self.udp:
+            return escape(url)
+        return f"<a href='{escape(url)}' target='_blank' rel='noopener'>{escape(url)}</a>"
+
+    def _not_http(self) -> str:
+        return f"Le port {self.port} est publié en UDP : un navigateur ne peut pas l’ouvrir."
 
     def _through(self) -> str:
         if not self.proxied:
@@ -85,7 +102,10 @@ def adresses(port: int, *domaines: str) -> Addresses:
     """
     fleet = connect()
     first = fleet.endpoints[0].name
-    there = _forwarded(fleet, first, port)
+    there = _forwarding(fleet, port)
+    if not there and _is_udp(fleet, port):
+        doors = ((e.name, *fleet.published(e.name, port + UDP)) for e in fleet)
+        return Addresses(port, tuple((n, f"udp://{h}:{at % UDP}") for n, h, at in doors), (), True)
     prefix = os.environ.get("LABKIT_PREFIX") or os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or "/"
     if domaines:
         local = first if fleet.private or fleet.kind == "host" else LOCAL
@@ -96,16 +116,24 @@ def adresses(port: int, *domaines: str) -> Addresses:
     else:
         doors = ((e.name, *fleet.published(e.name, port)) for e in fleet)
         urls = tuple((name, f"http://{host}:{at}/") for name, host, at in doors)
-        through = tuple(f"{prefix}cluster/{e.name}/{port}/" for e in fleet)
+        through = tuple(f"{prefix}cluster/{name}/{port}/" for name in there)
     return Addresses(port, urls, through if there else ())  # labkit.domains passes these on
 
 
-def _forwarded(fleet: Fleet, name: str, port: int) -> tuple[str, int] | None:
-    """Return :meth:`Fleet.forwarded`, a little later where the port was published just now."""
+def _is_udp(fleet: Fleet, port: int) -> bool:
+    if fleet.kind != "embedded":
+        return False
+    return any(fleet.forwarded(endpoint.name, port + UDP) for endpoint in fleet)
+
+
+def _forwarding(fleet: Fleet, port: int) -> list[str]:
+    """Return the nodes of which a TCP port is forwarded, or soon is: it is published just now."""
     deadline = time.monotonic() + _SOON
-    while not (found := fleet.forwarded(name, port)) and time.monotonic() < deadline:
+    while True:
+        found = [e.name for e in fleet if fleet.forwarded(e.name, port)]
+        if found or _is_udp(fleet, port) or time.monotonic() > deadline:
+            return found
         time.sleep(0.1)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +193,8 @@ def qui_repond(port: int, *, demander: Callable[[str, int], str] | None = None) 
 
 def _ask_all(fleet: Fleet, port: int, ask: Callable[[str, int], str]) -> Answers:
     names = [endpoint.name for endpoint in fleet]
+    if _is_udp(fleet, port) and not any(fleet.forwarded(name, port) for name in names):
+        return Answers(port, tuple((name, _IS_UDP) for name in names))
     with ThreadPoolExecutor(max_workers=len(names)) as pool:
         problems = list(pool.map(lambda name: ask(*fleet.published(name, port)), names))
     return Answers(port, tuple(zip(names, problems, strict=True)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -27,7 +28,7 @@ from labkit.engine.ownership import no_link
 from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, SHARED, Settings, writable
 from labkit.engine.tls import worn
-from labkit.errors import LabkitError, SettingError
+from labkit.errors import LabkitError, SettingError, reason_of
 from labkit.terminal import plain, plain_stdout, tolerate
 
 __all__ = ["main"]
@@ -39,6 +40,21 @@ START_PAGE = "00-demarrer.ipynb"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     tolerate()
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITTEN:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere
+        if isinstance(error, BrokenPipeError):  # who read has left, as « | head » does
+            return 141
+        print(f"labkit : impossible d’écrire la réponse ({reason_of(error)}).", file=sys.stderr)
+        return 1
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     options, more = parser.parse_known_args(argv)
     if more and options.run is not _lab:
@@ -59,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     return status
 
+
+_UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 
 _FRENCH = (  # what argparse says of a wrong command line
     (r"the following arguments are required: (.*)", r"il manque : \1"),
@@ -189,6 +207,9 @@ def _add_compose(commands: argparse._SubParsersAction[_Parser]) -> None:
 
     explain = add("explain", _explain, "dit ce que Swarm fait de chaque option d’un fichier")
     explain.add_argument("file", metavar="FICHIER")
+    explain.add_argument(
+        "--lenient", action="store_true", help="rend 0 même si docker refuserait le fichier"
+    )
     diff = add("diff", _diff, "compare deux fichiers, option par option")
     diff.add_argument("left", metavar="A")
     diff.add_argument("right", metavar="B")
@@ -446,8 +467,9 @@ def _course(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from labkit.compose import explain, read
 
-    print(explain(read(options.file)))
-    return 0
+    explanation = explain(read(options.file, environment=os.environ))
+    print(explanation)
+    return 0 if explanation.deployable or options.lenient else 1
 
 
 def _diff(options: argparse.Namespace) -> int:

@@ -7,14 +7,15 @@ scalars are is the reader's choice: Docker reads YAML 1.2, Kubernetes YAML 1.1.
 from __future__ import annotations
 
 import copy
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
-from labkit.errors import FileError
+from labkit.errors import FileError, reason_of
 
 __all__ = ["Reader", "Step", "Yaml11", "Yaml12", "is_empty", "line_of", "nearest_line", "read_text"]
 
@@ -40,21 +41,22 @@ def read_text(path: Path, reader: type[Reader]) -> str:
     """
     name = path.name
     try:
-        size = path.stat().st_size
-        if size > reader.biggest:
+        with path.open("rb") as file:
+            content = file.read(reader.biggest + 1)  # of a device, too, which has no size
+        if len(content) > reader.biggest:
+            size = max(path.stat().st_size, len(content))
             raise reader.fault(
                 name,
                 None,
                 f"le fichier fait {size / 1e6:.1f} Mo : ce n’est pas {reader.title}.",
             )
-        content = path.read_bytes()
     except FileNotFoundError:
         raise reader.fault(
             name, None, "le fichier n’existe pas.", remedy=f"Vérifiez le chemin « {path} »."
         ) from None
     except OSError as error:
         raise reader.fault(
-            name, None, f"le fichier ne peut pas être lu ({error.strerror})."
+            name, None, f"le fichier ne peut pas être lu ({reason_of(error)})."
         ) from None
     if b"\0" in content:
         raise reader.fault(name, None, "c’est un fichier binaire, pas du texte YAML.")
@@ -121,7 +123,7 @@ class Reader:
     lines
         Line, from 1, by path.
     changed
-        Paths of texts that :meth:`_text` changed.
+        By path, what a subclass keeps of a scalar that is read as something else.
     starts
         Line on which each document begins.
     """
@@ -132,11 +134,12 @@ class Reader:
     biggest: ClassVar[int] = 1_000_000  # bytes of a file
     most: ClassVar[int] = 50_000  # values, once aliases are expanded
     deepest: ClassVar[int] = 60  # levels of nesting
+    only_first: ClassVar[bool] = False  # what follows the first document is not read
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.lines: dict[tuple[Step, ...], int] = {}
-        self.changed: set[tuple[Step, ...]] = set()
+        self.changed: dict[tuple[Step, ...], Any] = {}
         self.starts: list[int] = []
         self._count = 0
 
@@ -144,7 +147,8 @@ class Reader:
         """Return the documents of a text; an empty one is a null or None."""
         try:
             self._check_depth(text)
-            return list(yaml.compose_all(text, Loader=self.loader))
+            documents = yaml.compose_all(text, Loader=self.loader)
+            return list(itertools.islice(documents, 1) if self.only_first else documents)
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error, text) from None
         except yaml.reader.ReaderError as error:
@@ -153,9 +157,21 @@ class Reader:
                 self.file, line, f"un caractère est interdit (code {error.character})."
             ) from None
 
-    def _text(self, text: str, line: int, path: tuple[Step, ...]) -> str:
+    def _text(self, node: yaml.ScalarNode, path: tuple[Step, ...]) -> str:
         """Return what a text stands for."""
-        return text
+        return str(node.value)
+
+    def _repeated(self, path: tuple[Step, ...], line: int, first: int) -> None:
+        """Judge a key that was written before."""
+        raise self.fault(
+            self.file,
+            line,
+            f"la clé « {path[-1]} » est déjà écrite ligne {first}.",
+            remedy="Gardez l’une des deux.",
+        )
+
+    def _overridden(self, path: tuple[Step, ...], line: int) -> None:
+        """Judge a key that a ``<<`` below it replaces, as the YAML reader of Docker does."""
 
     def _free_key(self, path: tuple[Step, ...]) -> bool:
         """Whether keys there may be numbers and such; they are taken as texts."""
@@ -174,6 +190,8 @@ class Reader:
                 self.starts.append(line_of(event))
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
+            if self.only_first and len(self.starts) > 1:
+                return
             if depth > self.deepest:
                 raise self.fault(self.file, line_of(event), _TOO_DEEP)
 
@@ -238,57 +256,73 @@ class Reader:
             Nodes that it is in.
         """
         inside = (*around, node)
-        own: dict[str, Any] = {}
-        merged: list[yaml.Node] = []
+        values: dict[str, Any] = {}
+        written: dict[str, int] = {}  # lines of the mapping's own keys
         for key_node, value_node in node.value:
             if key_node.tag == f"{_TAG}merge":
                 several = isinstance(value_node, yaml.SequenceNode)
-                merged += value_node.value if several else [value_node]
+                for source in reversed(value_node.value if several else [value_node]):
+                    self._merge(source, path, inside, values, written)
                 continue
             key = self._key(key_node, path)
-            if key in own:
-                first = self.lines[(*path, key)]
-                raise self.fault(
-                    self.file,
-                    line_of(key_node),
-                    f"la clé « {key} » est déjà écrite ligne {first}.",
-                    remedy="Gardez l’une des deux.",
-                )
-            self.lines[(*path, key)] = line_of(key_node)
-            own[key] = self._value(value_node, (*path, key), inside)
-        below: dict[str, Any] = {}
-        for source in merged:
-            if any(source is outer for outer in inside):
-                raise self.fault(
-                    self.file,
-                    line_of(source),
-                    "une ancre se contient elle-même (« << » en boucle).",
-                )
-            if not isinstance(source, yaml.MappingNode):
-                raise self.fault(
-                    self.file, line_of(source), "« << » doit nommer une table « clé : valeur »."
-                )
-            self._spend(source, inside)
-            # a path of its own while it is read: keys of the mapping itself win
-            apart = copy.copy(self)
-            apart.lines, apart.changed = {}, set()
-            values = apart.mapping(source, path, inside)
-            self._count = apart._count
-            new = values.keys() - own.keys() - below.keys()
-            below |= {key: value for key, value in values.items() if key in new}
-            at = len(path)  # of the key
-            self.lines |= {w: line for w, line in apart.lines.items() if w[at] in new}
-            self.changed |= {w for w in apart.changed if w[at] in new}
-        return {**below, **own}
+            here, line = (*path, key), line_of(key_node)
+            if key in written:
+                self._repeated(here, line, written[key])
+            if key in values:
+                self._forget(here, values[key])
+            written[key] = self.lines[here] = line
+            values[key] = self._value(value_node, here, inside)
+        return values
+
+    def _merge(
+        self,
+        source: yaml.Node,
+        path: tuple[Step, ...],
+        inside: tuple[yaml.Node, ...],
+        values: dict[str, Any],
+        written: Mapping[str, int],
+    ) -> None:
+        """Add what a ``<<`` names to the values of a mapping; it wins over what is above it."""
+        if any(source is outer for outer in inside):
+            raise self.fault(
+                self.file, line_of(source), "une ancre se contient elle-même (« << » en boucle)."
+            )
+        if not isinstance(source, yaml.MappingNode):
+            raise self.fault(
+                self.file, line_of(source), "« << » doit nommer une table « clé : valeur »."
+            )
+        self._spend(source, inside)
+        apart = copy.copy(self)
+        apart.lines, apart.changed = {}, {}
+        merged = apart.mapping(source, path, inside)
+        self._count = apart._count
+        for key in values.keys() & merged.keys():
+            self._forget((*path, key), values[key])
+            if key in written:
+                self._overridden((*path, key), written[key])
+        values |= merged
+        self.lines |= apart.lines
+        self.changed |= apart.changed
+
+    def _forget(self, path: tuple[Step, ...], value: Any) -> None:
+        """Drop what is known of a value that another replaces."""
+        self.lines.pop(path, None)
+        self.changed.pop(path, None)
+        steps: Iterable[Step] = value if isinstance(value, dict) else ()
+        for step in range(len(value)) if isinstance(value, list) else steps:
+            self._forget((*path, step), value[step])
 
     def _key(self, node: yaml.Node, path: tuple[Step, ...]) -> str:
         text_key = isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str"
         if not isinstance(node, yaml.ScalarNode) or not (text_key or self._free_key(path)):
             text = node.value if isinstance(node, yaml.ScalarNode) else "…"
+            read = ""
+            if node.tag == f"{_TAG}bool" and text.lower() not in ("true", "false"):
+                read = ", mais " + ("true" if text.lower() in ("yes", "on", "y") else "false")
             raise self.fault(
                 self.file,
                 line_of(node),
-                f"la clé « {text} » n’est pas un texte.",
+                f"la clé « {text} » n’est pas un texte{read}.",
                 remedy=f'Mettez-la entre guillemets : "{text}".',
             )
         if node.tag == f"{_TAG}bool":  # « n: 1 » is « false: 1 » for YAML 1.1
@@ -310,10 +344,7 @@ class Reader:
                 raise self.fault(
                     self.file, line_of(node), f"« {text[:60]} » n’est pas un nombre."
                 ) from None
-        changed = self._text(text, line_of(node), path)
-        if changed != text:
-            self.changed.add(path)
-        return changed
+        return self._text(node, path)
 
 
 _SYNTAX = (  # PyYAML's own words, and ours

@@ -45,6 +45,7 @@ no-such-service
 
 from __future__ import annotations
 
+import errno
 import re
 
 __all__ = [
@@ -109,6 +110,27 @@ class LabkitError(Exception):
     def _render_traceback_(self) -> list[str]:
         """Show IPython users the message and the remedy instead of a traceback."""
         return [f"{type(self).__name__} : {self}"]
+
+
+def reason_of(error: OSError) -> str:
+    """Say in French why the system could not do what it was asked, as far as files go."""
+    return _REASONS.get(error.errno or 0) or error.strerror or str(error)
+
+
+_REASONS = {
+    errno.EACCES: "vous n’en avez pas le droit",
+    errno.EPERM: "vous n’en avez pas le droit",
+    errno.EISDIR: "c’est un dossier",
+    errno.ENOTDIR: "une partie du chemin n’est pas un dossier",
+    errno.ENOENT: "ce chemin n’existe pas",
+    errno.ENAMETOOLONG: "le nom est trop long",
+    errno.ELOOP: "les liens tournent en rond",
+    errno.ENOSPC: "il n’y a plus de place",
+    errno.EROFS: "on n’y écrit pas",
+    errno.EIO: "le disque ou le terminal ne répond pas",
+    errno.EDQUOT: "votre quota est atteint",
+    errno.ENXIO: "rien n’est au bout",
+}
 
 
 class SettingError(LabkitError):

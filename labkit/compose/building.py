@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from labkit.compose import values
 from labkit.compose.model import (
     ComposeFile,
     ComposeMount,
@@ -22,7 +24,7 @@ from labkit.state import ClusterState, Service
 
 __all__ = ["from_stack", "parse", "read"]
 
-_MOST_PORTS = 64  # of one range
+_MOST_PORTS = 1000  # of one range that are told one by one
 
 
 def read(path: str | Path, *, environment: Mapping[str, str] | None = None) -> ComposeFile:
@@ -44,7 +46,8 @@ def read(path: str | Path, *, environment: Mapping[str, str] | None = None) -> C
         With file, line and reason.
     """
     path = Path(path)
-    return parse(read_text(path, ComposeReader), path.name, environment=environment)
+    text = read_text(path, ComposeReader)
+    return replace(parse(text, path.name, environment=environment), directory=path.parent)
 
 
 def parse(
@@ -66,6 +69,7 @@ def parse(
         data=data,
         lines=raw.lines,
         substituted=raw.substituted,
+        reading=raw.reading,
     )
 
 
@@ -100,27 +104,25 @@ def _service(raw: Raw, name: str, options: Mapping[str, Any]) -> ComposeService:
 
 def _ports(raw: Raw, service: str, options: Mapping[str, Any]) -> Iterator[ComposePort]:
     for i, port in enumerate(options.get("ports") or ()):
-        line = raw.line(("services", service, "ports", i))
         if isinstance(port, dict):
             target, published = str(port.get("target", "")), str(port.get("published", ""))
             protocol, address = port.get("protocol") or "tcp", str(port.get("host_ip") or "")
             mode = port.get("mode") or "ingress"
         else:
-            target, published, protocol, address = _split_port(str(port))
-            mode = "ingress"
+            text, mode = str(port), "ingress"
+            try:
+                if "${" not in text:
+                    values.ports(text)
+            except values.Bad as bad:
+                raise ComposeError(
+                    raw.file,
+                    raw.line(("services", service, "ports", i)),
+                    f"« {text[:60]} » n’est pas un port du service « {service} » : {bad}",
+                    remedy='Écrivez « PORT_PUBLIÉ:PORT_DU_CONTENEUR », par exemple "5000:80".',
+                ) from None
+            target, published, protocol, address = _split_port(text)
         outs, ins = _numbers(published), _numbers(target)
-        if ins is None or outs is None or not target or len(outs) > _MOST_PORTS:
-            raise ComposeError(
-                raw.file,
-                line,
-                f"« {str(port)[:60]} » n’est pas un port du service « {service} ».",
-                remedy='Écrivez « PORT_PUBLIÉ:PORT_DU_CONTENEUR », par exemple "5000:80".',
-            )
-        if len(ins) > 1 and len(outs) not in (0, len(ins)):
-            raise ComposeError(
-                raw.file, line, f"« {port} » : les deux plages n’ont pas la même longueur."
-            )
-        if len(ins) == 1 and len(outs) > 1:  # Docker chooses one of them
+        if len(ins) != len(outs) and outs:  # Docker chooses one of them
             ins, outs = [target], [published]
         for j, number in enumerate(ins):
             yield ComposePort(number, outs[j] if outs else "", protocol, mode, address)
@@ -128,25 +130,19 @@ def _ports(raw: Raw, service: str, options: Mapping[str, Any]) -> Iterator[Compo
 
 def _split_port(text: str) -> tuple[str, str, str, str]:
     """Return target, published port, protocol and address of ``[[address:]port:]port[/tcp]``."""
-    body, _, protocol = text.partition("/")
-    rest, _, target = body.rpartition(":")
+    rest, _, inside = text.rpartition(":")
+    target, _, protocol = inside.partition("/")
     address, _, published = rest.rpartition(":")
-    return target.strip(), published.strip(), protocol or "tcp", address.strip("[]")
+    return target, published, protocol.partition("/")[0].lower() or "tcp", address.strip("[]")
 
 
-def _numbers(text: str) -> list[str] | None:
-    """Return the ports of ``80``, ``80-82`` or a variable; None if it is none of these."""
-    if not text:
-        return []
-    if "${" in text:
-        return [text]
-    found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
-    if not found:
-        return None
-    first, last = int(found[1]), int(found[2] or found[1])
-    if not 0 <= first <= last <= 65535 or last - first >= 10 * _MOST_PORTS:
-        return None
-    return [str(n) for n in range(first, last + 1)]
+def _numbers(text: str) -> list[str]:
+    """Return the ports of ``80-82``; what is no range, or a wide one, stays as it is written."""
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    count = int(found[2]) - int(found[1]) + 1 if found else 0
+    if not found or not 0 < count <= _MOST_PORTS:
+        return [text] if text else []
+    return [str(int(found[1]) + n) for n in range(count)]
 
 
 # -- mounts ---------------------------------------------------------------------------------
@@ -163,29 +159,25 @@ def _mounts(raw: Raw, service: str, options: Mapping[str, Any]) -> Iterator[Comp
                 read_only=mount.get("read_only") in (True, "true"),
             )
             continue
-        parts = _split_mount(mount)
-        if not all(parts) or len(parts) > 3:
+        try:
+            parts = values.split_mount(mount)
+        except values.Bad as bad:
             raise ComposeError(
                 raw.file,
                 raw.line(("services", service, "volumes", i)),
-                f"« {mount[:60]} » n’est pas un volume du service « {service} ».",
-                remedy="Écrivez « nom-du-volume:/chemin », ou « ./dossier:/chemin ».",
-            )
+                f"« {mount[:60]} » n’est pas un volume du service « {service} » : {bad}",
+                remedy="Écrivez « nom-du-volume:/chemin », ou « ./dossier:/chemin ».",
+            ) from None
         if len(parts) == 1:
             yield ComposeMount("volume", "", parts[0])
             continue
         source, target = parts[:2]
-        outside = source not in known and re.match(r"[./~\\$]|[A-Za-z]:[\\/]", source)
+        outside = source not in known and (values.is_path(source) or source.startswith("$"))
         flags = parts[2].split(",") if len(parts) == 3 else []
         yield ComposeMount("bind" if outside else "volume", source, target, "ro" in flags)
     tmpfs = options.get("tmpfs") or ()
     for target in [tmpfs] if isinstance(tmpfs, str) else tmpfs:
         yield ComposeMount("tmpfs", "", target.partition(":")[0])
-
-
-def _split_mount(text: str) -> list[str]:
-    """Split at colons, but not after a Windows drive."""
-    return re.split(r"(?<!^[A-Za-z]):|(?<=^[A-Za-z]):(?![\\/])", text)
 
 
 # -- networks and volumes -------------------------------------------------------------------

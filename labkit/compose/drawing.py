@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.compose.model import ComposeFile, ComposeMount, ComposeNetwork, ComposeService
-from labkit.errors import SettingError
+from labkit.errors import SettingError, reason_of
 from labkit.views.palette import DARK, FAILURE, LIGHT, Theme, palette
 from labkit.views.picture import Box, Picture, Text, fit, png, png_text, text_width
 
@@ -77,7 +77,7 @@ class Architecture:
         try:
             path.write_bytes(content)
         except OSError as error:
-            raise SettingError(f"« {path} » ne peut pas être écrit ({error.strerror}).") from None
+            raise SettingError(f"« {path} » ne peut pas être écrit ({reason_of(error)}).") from None
         return path
 
     def __str__(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from labkit.compose.model import ComposeFile
-from labkit.compose.swarm_options import NEWEST, Finding, Verdict, find, finding, minor_of
+from labkit.compose.stack_format import DOCKER, NEWEST, minor_of
+from labkit.compose.swarm_options import Finding, Verdict, find, finding
 from labkit.compose.text import table_html, table_text
+from labkit.documents import Step
 from labkit.errors import ComposeError
 
 __all__ = ["Explanation", "explain"]
@@ -45,7 +47,7 @@ class Explanation:
         ignored = len({f.option for f in self.of(Verdict.IGNORED)})
         rejected = len({f.option for f in self.of(Verdict.REJECTED)})
         if rejected:
-            head = "docker stack deploy refuse ce fichier"
+            head = f"docker stack deploy ({DOCKER}) refuse ce fichier"
         elif own:
             head = "Fichier pour Swarm"
         else:
@@ -95,13 +97,15 @@ _MOST_LINES, _MOST_PLACES = 8, 3  # shown for one option
 _HEAD = ("Option", "Où (ligne)", "Pourquoi")
 
 
-def explain(file: ComposeFile) -> Explanation:
+def explain(file: ComposeFile, *, files: bool = True) -> Explanation:
     """Say what becomes of each option of a file that ``docker stack deploy`` treats apart.
 
     Parameters
     ----------
     file
         Read by :func:`labkit.compose.read`.
+    files
+        Look at the files that docker would read too: of variables, secrets and configs.
 
     Raises
     ------
@@ -115,7 +119,18 @@ def explain(file: ComposeFile) -> Explanation:
             "une stack vivante n’a pas de fichier à expliquer.",
             remedy="Lisez le fichier qui l’a déployée, ou comparez les deux.",
         )
-    findings = [*_version(file), *find(file), *_references(file), *_notes(file)]
+    if not files:
+        file = replace(file, directory=None)
+    table = find(file)
+    rejected = {one.path for one in table if one.verdict is Verdict.REJECTED}
+    findings = [
+        *_version(file),
+        *table,
+        *_words(file, rejected),
+        *_services(file),
+        *_reading(file),
+        *_notes(file),
+    ]
     findings.sort(key=lambda f: (f.line or 0, f.option))
     return Explanation(file, tuple(findings))
 
@@ -141,11 +156,12 @@ def _where(line: int | None, value: str, places: list[str]) -> str:
 
 
 def _version(file: ComposeFile) -> Iterator[Finding]:
-    if not file.version:
+    given = file.reading.stack.get("version", "")
+    if given == "":
         return
-    minor = minor_of(file.version)
-    if minor is None or minor > NEWEST:
-        why = f"docker stack deploy ne connaît que les versions 3 à 3.{NEWEST}."
+    if minor_of(given) is None:
+        newer = " La commande docker 27 prend aussi 3.13." if given == "3.13" else ""
+        why = f"docker {DOCKER} ne connaît que les versions 3 et 3.0 à 3.{NEWEST}.{newer}"
         yield finding(file, ("version",), Verdict.REJECTED, why, file.version)
     else:
         why = (
@@ -155,27 +171,10 @@ def _version(file: ComposeFile) -> Iterator[Finding]:
         yield finding(file, ("version",), Verdict.NOTE, why, file.version)
 
 
-def _references(file: ComposeFile) -> Iterator[Finding]:
-    """Find what is used and declared nowhere, which docker stack deploy looks at too."""
+def _services(file: ComposeFile) -> Iterator[Finding]:
+    """Find what the cluster refuses or ignores of a service that the command takes."""
     for service in file.services:
         path = ("services", service.name)
-        for key in service.networks:
-            network = file.network(key)
-            if network is not None and not network.declared:
-                why = "ce réseau n’est déclaré nulle part : ajoutez-le sous networks."
-                yield finding(file, (*path, "networks"), Verdict.REJECTED, why, key)
-        for mount in service.mounts:
-            volume = file.volume(mount.source) if mount.kind == "volume" else None
-            if volume is not None and not volume.declared:
-                why = "ce volume n’est déclaré nulle part : ajoutez-le sous volumes."
-                yield finding(file, (*path, "volumes"), Verdict.REJECTED, why, mount.source)
-        for kind, title in (("secrets", "ce secret"), ("configs", "cette config")):
-            declared = file.data.get(kind) or {}
-            for item in service.options.get(kind) or ():
-                name = item.get("source") if isinstance(item, dict) else item
-                if name and name not in declared:
-                    why = f"{title} n’est pas sous {kind}, au premier niveau."
-                    yield finding(file, (*path, kind), Verdict.REJECTED, why, name)
         for port in service.ports:
             if port.address and not _long_form(service.options.get("ports")):
                 why = "l’adresse est ignorée : le port est publié sur toutes celles des nœuds."
@@ -192,16 +191,76 @@ def _long_form(ports: object) -> bool:
     return isinstance(ports, list) and any(isinstance(p, dict) and "host_ip" in p for p in ports)
 
 
+def _reading(file: ComposeFile) -> Iterator[Finding]:
+    """Say what docker makes of the YAML and of the variables."""
+    reading = file.reading
+    for fault in reading.faults:
+        verdict, why = _FAULTS[fault.rule]
+        yield Finding(fault.path, fault.line, verdict, fault.excerpt, "", "", why)
+    for path, first in reading.twice.items():
+        why = (
+            f"la clé est déjà écrite ligne {first} : docker {DOCKER} ne garde que la dernière, "
+            "docker 28 refuse le fichier."
+        )
+        yield finding(file, path, Verdict.NOTE, why)
+    for path, line in reading.merged.items():
+        why = (
+            f"un « << » écrit plus bas remplace cette valeur pour docker {DOCKER}, pas pour docker "
+            "compose ni docker 28 : mettez « << » en premier."
+        )
+        place = str(path[1]) if len(path) > 2 else ""
+        yield Finding(path, line, Verdict.NOTE, str(path[-1]), place, "", why)
+    if reading.rest is not None:
+        why = "docker ne lit que le premier document : ce qui suit ce « --- » est ignoré."
+        yield Finding((), reading.rest, Verdict.NOTE, "---", "", "", why)
+
+
+_FAULTS = {
+    "wrong": (Verdict.REJECTED, "une variable est mal écrite pour docker stack deploy, qui ne "
+              "connaît que ${NOM}, ${NOM:-défaut} et ${NOM:?message} ; un dollar s’écrit $$."),
+    "needed": (Verdict.REJECTED, "docker refuse le fichier tant que cette variable n’a pas de "
+               "valeur."),
+    "lost": (Verdict.NOTE, "docker ôte ce dollar sans le dire, parce qu’une variable correcte le "
+             "suit : un dollar s’écrit $$."),
+}  # fmt: skip
+
+
+def _words(file: ComposeFile, rejected: set[tuple[Step, ...]]) -> Iterator[Finding]:
+    for path, word in file.reading.words.items():
+        if path not in rejected and path[0] in _SECTIONS:
+            read = "true" if word.lower() in ("y", "yes", "on") else "false"
+            why = (
+                f"docker {DOCKER} lit « {word} » comme {read}, docker compose et docker 28 y "
+                f"lisent un texte : écrivez {read}."
+            )
+            yield finding(file, path, Verdict.NOTE, why, word)
+
+
+_SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
+
+
 def _notes(file: ComposeFile) -> Iterator[Finding]:
+    needed = {fault.excerpt for fault in file.reading.faults if fault.rule == "needed"}
     for variable in file.variables:
-        if variable.required:
-            why = "docker refuse le fichier tant que cette variable n’a pas de valeur."
-            yield Finding((), variable.line, Verdict.NOTE, f"${{{variable.name}}}", "", "", why)
-        elif variable.missing:
+        written = f"${{{variable.name}}}"
+        if variable.missing and written not in needed:
             why = "cette variable n’a ni valeur ni défaut : docker mettra un texte vide."
-            yield Finding((), variable.line, Verdict.NOTE, f"${{{variable.name}}}", "", "", why)
+            yield Finding((), variable.line, Verdict.NOTE, written, "", "", why)
+    if any(v.value is None for v in file.variables) and _has_dot_env(file):
+        why = (
+            "docker stack deploy ne lit pas ce fichier, contrairement à docker compose : donnez "
+            "les valeurs dans l’environnement (set -a; . ./.env; set +a)."
+        )
+        yield Finding((), None, Verdict.NOTE, ".env", "", "", why)
     if not file.services:
         yield Finding((), None, Verdict.NOTE, "services", "", "", "le fichier n’en décrit aucun.")
     if "include" in file.data:
         why = "les fichiers inclus ne sont pas lus : ce qui suit ne parle que de ce fichier."
         yield finding(file, ("include",), Verdict.NOTE, why)
+
+
+def _has_dot_env(file: ComposeFile) -> bool:
+    try:
+        return file.directory is not None and (file.directory / ".env").exists()
+    except OSError:  # a directory that one may not look into
+        return False

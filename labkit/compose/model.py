@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from labkit.compose.reading import Variable
+from labkit.compose.reading import Reading, Variable
 from labkit.compose.text import table_html, table_text
 from labkit.documents import Step, nearest_line
 
@@ -50,7 +51,7 @@ class ComposePort:
 
     def __str__(self) -> str:
         outside = f"{self.address}:{self.published}" if self.address else self.published
-        text = f"{outside or 'auto'}→{self.target}"
+        text = f"{outside or 'auto'}→{self.target or '?'}"
         text += "" if self.protocol == "tcp" else f"/{self.protocol}"
         return text + (" (host)" if self.mode == "host" else "")
 
@@ -211,6 +212,10 @@ class ComposeFile:
         The file's own words, and the line of each path in them; empty for a live stack.
     substituted
         Paths of values that a variable is part of.
+    reading
+        What else was seen while the file was read.
+    directory
+        Where the file is; None for a text and for a live stack.
     """
 
     name: str
@@ -223,6 +228,8 @@ class ComposeFile:
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     lines: Mapping[tuple[Step, ...], int] = field(default_factory=dict, repr=False)
     substituted: frozenset[tuple[Step, ...]] = field(default=frozenset(), repr=False)
+    reading: Reading = field(default=Reading(), repr=False)
+    directory: Path | None = None
 
     def service(self, name: str) -> ComposeService | None:
         """Return the service of that name, or None."""

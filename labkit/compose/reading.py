@@ -1,24 +1,29 @@
 """From the text of a compose file to plain data, each value with the line it came from.
 
-YAML is read as Docker reads it (YAML 1.2 scalars: ``22:22`` and ``yes`` are text), anchors and
-merge keys are expanded, variables take their defaults, and the published schema of the Compose
-Specification has the last word (:mod:`labkit.compose.schema`).
+YAML is read as the course's docker command reads it: the YAML 1.1 of ``yes`` and ``on``, ``22:22``
+is text, only the first document counts, and of a key written twice the last. Variables take their
+defaults by docker's rules. Then both the closed format of ``docker stack deploy``
+(:mod:`labkit.compose.stack_format`) and the published schema of the Compose Specification
+(:mod:`labkit.compose.schema`) are asked: a file that neither takes is an error.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from labkit.compose.schema import Problem, find_problems
-from labkit.documents import Reader, Step, is_empty, line_of, nearest_line
+from labkit.compose.stack_checks import refusals
+from labkit.compose.stack_format import NEWEST, minor_of, unfit
+from labkit.documents import Reader, Step, Yaml11, is_empty, line_of, nearest_line
 from labkit.errors import ComposeError
 
-__all__ = ["ComposeReader", "Raw", "Variable", "load"]
+__all__ = ["ComposeReader", "Fault", "Raw", "Reading", "Unusable", "Variable", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,61 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """A place in a text where a variable is not as docker wants it.
+
+    Attributes
+    ----------
+    path, line
+        Of the dollar.
+    excerpt
+        What is around it.
+    rule
+        ``wrong`` or ``needed``, for which docker refuses the file; ``lost`` where it removes the
+        dollar without a word.
+    """
+
+    path: tuple[Step, ...]
+    line: int
+    excerpt: str
+    rule: str
+
+
+class Unusable(str):
+    """What a variable gave where docker wants a number, or true or false: it refuses the file."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading a file told besides its data.
+
+    Attributes
+    ----------
+    stack
+        The data as ``docker stack deploy`` has them: variables without value are empty there.
+    words
+        Texts such as ``yes`` that are true or false, by path.
+    faults
+        Variables that docker does not take as they stand.
+    twice
+        Paths of keys that were written before, with the line of the first.
+    merged
+        Paths of keys that a later ``<<`` replaced, with the line of the key.
+    rest
+        Line of the second document; None if there is only one.
+    """
+
+    stack: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[tuple[Step, ...], str] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    twice: Mapping[tuple[Step, ...], int] = field(default_factory=dict)
+    merged: Mapping[tuple[Step, ...], int] = field(default_factory=dict)
+    rest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Raw:
     """A file as plain data.
 
@@ -67,6 +127,8 @@ class Raw:
         By name.
     substituted
         Paths of values that a variable is part of.
+    reading
+        What else was seen.
     """
 
     file: str
@@ -74,6 +136,7 @@ class Raw:
     lines: Mapping[tuple[Step, ...], int]
     variables: tuple[Variable, ...]
     substituted: frozenset[tuple[Step, ...]]
+    reading: Reading
 
     def line(self, path: tuple[Step, ...]) -> int:
         """Return the line of a path, or of the nearest thing around it."""
@@ -95,20 +158,54 @@ def load(text: str, file: str, environment: Mapping[str, str]) -> Raw:
     Raises
     ------
     ComposeError
+        Neither docker stack deploy nor docker compose would take it.
     """
     reader = ComposeReader(file, environment)
     data = reader.document(text)
+    texts = {p: t for p, t in reader.changed.items() if isinstance(t, _Text)}
+    words = {p: w for p, w in reader.changed.items() if isinstance(w, str)}
+    stack = _overlaid(data, {p: _cast(p, t) for p, t in texts.items()})
     raw = Raw(
         file,
         data,
         reader.lines,
-        tuple(reader.variables.values()),
-        frozenset(reader.changed),
+        _variables(texts.values()),
+        frozenset(texts),
+        Reading(
+            stack,
+            words,
+            tuple(fault for path, t in texts.items() for fault in t.faults(path)),
+            reader.twice,
+            reader.merged,
+            reader.starts[1] if len(reader.starts) > 1 else None,
+        ),
     )
-    problems = find_problems(data)
+    for fault in raw.reading.faults:
+        if fault.rule == "wrong" and not re.search(r"\$\{\w+:?\+", fault.excerpt):
+            # docker compose has "${A:+b}", and takes nothing else of the kind
+            raise ComposeError(
+                file,
+                fault.line,
+                f"« {fault.excerpt} » : une variable est mal écrite.",
+                remedy="Écrivez ${NOM} ou ${NOM:-défaut} ; un dollar seul s’écrit $$.",
+            )
+    problems = find_problems(_overlaid(data, words))
     if problems:
-        raise _error(raw, problems)
+        minor = minor_of(stack.get("version", ""))
+        refused = [
+            *(u.path for u in unfit(stack, NEWEST if minor is None else minor)),
+            *(path for path, _ in refusals(stack, None)),
+        ]
+        shared = [p for p in problems if any(_along(p.path, path) for path in refused)]
+        if shared:
+            raise _error(raw, shared)
     return raw
+
+
+def _along(one: tuple[Step, ...], other: tuple[Step, ...]) -> bool:
+    """Whether one of two paths is the beginning of the other."""
+    shortest = min(len(one), len(other))
+    return one[:shortest] == other[:shortest]
 
 
 def _error(raw: Raw, problems: list[Problem]) -> ComposeError:
@@ -118,31 +215,47 @@ def _error(raw: Raw, problems: list[Problem]) -> ComposeError:
     return ComposeError(raw.file, line, first.reason, remedy=first.remedy, others=others)
 
 
+def _overlaid(data: Any, other: Mapping[tuple[Step, ...], Any]) -> Any:
+    """Return data with other values at some paths; what does not change is shared."""
+    below: dict[Step, dict[tuple[Step, ...], Any]] = {}
+    for path, value in other.items():
+        if not path:
+            return value
+        below.setdefault(path[0], {})[path[1:]] = value
+    if not below:
+        return data
+    copy: Any = dict(data) if isinstance(data, dict) else list(data)
+    for step, inner in below.items():
+        copy[step] = _overlaid(copy[step], inner)
+    return copy
+
+
+# -- YAML -----------------------------------------------------------------------------------
+
+
 class ComposeReader(Reader):
     """Reads a compose file; ``environment`` has the values of variables."""
 
     title = "un fichier compose"
     fault = ComposeError
+    loader = Yaml11
+    only_first = True
 
     def __init__(self, file: str, environment: Mapping[str, str]) -> None:
         super().__init__(file)
         self.environment = environment
-        self.variables: dict[str, Variable] = {}
+        self.twice: dict[tuple[Step, ...], int] = {}
+        self.merged: dict[tuple[Step, ...], int] = {}
 
     def document(self, text: str) -> dict[str, Any]:
-        """Return the data of the only document of a text."""
+        """Return the data of the first document of a text; docker reads no other."""
+        self.source = text
         nodes = self.nodes(text)
-        if not nodes or (len(nodes) == 1 and is_empty(nodes[0])):
+        if not nodes or is_empty(nodes[0]):
             raise ComposeError(
                 self.file, None, "le fichier est vide.", remedy="Décrivez des « services: »."
             )
-        node, *others = nodes
-        if others:
-            raise ComposeError(
-                self.file,
-                self.starts[1],
-                "le fichier contient plusieurs documents YAML (« --- »).",
-            )
+        node = nodes[0]
         if not isinstance(node, yaml.MappingNode):
             kind = "une liste" if isinstance(node, yaml.SequenceNode) else "un texte"
             raise ComposeError(
@@ -153,75 +266,208 @@ class ComposeReader(Reader):
             )
         return self.mapping(node, (), ())
 
-    def _text(self, text: str, line: int, path: tuple[Step, ...]) -> str:
-        return text if "$" not in text or self._free_key(path) else self._interpolate(text, line)
+    def _repeated(self, path: tuple[Step, ...], line: int, first: int) -> None:
+        self.twice[path] = first
 
-    def _free_key(self, path: tuple[Step, ...]) -> bool:
-        return bool(path) and str(path[0]).startswith("x-")
+    def _overridden(self, path: tuple[Step, ...], line: int) -> None:
+        self.merged[path] = line
 
-    # -- variables --------------------------------------------------------------------------
+    def _scalar(self, node: yaml.ScalarNode, path: tuple[Step, ...]) -> Any:
+        value = super()._scalar(node, path)
+        if isinstance(value, bool) and node.value.lower() not in ("true", "false"):
+            self.changed[path] = node.value
+        return value
 
-    def _interpolate(self, text: str, line: int) -> str:
-        """Replace ``$A``, ``${A}``, ``${A:-default}``… as Docker does; ``$$`` is a dollar."""
-        out: list[str] = []
+    def _text(self, node: yaml.ScalarNode, path: tuple[Step, ...]) -> str:
+        if "$" not in node.value:
+            return super()._text(node, path)
+        text = _Text(node, self.source, self.environment)
+        if not text.plain or text.shown != node.value:
+            self.changed[path] = text
+        return text.shown
+
+
+# -- variables ------------------------------------------------------------------------------
+
+_NAME = r"[_a-z][_a-z0-9]*(?::?[-?][^}]*)?"
+_VARIABLE = re.compile(
+    rf"\$(?:(?P<escaped>\$)|(?P<named>{_NAME})|\{{(?P<braced>{_NAME})\}}|)", re.IGNORECASE
+)
+_OPERATORS = (":-", "-", ":?", "?")  # in the order in which docker looks for them
+
+
+class _Text:
+    """A text with variables, as docker's rules substitute them.
+
+    Attributes
+    ----------
+    shown
+        What a reader is shown: variables without value stand as they are.
+    given
+        What docker makes of it: variables without value are empty.
+    used
+        The variables.
+    """
+
+    def __init__(self, node: yaml.ScalarNode, source: str, environment: Mapping[str, str]) -> None:
+        self.node = node
+        self.source = source
+        self.environment = environment
+        self.used: list[Variable] = []
+        self._dollars = [m.start() for m in re.finditer(r"\$", node.value)]
+        self._lines = self._written_at()
+        self._problems: list[tuple[int, str]] = []
+        self._needed: dict[int, str] = {}  # the variable by the offset of its dollar
+        shown: list[str] = []
+        given: list[str] = []
         at = 0
-        while (dollar := text.find("$", at)) >= 0:
-            out.append(text[at:dollar])
-            rest = text[dollar + 1 :]
-            if rest.startswith("$"):
-                out.append("$")
-                at = dollar + 2
-            elif name := re.match(r"[A-Za-z_]\w*", rest):
-                out.append(self._variable(name[0], "", "", line))
-                at = dollar + 1 + name.end()
-            elif found := re.match(r"\{([A-Za-z_]\w*)(:?[-?+])?", rest):
-                end = _closing(rest)
-                operator = found[2] or ""
-                argument = rest[found.end() : end]
-                if end < 0 or (argument and not operator):
-                    raise self._bad_variable(text, line)
-                out.append(self._variable(found[1], operator, argument, line))
-                at = dollar + 1 + end + 1
+        for found in _VARIABLE.finditer(node.value):
+            between, at, inside = node.value[at : found.start()], found.end(), found[2] or found[3]
+            if found["escaped"]:
+                pair = "$", "$"
+            elif inside:
+                pair = self._variable(inside, found.start())
             else:
-                raise self._bad_variable(text, line)
-        return "".join(out) + text[at:]
+                pair = "$", ""
+                self._problems.append((found.start(), "wrong"))
+            if not found["escaped"]:
+                self._last = found.start()
+            shown += between, pair[0]
+            given += between, pair[1]
+        rest = node.value[at:]
+        self.shown: str = "".join(shown) + rest
+        self.given: str = "".join(given) + rest
 
-    def _variable(self, name: str, operator: str, argument: str, line: int) -> str:
+    @property
+    def plain(self) -> bool:
+        """Docker reads it as it stands."""
+        return self.given == self.node.value and not self._problems
+
+    def faults(self, path: tuple[Step, ...]) -> Iterator[Fault]:
+        """Yield what is wrong with the variables; docker forgets all but the last one's fault."""
+        fatal = bool(self._problems) and self._problems[-1][0] == self._last
+        for offset, rule in self._problems:
+            if fatal or rule == "wrong":
+                start = self.node.value.rfind("\n", 0, offset) + 1
+                excerpt = self.node.value[max(start, offset - 20) :].partition("\n")[0]
+                said = excerpt if len(excerpt) <= 60 else excerpt[:59] + "…"
+                if rule == "needed":
+                    said = self._needed[offset]
+                yield Fault(path, self._line(offset), said.strip(), rule if fatal else "lost")
+
+    def _variable(self, inside: str, offset: int) -> tuple[str, str]:
+        operator = next((o for o in _OPERATORS if o in inside), "")
+        name, _, argument = inside.partition(operator) if operator else (inside, "", "")
         value = self.environment.get(name)
-        set_ = bool(value) if operator.startswith(":") else value is not None
-        default = self._interpolate(argument, line) if operator.endswith(("-", "+")) else None
-        if operator.endswith("+"):
-            result = (default or "") if set_ else ""
-            default = ""
-        elif set_:
-            result = value or ""
-        else:
-            result = f"${{{name}}}" if default is None else default
-        known = self.variables.get(name)
-        if known is None or (known.default is None and default is not None):
-            self.variables[name] = Variable(
-                name,
-                known.line if known else line,
-                default,
-                value if set_ else None,
-                required=operator.endswith("?") and not set_,
-            )
-        return result
+        is_set = bool(value) if operator.startswith(":") else value is not None
+        default = argument if operator.endswith("-") else None
+        required = operator.endswith("?") and not is_set
+        given = value if is_set else None
+        self.used.append(Variable(name, self._line(offset), default, given, required=required))
+        if required:
+            self._problems.append((offset, "needed"))
+            self._needed[offset] = f"${{{name}}}"
+        if is_set:
+            return value or "", value or ""
+        return (f"${{{name}}}", "") if default is None else (default, default)
 
-    def _bad_variable(self, text: str, line: int) -> ComposeError:
-        return ComposeError(
-            self.file,
-            line,
-            f"« {text[:60]} » : une variable est mal écrite.",
-            remedy="Écrivez ${NOM} ou ${NOM:-défaut} ; un dollar seul s’écrit $$.",
-        )
+    def _written_at(self) -> list[int]:
+        """Return the line of each dollar in the file; nothing if some are written otherwise."""
+        at, line = self.node.start_mark.index, line_of(self.node)
+        lines = []
+        for found in re.finditer(r"\$", self.source[at : self.node.end_mark.index]):
+            line += self.source.count("\n", at, self.node.start_mark.index + found.start())
+            at = self.node.start_mark.index + found.start()
+            lines.append(line)
+        return lines if len(lines) == len(self._dollars) else []
+
+    def _line(self, offset: int) -> int:
+        if not self._lines:
+            return line_of(self.node)
+        return self._lines[bisect_left(self._dollars, offset)]
 
 
-def _closing(text: str) -> int:
-    """Return where the brace that opens ``text`` is closed, or -1."""
-    depth = 0
-    for i, character in enumerate(text):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return i
-    return -1
+def _variables(texts: Iterable[_Text]) -> tuple[Variable, ...]:
+    """Return the variables by name, each with its first line and a default if it has one."""
+    known: dict[str, Variable] = {}
+    for variable in (v for text in texts for v in text.used):
+        first = known.get(variable.name)
+        if first is None:
+            known[variable.name] = variable
+        elif first.default is None and variable.default is not None:
+            known[variable.name] = replace(variable, line=first.line)
+    return tuple(known.values())
+
+
+# -- what docker converts after a variable is replaced --------------------------------------
+
+
+def _integer(text: str) -> int:
+    if not re.fullmatch(r"[-+]?[0-9]{1,19}", text):
+        raise ValueError
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    return {"y": True, "yes": True, "true": True, "on": True,
+            "n": False, "no": False, "false": False, "off": False}[text.lower()]  # fmt: skip
+
+
+def _decimal(text: str) -> float:
+    return float(text)
+
+
+_CASTS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys((
+        "services.*.configs.[].mode",
+        "services.*.secrets.[].mode",
+        "services.*.healthcheck.retries",
+        "services.*.deploy.replicas",
+        "services.*.deploy.update_config.parallelism",
+        "services.*.deploy.rollback_config.parallelism",
+        "services.*.deploy.restart_policy.max_attempts",
+        "services.*.deploy.placement.max_replicas_per_node",
+        "services.*.ports.[].target",
+        "services.*.ports.[].published",
+        "services.*.ulimits.*",
+        "services.*.ulimits.*.hard",
+        "services.*.ulimits.*.soft",
+    ), _integer),
+    **dict.fromkeys((
+        "services.*.deploy.update_config.max_failure_ratio",
+        "services.*.deploy.rollback_config.max_failure_ratio",
+    ), _decimal),
+    **dict.fromkeys((
+        "services.*.healthcheck.disable",
+        "services.*.privileged",
+        "services.*.read_only",
+        "services.*.stdin_open",
+        "services.*.tty",
+        "services.*.volumes.[].read_only",
+        "services.*.volumes.[].volume.nocopy",
+        "networks.*.external",
+        "networks.*.internal",
+        "networks.*.attachable",
+        "volumes.*.external",
+        "secrets.*.external",
+        "configs.*.external",
+    ), _flag),
+}  # fmt: skip
+
+
+def _cast(path: tuple[Step, ...], text: _Text) -> Any:
+    """Return what docker makes of a text in which it replaced a variable."""
+    if text.given == text.node.value:
+        return text.given
+    # docker looks for them by names joined with dots: a service "a.b" is none of these
+    joined = ".".join("[]" if isinstance(step, int) else step for step in path)
+    cast = next((cast for pattern, cast in _PATTERNS if pattern.fullmatch(joined)), None)
+    try:
+        return cast(text.given) if cast else text.given
+    except (KeyError, ValueError):
+        return Unusable(text.given)
+
+
+_PATTERNS = [
+    (re.compile(re.escape(path).replace(r"\*", r"[^.]*")), cast) for path, cast in _CASTS.items()
+]

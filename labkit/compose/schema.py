@@ -10,7 +10,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -20,7 +20,15 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import validator_for
 
-__all__ = ["Problem", "find_problems", "problems_of", "published_schema"]
+__all__ = [
+    "Problem",
+    "find_problems",
+    "kind_of",
+    "problems_of",
+    "published_schema",
+    "short",
+    "types_in_words",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +174,7 @@ _TYPES = {
     "object": "une table « clé : valeur »",
     "array": "une liste",
     "string": "un texte",
+    "text": "un texte",
     "integer": "un entier",
     "number": "un nombre",
     "boolean": "true ou false",
@@ -174,8 +183,13 @@ _TYPES = {
 
 
 def _type_words(kinds: list[str], value: Any, path: tuple[str | int, ...]) -> str:
-    wanted = " ou ".join(_TYPES.get(k, k) for k in kinds if k != "null" or len(kinds) == 1)
-    return f"{_option(path)} doit être {wanted}, pas {_kind(value)}."
+    return f"{_option(path)} doit être {types_in_words(kinds)}, pas {kind_of(value)}."
+
+
+def types_in_words(kinds: Collection[str]) -> str:
+    """Name types of values in French: « un texte ou une liste »."""
+    said = (_TYPES.get(k, k) for k in kinds if k != "null" or len(kinds) == 1)
+    return " ou ".join(dict.fromkeys(said))
 
 
 def _type_remedy(kinds: list[str], value: Any, path: tuple[str | int, ...]) -> str:
@@ -186,7 +200,8 @@ def _type_remedy(kinds: list[str], value: Any, path: tuple[str | int, ...]) -> s
     return ""
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Name a value in French: « le texte « x » », « une liste »."""
     if value is None:
         return "vide"
     if isinstance(value, bool):

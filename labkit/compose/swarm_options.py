@@ -1,37 +1,26 @@
 """What ``docker stack deploy`` makes of each option: a small table, and its use.
 
-The Compose Specification's schema says what is correct (:mod:`labkit.compose.schema`); this
-table says who acts on it. ``docker stack deploy`` has rules of its own, the closed format 3.x:
-a test asks the real docker command about every option of the Specification, so that the table
-cannot drift from it.
+The closed format of ``docker stack deploy`` (:mod:`labkit.compose.stack_format`) and what its
+loader and its conversion refuse (:mod:`labkit.compose.stack_checks`) say what is rejected; this
+table says why, what is ignored, and what is Swarm's own.
 """
 
 from __future__ import annotations
 
-import re
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from labkit.compose.model import ComposeFile
-from labkit.compose.schema import short
+from labkit.compose.reading import Unusable
+from labkit.compose.schema import kind_of, short, types_in_words
+from labkit.compose.stack_checks import refusals
+from labkit.compose.stack_format import DOCKER, NEWEST, Unfit, minor_of, unfit
 from labkit.documents import Step
 
-__all__ = [
-    "NEWEST",
-    "SINCE",
-    "TABLE",
-    "Finding",
-    "Option",
-    "Verdict",
-    "find",
-    "finding",
-    "matches",
-    "minor_of",
-]
-
-NEWEST = 13  # of the versions 3.x that docker stack deploy knows
+__all__ = ["TABLE", "Finding", "Option", "Verdict", "find", "finding", "matches"]
 
 
 class Verdict(StrEnum):
@@ -111,20 +100,13 @@ class Finding:
     why: str
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _rows(verdict: Verdict, rows: Mapping[str, str], prefix: str = "services.*.") -> list[Option]:
     return [Option(prefix + key, verdict, why) for key, why in rows.items()]
+
+
+def _newer(major: int) -> str:
+    """Say what a newer docker command does otherwise."""
+    return f"La commande docker {major} le prend ; celle du cours est en {DOCKER}."
 
 
 _LIMITS = "Swarm prend les limites sous deploy.resources.limits"
@@ -164,6 +146,7 @@ _IGNORED = {  # docker says so: « Ignoring unsupported options » or « depr
     "build": "Swarm ne construit rien : chaque nœud doit pouvoir télécharger l’image. "
     "Construisez-la, puis poussez-la dans un registry.",
     "cgroup_parent": f"{_NODE}.",
+    "cgroupns_mode": f"{_NODE}.",
     "container_name": "Swarm nomme lui-même les conteneurs : un service peut en avoir plusieurs.",
     "devices": "un service n’a pas accès aux périphériques d’un nœud.",
     "domainname": f"{_NODE}.",
@@ -193,6 +176,7 @@ _SILENTLY = {  # docker stack deploy reads these and says nothing
     "volumes.[].bind.selinux": "absent du format 3.x.",
     "volumes.[].tmpfs.mode": "absent du format 3.x.",
     "volumes.[].volume.labels": "mettez les labels sous volumes, au premier niveau.",
+    "volumes.[].volume.subpath": f"absent du format 3.x. {_newer(28)}",
 }
 
 _REJECTED = {
@@ -223,6 +207,7 @@ _REJECTED = {
     "memswap_limit": f"{_LIMITS}.",
     "models": "propre à docker compose.",
     "oom_kill_disable": "absent du format 3.x.",
+    "oom_score_adj": f"absent du format 3.{NEWEST}. {_newer(27)}",
     "pids_limit": f"{_LIMITS}.pids.",
     "platform": "c’est deploy.placement.constraints qui choisit les nœuds "
     "(node.platform.arch == …).",
@@ -239,7 +224,9 @@ _REJECTED = {
     "umask": "absent du format 3.x.",
     "use_api_socket": "propre à docker compose.",
     "uts": "absent du format 3.x.",
+    "volumes.[].image": f"absent du format 3.{NEWEST}. {_newer(28)}",
     "volumes_from": "déclarez un volume commun sous volumes.",
+    "networks.*.driver_opts": f"absent du format 3.{NEWEST}. {_newer(27)}",
     "networks.*.gw_priority": "absent du format 3.x.",
     "networks.*.interface_name": "absent du format 3.x.",
     "networks.*.link_local_ips": "absent du format 3.x.",
@@ -269,77 +256,12 @@ _REJECTED_TOP = {
     "secrets.*.environment": "absent du format 3.x : écrivez file, ou external.",
 }
 
-_FORM = "le format 3.x veut un entier, sans guillemets."
-
 # What the Specification takes in several forms and the format 3.x in one
-_FORMS = [
-    Option("services.*.depends_on", Verdict.REJECTED, "le format 3.x ne connaît que la liste, "
-           "sans condition.", lambda v: isinstance(v, dict)),
-    Option("services.*.env_file.[]", Verdict.REJECTED, "le format 3.x ne connaît que des chemins.",
-           lambda v: isinstance(v, dict)),
-    Option("services.*.devices.[]", Verdict.REJECTED, "le format 3.x ne connaît que des textes.",
-           lambda v: isinstance(v, dict)),
-    Option("services.*.volumes.[]", Verdict.REJECTED, "un volume « type: cluster » veut une "
-           "source.", lambda v: isinstance(v, dict) and v.get("type") == "cluster"
-           and not v.get("source")),
-    *(Option(f"services.*.{key}", Verdict.REJECTED, _FORM, _text) for key in (
-        "deploy.replicas",
-        "deploy.update_config.parallelism",
-        "deploy.rollback_config.parallelism",
-        "deploy.restart_policy.max_attempts",
-        "deploy.placement.max_replicas_per_node",
-        "deploy.resources.limits.pids",
-        "oom_score_adj",
-        "ports.[].published",
-        "ports.[].target",
-        "volumes.[].tmpfs.size",
-        "ulimits.*",
-        "ulimits.*.hard",
-        "ulimits.*.soft",
-    )),
-    *(Option(f"services.*.{key}", Verdict.REJECTED, "le format 3.x veut un nombre, sans "
-             "guillemets.", _text) for key in (
-        "configs.[].mode",
-        "deploy.rollback_config.max_failure_ratio",
-        "deploy.update_config.max_failure_ratio",
-        "healthcheck.retries",
-        "secrets.[].mode",
-    )),
-    *(Option(f"services.*.{key}", Verdict.REJECTED, "le format 3.x veut un texte : mettez le "
-             "nombre entre guillemets.", _number) for key in (
-        "deploy.resources.limits.cpus",
-        "deploy.resources.reservations.cpus",
-                "shm_size",
-    )),
-    *(Option(key, Verdict.REJECTED, "le format 3.x veut true ou false, sans guillemets.", _text)
-      for key in (
-        "services.*.init",
-        "services.*.privileged",
-        "services.*.read_only",
-        "services.*.stdin_open",
-        "services.*.tty",
-        "services.*.healthcheck.disable",
-        "services.*.volumes.[].read_only",
-        "services.*.volumes.[].volume.nocopy",
-        "networks.*.attachable",
-        "networks.*.internal",
-        "networks.*.external",
-        "volumes.*.external",
-        "secrets.*.external",
-        "configs.*.external",
-    )),
-    *(Option(key, Verdict.REJECTED, "le format 3.x veut un texte : mettez true ou false entre "
-             "guillemets.", _flag) for key in (
-        "services.*.environment.*",
-        "services.*.labels.*",
-        "services.*.deploy.labels.*",
-        "services.*.sysctls.*",
-        "networks.*.labels.*",
-        "volumes.*.labels.*",
-        "secrets.*.labels.*",
-        "configs.*.labels.*",
-    )),
-]  # fmt: skip
+_FORMS = {
+    "services.*.depends_on": "le format 3.x ne connaît que la liste, sans condition.",
+    "services.*.env_file.[]": "le format 3.x ne connaît que des chemins.",
+    "services.*.devices.[]": "le format 3.x ne connaît que des textes.",
+}
 
 _SWARM_TOP = [
     Option("networks.*.attachable", Verdict.SWARM, "des conteneurs hors de Swarm peuvent rejoindre "
@@ -357,55 +279,12 @@ _SWARM_TOP = [
 TABLE: tuple[Option, ...] = (
     *_rows(Verdict.REJECTED, _REJECTED_TOP, ""),
     *_rows(Verdict.REJECTED, _REJECTED),
-    *_FORMS,
     *_rows(Verdict.IGNORED, _IGNORED),
     *_rows(Verdict.IGNORED, {key: f"sans le dire : {why}" for key, why in _SILENTLY.items()}),
     *_rows(Verdict.SWARM, _SWARM),
     *_SWARM_TOP,
     *_rows(Verdict.SHARED, _SHARED),
 )
-
-# Options that the format 3.x has had only since 3.n; older files that have them are rejected
-SINCE: Mapping[str, int] = {
-    "configs": 3,
-    "secrets": 1,
-    "configs.*.name": 5,
-    "configs.*.template_driver": 8,
-    "networks.*.attachable": 2,
-    "networks.*.name": 5,
-    "secrets.*.driver": 8,
-    "secrets.*.driver_opts": 8,
-    "secrets.*.name": 5,
-    "secrets.*.template_driver": 8,
-    "services.*.configs": 3,
-    "services.*.credential_spec": 3,
-    "services.*.credential_spec.config": 8,
-    "services.*.deploy.endpoint_mode": 2,
-    "services.*.deploy.placement.max_replicas_per_node": 8,
-    "services.*.deploy.placement.preferences": 3,
-    "services.*.deploy.resources.limits.pids": 9,
-    "services.*.deploy.resources.reservations.generic_resources": 5,
-    "services.*.deploy.rollback_config": 7,
-    "services.*.deploy.update_config.order": 4,
-    "services.*.healthcheck.start_interval": 12,
-    "services.*.healthcheck.start_period": 4,
-    "services.*.init": 7,
-    "services.*.isolation": 5,
-    "services.*.networks.*.driver_opts": 13,
-    "services.*.oom_score_adj": 13,
-    "services.*.ports.[].target": 2,
-    "services.*.secrets": 1,
-    "services.*.volumes.[].tmpfs": 6,
-    "services.*.volumes.[].type": 2,
-    "volumes.*.name": 4,
-}
-
-_DURATION = re.compile(r"([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+|0")
-_DURATIONS = re.compile(
-    r"services\.\*\.(stop_grace_period|healthcheck\.(interval|timeout|start_period|start_interval)|"
-    r"deploy\.((update|rollback)_config\.(delay|monitor)|restart_policy\.(delay|window)))"
-)
-
 
 # -- use ------------------------------------------------------------------------------------
 
@@ -420,36 +299,109 @@ def matches(path: tuple[Step, ...], pattern: str) -> bool:
 
 
 def find(file: ComposeFile) -> list[Finding]:
-    """Return what the table says of a file's options, in the order of their lines."""
+    """Return what is to say of a file's options, in the order of their lines."""
     by_length: dict[int, list[Option]] = {}
     for option in TABLE:
         by_length.setdefault(option.pattern.count(".") + 1, []).append(option)
-    minor = minor_of(file.version)
-    findings = []
+    findings = _rejected(file)
+    rejected = {one.path for one in findings}
     for path, value in _walk(file.data, ()):
+        if path in rejected:
+            continue
         for option in by_length.get(len(path), ()):
-            if not matches(path, option.pattern):
-                continue
-            if option in _FORMS and path in file.substituted:
-                continue  # Docker converts what a variable gave
-            if option.when(value):
+            if (
+                option.verdict is not Verdict.REJECTED
+                and matches(path, option.pattern)
+                and option.when(value)
+            ):
                 findings.append(finding(file, path, option.verdict, option.why, value))
-                if option.verdict is Verdict.REJECTED:
-                    break
-        if minor is not None:
-            for pattern, since in SINCE.items():
-                if since > minor and matches(path, pattern):
-                    why = f"demande version 3.{since} ; le fichier déclare {file.version}."
-                    findings.append(finding(file, path, Verdict.REJECTED, why, value))
-        if (
-            isinstance(value, str)
-            and path not in file.substituted
-            and _is_duration(path)
-            and not _DURATION.fullmatch(value)
-        ):
-            why = "une durée s’écrit avec son unité : 10s, 1m30s."
-            findings.append(finding(file, path, Verdict.REJECTED, why, value))
     return findings
+
+
+def _rejected(file: ComposeFile) -> list[Finding]:
+    """Return what docker stack deploy refuses; of a place, the first reason only."""
+    data = file.reading.stack
+    minor = minor_of(data.get("version", ""))
+    if minor is None:
+        minor = NEWEST  # that the version is unknown is said elsewhere
+    reasons: dict[tuple[Step, ...], str] = {}
+    for one in unfit(data, minor):
+        reasons.setdefault(one.path, _unfit_words(file, one))
+    for path, why in refusals(data, file.directory):
+        if not any(path[:n] in reasons for n in range(1, len(path) + 1)):
+            reasons[path] = why
+    reasons.pop(("version",), None)
+    return [
+        finding(file, path, Verdict.REJECTED, why, _get(file.data, path))
+        for path, why in reasons.items()
+    ]
+
+
+def _unfit_words(file: ComposeFile, one: Unfit) -> str:
+    """Say in French why the format has no such value."""
+    match one.rule:
+        case "since":
+            return f"demande version 3.{one.since} ; le fichier déclare {file.version}."
+        case "missing":
+            return f"il manque « {one.key} »."
+        case "twice":
+            return f"« {_written(one.value)} » y est deux fois : gardez-en une."
+        case "choice":
+            return f"les valeurs possibles sont {', '.join(one.form.choices)}."
+        case "least":
+            return "un nombre négatif n’a pas de sens ici."
+        case "duration":
+            return "une durée s’écrit avec son unité : 10s, 1m30s."
+        case "name":
+            return "un nom est fait de lettres sans accent, de chiffres, de « . », « _ » et « - »."
+        case "unknown":
+            return _unknown_words(one)
+    return _kind_words(file, one)
+
+
+def _unknown_words(one: Unfit) -> str:
+    for option in TABLE:
+        if option.verdict is Verdict.REJECTED and matches(one.path, option.pattern):
+            return option.why
+    key = str(one.path[-1])
+    if key.startswith("x-"):
+        return (
+            "docker ne prend les clés « x- » qu’au premier niveau (depuis 3.4), et dans services, "
+            "networks, volumes, secrets et configs (depuis 3.7)."
+        )
+    close = difflib.get_close_matches(key, one.form.keys or (), n=1, cutoff=0.7)
+    return f"vouliez-vous écrire « {close[0]} » ?" if close else "absent du format 3.x."
+
+
+def _kind_words(file: ComposeFile, one: Unfit) -> str:
+    for pattern, why in _FORMS.items():
+        if matches(one.path, pattern):
+            return why
+    scalars, value = one.form.scalars, one.value
+    word = file.reading.words.get(one.path)
+    wanted = types_in_words(one.form.kinds)
+    if isinstance(value, Unusable):
+        return f"docker veut {wanted}, et les variables donnent « {short(str(value))} »."
+    if word is not None:
+        return (
+            f"docker {DOCKER} lit « {word} » comme {str(value).lower()} : mettez-le entre "
+            "guillemets. docker 28 y lit un texte."
+        )
+    if isinstance(value, str) and scalars in (("integer",), ("number",)):
+        return f"le format 3.x veut {wanted}, sans guillemets."
+    if isinstance(value, str) and scalars == ("boolean",) and "object" not in one.form.kinds:
+        return f"le format 3.x veut {wanted}, sans guillemets."
+    if isinstance(value, bool) and "text" in scalars:
+        return "le format 3.x veut un texte : mettez true ou false entre guillemets."
+    if isinstance(value, int | float) and "text" in scalars:
+        return "le format 3.x veut un texte : mettez le nombre entre guillemets."
+    return f"docker veut {wanted}, pas {kind_of(value)}."
+
+
+def _get(data: Any, path: tuple[Step, ...]) -> Any:
+    for step in path:
+        data = data[step]
+    return data
 
 
 def finding(
@@ -463,21 +415,6 @@ def finding(
         option = ".".join((keys[0], *keys[2:]))
     place = keys[1] if inside else ""
     return Finding(path, file.line(*path), verdict, option, place, _written(value), why)
-
-
-def minor_of(version: str) -> int | None:
-    """Return n of a version 3.n, as docker stack deploy takes it; None if it knows it not."""
-    if version in ("", "3"):
-        return NEWEST
-    found = re.fullmatch(r"3\.(\d{1,3})", version)
-    return int(found[1]) if found else None
-
-
-def _is_duration(path: tuple[Step, ...]) -> bool:
-    text = ".".join(
-        "*" if i == 1 and path[0] == "services" else str(step) for i, step in enumerate(path)
-    )
-    return _DURATIONS.fullmatch(text) is not None
 
 
 def _walk(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Any]]:

@@ -1,0 +1,326 @@
+"""What ``docker stack deploy`` refuses in a file that has the right form.
+
+The docker command loads a file, then converts it for the cluster, and each step has rules that no
+schema tells: a mode that does not exist, a source that a mount must have, a file that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from labkit.compose import values
+from labkit.compose.schema import short
+from labkit.documents import Step
+
+__all__ = ["refusals"]
+
+_Refusals = Iterator[tuple[tuple[Step, ...], str]]
+
+_COUNTS = (  # which docker refuses below zero
+    "deploy.replicas",
+    "deploy.update_config.parallelism",
+    "deploy.rollback_config.parallelism",
+    "deploy.restart_policy.max_attempts",
+    "deploy.placement.max_replicas_per_node",
+    "healthcheck.retries",
+)
+_MODES = ("replicated", "global", "replicated-job", "global-job")
+_RESTARTS = ("no", "always", "unless-stopped", "on-failure")
+_MOUNTS = {  # by type: the options that go with it
+    "volume": ("volume",),
+    "bind": ("bind",),
+    "tmpfs": ("tmpfs",),
+    "npipe": ("bind", "cluster"),
+    "cluster": ("cluster",),
+}
+_BIGGEST_ENV = 1_000_000  # bytes of an env_file that are looked at
+_LONGEST = 64 * 1024  # bytes of a line of an env_file
+
+
+def refusals(data: Mapping[str, Any], directory: Path | None) -> _Refusals:
+    """Yield what docker refuses, as a path and a reason in French.
+
+    Parameters
+    ----------
+    data
+        As ``docker stack deploy`` has them, variables replaced.
+    directory
+        Of the file: what its relative paths begin at. None looks at no other file.
+    """
+    for name, service in _table(data.get("services")).items():
+        for path, why in _service(_table(service), data, directory):
+            yield ("services", name, *path), why
+    for kind in ("networks", "volumes", "secrets", "configs"):
+        for name, options in _table(data.get(kind)).items():
+            for path, why in _declared(kind, options, directory):
+                yield (kind, name, *path), why
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _at(options: Mapping[str, Any], path: str) -> Any:
+    value: Any = options
+    for key in path.split("."):
+        value = _table(value).get(key)
+    return value
+
+
+def _path(text: str) -> tuple[Step, ...]:
+    return tuple(text.split("."))
+
+
+# -- services -------------------------------------------------------------------------------
+
+
+def _service(
+    options: Mapping[str, Any], data: Mapping[str, Any], directory: Path | None
+) -> _Refusals:
+    yield from _numbers(options)
+    yield from _texts(options)
+    yield from _ports(options)
+    for i, mount in enumerate(_list(options.get("volumes"))):
+        for inner, why in _mount(mount, _table(data.get("volumes"))):
+            yield ("volumes", i, *inner), why
+    yield from _env_files(options, directory)
+    yield from _deployment(options)
+    yield from _references(options, data)
+
+
+def _numbers(options: Mapping[str, Any]) -> _Refusals:
+    for path in _COUNTS:
+        value = _at(options, path)
+        if isinstance(value, int | float) and value < 0:
+            yield _path(path), "un nombre négatif n’a pas de sens ici."
+    for kind in ("secrets", "configs"):
+        for i, item in enumerate(_list(options.get(kind))):
+            mode = _table(item).get("mode")
+            if isinstance(mode, int | float) and mode < 0:
+                yield (kind, i, "mode"), "des droits ne sont pas un nombre négatif."
+    for name, limit in _table(options.get("ulimits")).items():
+        numbers = limit.values() if isinstance(limit, dict) else [limit]
+        complete = not isinstance(limit, dict) or {"soft", "hard"} <= limit.keys()
+        if not complete or not all(type(n) is int for n in numbers):
+            yield ("ulimits", name), "une limite est un entier, ou « soft » et « hard » entiers."
+
+
+def _texts(options: Mapping[str, Any]) -> _Refusals:
+    sizes = [f"deploy.resources.{kind}.memory" for kind in ("limits", "reservations")]
+    shares = [f"deploy.resources.{kind}.cpus" for kind in ("limits", "reservations")]
+    checks: list[tuple[str, Callable[[str], Any], str]] = [
+        *((p, values.size, "une taille est un nombre et son unité : 512M, 1G.") for p in sizes),
+        *((p, _cpus, 'un nombre de processeurs s’écrit "0.5", au milliardième près.')
+          for p in shares),
+        *((p, values.words, "un guillemet n’est jamais fermé.") for p in ("command", "entrypoint")),
+    ]  # fmt: skip
+    for path, read, why in checks:
+        value = _at(options, path)
+        if isinstance(value, str) and read(value) is None:
+            yield _path(path), why
+
+
+def _cpus(text: str) -> Any:
+    return 0 if text == "" else values.cpus(text)
+
+
+def _ports(options: Mapping[str, Any]) -> _Refusals:
+    for i, port in enumerate(_list(options.get("ports"))):
+        if isinstance(port, dict):
+            for key in ("target", "published"):
+                number = port.get(key)
+                if isinstance(number, int | float) and number < 0:
+                    yield ("ports", i, key), "un port n’est pas un nombre négatif."
+        elif isinstance(port, float):
+            yield ("ports", i), f"« {short(port)} » n’est pas un port."
+        else:
+            try:
+                values.ports(str(port))
+            except values.Bad as bad:
+                yield ("ports", i), str(bad)
+
+
+def _mount(mount: Any, volumes: Mapping[str, Any]) -> _Refusals:
+    if isinstance(mount, str):
+        try:
+            parts = values.split_mount(mount)
+        except values.Bad as bad:
+            yield (), str(bad)
+            return
+        mount = _long(parts)
+    if not isinstance(mount, dict):
+        return
+    kind, source = mount.get("type") or "volume", mount.get("source") or ""
+    if not isinstance(kind, str) or not isinstance(source, str):
+        return
+    if kind not in _MOUNTS:
+        newer = " La commande docker 28 prend aussi « image »." if kind == "image" else ""
+        yield ("type",), f"un volume est du type {', '.join(_MOUNTS)}.{newer}"
+        return
+    if not source and kind in ("bind", "npipe", "cluster"):
+        yield (), f"un volume « type: {kind} » veut une « source »."
+    elif source and kind == "tmpfs":
+        yield ("source",), "un tmpfs n’a pas de « source »."
+    for other in ("volume", "bind", "tmpfs"):
+        if mount.get(other) is not None and other not in _MOUNTS[kind]:
+            yield (), f"les options « {other} » ne vont pas avec un volume « type: {kind} »."
+    named = kind == "volume" or (kind == "cluster" and not source.startswith("group:"))
+    if named and source and source not in volumes:
+        yield (), f"le volume « {source} » n’est déclaré nulle part : ajoutez-le sous volumes."
+
+
+def _long(parts: list[str]) -> dict[str, Any]:
+    """Return the long form of a short mount."""
+    if len(parts) == 1:
+        return {"type": "volume"}
+    source = parts[0]
+    mount: dict[str, Any] = {
+        "type": "bind" if values.is_path(source) else "volume",
+        "source": source,
+    }
+    for flag in parts[2].split(",") if len(parts) == 3 else ():
+        if flag == "nocopy":
+            mount["volume"] = {"nocopy": True}
+        elif flag in values.PROPAGATIONS:
+            mount["bind"] = {"propagation": flag}
+    return mount
+
+
+def _deployment(options: Mapping[str, Any]) -> _Refusals:
+    deploy = _table(options.get("deploy"))
+    mode = deploy.get("mode") or "replicated"
+    if not isinstance(mode, str):
+        pass
+    elif mode not in _MODES:
+        yield ("deploy", "mode"), f"« {short(mode)} » n’est pas un mode : {', '.join(_MODES)}."
+    elif mode.startswith("global") and deploy.get("replicas") is not None:
+        yield (
+            ("deploy", "replicas"),
+            f"« mode: {mode} » fait une task par nœud : ôtez replicas, ou ce mode.",
+        )
+    restart = options.get("restart")
+    if isinstance(restart, str) and restart and deploy.get("restart_policy") is None:
+        name, _, count = restart.partition(":")
+        if name not in _RESTARTS or not (count == "" or count.lstrip("+-").isdecimal()):
+            yield ("restart",), f"« {short(restart)} » n’existe pas : {', '.join(_RESTARTS)}."
+    check = _table(options.get("healthcheck"))
+    if check.get("disable") and (isinstance(check.get("test"), str) or check.get("test")):
+        yield ("healthcheck",), "« test » et « disable: true » ne vont pas ensemble."
+    spec = _table(options.get("credential_spec"))
+    given = [key for key in ("config", "file", "registry") if spec.get(key)]
+    if len(given) > 1:
+        yield ("credential_spec",), f"{' et '.join(given)} ne vont pas ensemble."
+
+
+def _references(options: Mapping[str, Any], data: Mapping[str, Any]) -> _Refusals:
+    networks = options.get("networks")
+    declared = _table(data.get("networks"))
+    for name in networks if isinstance(networks, dict | list) else ():
+        if isinstance(name, str) and name not in declared and name != "default":
+            why = f"le réseau « {name} » n’est déclaré nulle part : ajoutez-le sous networks."
+            yield ("networks",), why
+    for kind, title in (("secrets", "le secret"), ("configs", "la config")):
+        used = [item.get("source") or "" if isinstance(item, dict) else item
+                for item in _list(options.get(kind))]  # fmt: skip
+        for i, name in enumerate(used):
+            if isinstance(name, str) and name not in _table(data.get(kind)):
+                yield (kind, i), f"{title} « {name} » n’est pas sous {kind}, au premier niveau."
+    config = _at(options, "credential_spec.config")
+    if isinstance(config, str) and config and config not in _table(data.get("configs")):
+        why = f"la config « {config} » n’est pas sous configs, au premier niveau."
+        yield ("credential_spec", "config"), why
+
+
+# -- what a file declares --------------------------------------------------------------------
+
+
+def _declared(kind: str, options: Any, directory: Path | None) -> _Refusals:
+    if not isinstance(options, dict):
+        if options is not None:
+            yield (), "docker veut une table « clé : valeur »."
+        return
+    external = options.get("external")
+    if external is True or isinstance(external, dict):
+        if kind == "volumes":
+            for key in ("driver", "driver_opts", "labels"):
+                if options.get(key):
+                    yield (key,), "un volume externe existe déjà : il n’a pas cette option ici."
+        if _table(external).get("name") and options.get("name"):
+            yield ("name",), "le nom est déjà dit par external.name : gardez « name »."
+        return
+    if kind == "volumes":
+        for key in ("required_bytes", "limit_bytes"):
+            size = _at(options, f"x-cluster-spec.capacity_range.{key}")
+            if isinstance(size, str) and values.size(size) is None:
+                path = ("x-cluster-spec", "capacity_range", key)
+                yield path, "une taille est un nombre et son unité : 512M, 1G."
+    if kind not in ("secrets", "configs"):
+        return
+    file = options.get("file") or ""
+    if options.get("driver"):
+        if file:
+            yield ("file",), "« file » ne va pas avec « driver »."
+    elif not file:
+        yield (), "docker veut « file », ou « external: true »."
+    elif directory is not None and isinstance(file, str):
+        why = _unreadable(directory / file)
+        if why:
+            yield ("file",), why
+
+
+# -- other files ----------------------------------------------------------------------------
+
+
+def _unreadable(path: Path) -> str:
+    """Say why docker could not read a file; empty if it could."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return f"docker lit ce fichier, et « {path.name} » n’existe pas."
+    except (OSError, ValueError):
+        return f"docker lit ce fichier, et n’arrive pas à « {path.name} »."
+    if stat.S_ISDIR(found.st_mode):
+        return f"docker lit un fichier, et « {path.name} » est un dossier."
+    if not os.access(path, os.R_OK):
+        return f"docker lit ce fichier, et vous n’avez pas le droit de lire « {path.name} »."
+    return ""
+
+
+def _env_files(options: Mapping[str, Any], directory: Path | None) -> _Refusals:
+    files = options.get("env_file")
+    for i, name in enumerate([files] if isinstance(files, str) else _list(files)):
+        if directory is None or not isinstance(name, str):
+            continue
+        path = directory / name
+        why = _unreadable(path) or (_bad_env(path) if path.is_file() else "")
+        if why:
+            yield (("env_file", i) if isinstance(files, list) else ("env_file",)), why
+
+
+def _bad_env(path: Path) -> str:
+    """Say what docker refuses in a file of variables; empty if it takes it."""
+    with path.open("rb") as file:
+        content = file.read(_BIGGEST_ENV).removeprefix(b"\xef\xbb\xbf")
+    for number, line in enumerate(content.split(b"\n"), 1):
+        try:
+            text = line.decode().lstrip()
+        except UnicodeDecodeError:
+            return f"« {path.name} », ligne {number} : un caractère n’est pas en UTF-8."
+        name, _, _ = text.partition("=")
+        if len(line) >= _LONGEST:
+            return f"« {path.name} », ligne {number} : la ligne est trop longue pour docker."
+        if not text or text.startswith("#"):
+            continue
+        if " " in name or "\t" in name:
+            return f"« {path.name} », ligne {number} : un nom de variable contient une espace."
+        if not name:
+            return f"« {path.name} », ligne {number} : il n’y a pas de nom devant le « = »."
+    return ""

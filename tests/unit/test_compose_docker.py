@@ -1,0 +1,87 @@
+"""What labkit says of files is what the course's docker command said of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from labkit.compose import Explanation, Verdict, explain, parse, read
+from labkit.errors import ComposeError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "compose"))
+
+from inputs import FILES, INPUTS, Input
+
+
+def refused(text: str, folder: Path | None = None) -> list[int | None]:
+    """Return the lines for which docker is said to refuse a file."""
+    try:
+        if folder is None:
+            explanation = explain(parse(text))
+        else:
+            path = folder / "stack.yml"
+            path.write_text(text, encoding="utf-8")
+            explanation = explain(read(path))
+    except ComposeError as error:
+        return [error.line]
+    return [finding.line for finding in explanation.of(Verdict.REJECTED)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the files that the inputs name."""
+    made = tmp_path_factory.mktemp("inputs")
+    for name, content in FILES.items():
+        (made / name).write_bytes(content)
+    return made
+
+
+@pytest.mark.parametrize("given", INPUTS, ids=lambda given: given.text)
+def test_a_file_is_refused_at_its_line_or_taken(given: Input, folder: Path) -> None:
+    assert refused(given.text, folder)[:1] == ([given.line] if given.line else [])
+
+
+def explained(options: str, more: str = "") -> Explanation:
+    return explain(parse(f"services:\n  web:\n    image: nginx\n    {options}\n{more}"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("read_only: yes", "docker compose et docker 28 y lisent un texte"),
+        ("image: redis", "déjà écrite ligne 3"),
+        ("command: test $? && echo $HOME", "docker ôte ce dollar"),
+        ("restart: no", "docker 28 y lit un texte"),
+        ("oom_score_adj: 5", "La commande docker 27 le prend ; celle du cours est en 26.1"),
+        ("networks: {net: {driver_opts: {a: b}}}", "La commande docker 27 le prend"),
+        ("volumes: [{type: image, source: x, target: /x}]", "docker 28 prend aussi « image »"),
+        ("x-a: 1\n---", "le premier document"),
+    ],
+)
+def test_what_a_newer_command_does_otherwise_is_said(options: str, said: str) -> None:
+    words = " ".join(finding.why for finding in explained(options).findings)
+    assert said in words.replace("\u00a0", " ")
+
+
+def test_the_version_of_docker_is_named() -> None:
+    assert "docker stack deploy (26.1) refuse ce fichier" in explained("restart: oui").conclusion
+
+
+def test_a_later_merge_key_replaces_what_is_above_it() -> None:
+    file = parse("x-a: &a {image: b}\nservices:\n  web:\n    image: a\n    <<: *a\n")
+    assert file.services[0].image == "b"
+    (note,) = explain(file).of(Verdict.NOTE)
+    assert (note.line, note.option, note.place) == (4, "image", "web")
+
+
+def test_the_files_that_docker_reads_are_looked_at_and_that_which_it_does_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "stack.yml"
+    path.write_text("services: {web: {image: 'x:${TAG}'}}")
+    assert [f.option for f in explain(read(path)).of(Verdict.NOTE)] == ["${TAG}"]
+    (tmp_path / ".env").write_text("TAG=1\n")
+    assert ".env" in [f.option for f in explain(read(path)).of(Verdict.NOTE)]
+    assert not explain(read(path, environment={"TAG": "1"})).of(Verdict.NOTE)

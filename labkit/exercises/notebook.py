@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -22,7 +23,7 @@ from labkit.exercises.checks import moving, spread, unnoticed
 from labkit.exercises.exercise import PATIENCE
 from labkit.exercises.predictions import FRESH
 from labkit.exercises.progress import record
-from labkit.exercises.shell import TIMED_OUT, interleaved, run
+from labkit.exercises.shell import TIMED_OUT, interleaved, resumed, run
 from labkit.exercises.solutions import solution
 from labkit.exercises.verdict import Row, Verdict
 from labkit.masking import contains_secret, mask, protect
@@ -229,8 +230,17 @@ def _system(shell: Any, command: str) -> None:
     shell.user_ns["_exit_code"] = code
 
 
-def _run_led(command: str, write: Callable[[str], object], *, timeout: float | None = None) -> int:
-    """Run a command; once more after an election, where docker refused it for want of a leader."""
+def _run_led(
+    command: str,
+    write: Callable[[str], object],
+    *,
+    again: Callable[[Sequence[str]], str] | None = None,
+    timeout: float | None = None,
+) -> int:
+    """Run a command; once more after an election, where docker refused it for want of a leader.
+
+    What is to be run then is the command, or what ``again`` makes of the lines that it said.
+    """
     said: list[str] = []
 
     def keep(text: str) -> None:
@@ -244,7 +254,7 @@ def _run_led(command: str, write: Callable[[str], object], *, timeout: float | N
         if (state := capture()).swarm == "no-leader":
             write(f"… on attend {elections.awaited(state)}. La commande est ensuite relancée.\n")
             elections.wait()
-            return run(command, write, timeout=timeout)
+            return run(again(said) if again else command, write, timeout=timeout)
     return code
 
 
@@ -263,9 +273,9 @@ def _solution(line: str, cell: str) -> None:
         return
     note(cell)
     try:
-        script = interleaved(cell)
-        again = script.count("\n_failed ") == 1  # of several commands, some have been run
-        code = (_run_led if again else run)(script, _write, timeout=_SOLUTION_TIMEOUT)
+        code = _run_led(
+            interleaved(cell), _write, again=partial(resumed, cell), timeout=_SOLUTION_TIMEOUT
+        )
     except KeyboardInterrupt:
         print("Interrompu.")
         return

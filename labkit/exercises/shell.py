@@ -10,11 +10,11 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from labkit.masking import mask
 
-__all__ = ["TIMED_OUT", "interleaved", "run", "tidy"]
+__all__ = ["TIMED_OUT", "interleaved", "resumed", "run", "tidy"]
 
 TIMED_OUT = 124  # as coreutils' timeout says it
 
@@ -55,12 +55,35 @@ def interleaved(commands: str) -> str:
         One command a line; a backslash continues a line, and comments are left out. Spaces stay
         as they are: those between quotes matter.
     """
+    return _script(_lines(commands))
+
+
+def resumed(commands: str, said: Sequence[str]) -> str:
+    """Return the script that goes on with the command that failed, with the variables set before.
+
+    Parameters
+    ----------
+    commands
+        As :func:`interleaved` takes them.
+    said
+        The lines that its script said.
+    """
+    lines = _lines(commands)
+    failed = max(0, sum(text.startswith("$ ") for text in said) - 1)
+    kept = [text for text in lines[:failed] if re.match(r"\w+=", text)]
+    return "\n".join([*kept, _script(lines[failed:])])
+
+
+def _lines(commands: str) -> list[str]:
     joined = re.sub(r"[ \t]*\\\n[ \t]*", " ", commands)
     lines = (text.strip() for text in joined.splitlines())
-    wanted = [text for text in lines if text and not text.startswith("#")]
+    return [text for text in lines if text and not text.startswith("#")]
+
+
+def _script(lines: Sequence[str]) -> str:
     steps = (
         f"printf '$ %s\\n' {quoted}\n{text}\n_failed $? {quoted}"
-        for text, quoted in zip(wanted, map(shlex.quote, wanted), strict=True)
+        for text, quoted in zip(lines, map(shlex.quote, lines), strict=True)
     )
     return "\n".join([_STOP, *steps])
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from labkit.engine.journal import LogLine
 from labkit.errors import ConvergenceTimeout, NoLeader, NoSwarm
 from labkit.exercises import notebook
 from labkit.exercises.clustering import Fall, read_fall
-from labkit.exercises.shell import interleaved, run
+from labkit.exercises.shell import interleaved, resumed, run
 from labkit.state import ClusterState
 
 VOTING = replace(lost(off="1", roles="mmm"), swarm="no-leader")
@@ -132,6 +133,23 @@ def test_a_command_refused_in_an_election_is_given_again(
     said = []
     assert notebook._run_led(f"echo {refusal}; exit 1", said.append) == 1
     assert said == [refusal + "\n"]
+
+
+def test_a_step_goes_on_after_the_election_where_it_was(
+    states: list[ClusterState], tmp_path: Path
+) -> None:
+    refusal = "Error: The swarm does not have a leader."
+    step = f"""x=two
+echo one >> {tmp_path}/told
+[ -e {tmp_path}/led ] || {{ touch {tmp_path}/led; echo "{refusal}"; false; }}
+echo $x"""
+    states += [VOTING, LED]
+    said: list[str] = []
+    code = notebook._run_led(
+        interleaved(step), said.append, again=partial(resumed, step), timeout=60
+    )
+    assert code == 0 and said[-1] == "two\n"
+    assert (tmp_path / "told").read_text() == "one\n"
 
 
 # -- steps ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from labkit.exercises.balancers import (
     Loss,
     hub_repond,
     perdre_un_replica,
+    preparer_portainer,
     serveurs,
     tableau,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "preflight",
     "preparer_manifeste",
     "preparer_panne",
+    "preparer_portainer",
     "preparer_stack",
     "preparer_traefik",
     "progression",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import io
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,10 +19,11 @@ from docker.errors import DockerException
 
 from labkit import elections
 from labkit.engine import Fleet, connect
-from labkit.errors import ConvergenceTimeout, DockerFailed, LabkitError, TrafficError
+from labkit.errors import ConvergenceTimeout, DockerFailed, LabkitError, SettingError, TrafficError
 from labkit.exercises.access import fetch, qui_repond
 from labkit.exercises.checks import enumerate_fr
 from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.files import replacing
 from labkit.exercises.verdict import Row
 from labkit.exercises.voting import find, gone_row, stack_rows
 from labkit.state import ClusterState, Task, capture
@@ -33,6 +36,7 @@ __all__ = [
     "Loss",
     "hub_repond",
     "perdre_un_replica",
+    "preparer_portainer",
     "serveurs",
     "tableau",
 ]
@@ -463,6 +467,36 @@ def _ask_three() -> Doors:
 
 
 # -- Portainer ------------------------------------------------------------------------------
+
+
+def preparer_portainer(dossier: str | Path = "portainer") -> str:
+    """Write the password of Portainer's administrator, unless there is one; say where it is.
+
+    The stack makes a secret of the file: a Portainer without a password lets whoever comes first
+    choose it.
+
+    Parameters
+    ----------
+    dossier
+        The directory of the stack file.
+
+    Raises
+    ------
+    SettingError
+        The file cannot be written there.
+    """
+    password = Path(dossier) / "mot-de-passe.txt"
+    if password.exists():
+        return f"{password} est là : le mot de passe n’a pas changé."
+    try:
+        with replacing(password) as file:
+            file.write(f"{secrets.token_urlsafe(12)}\n".encode())
+    except OSError as error:
+        raise SettingError(
+            f"{password} ne peut pas être écrit ({error.strerror}).",
+            remedy="Lancez cette cellule dans « notebooks ».",
+        ) from None
+    return f"{password} est écrit : c’est le mot de passe de « admin »."
 
 
 def _portainer(state: ClusterState) -> Iterator[Row]:

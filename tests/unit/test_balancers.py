@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from both_ways import checks, probes
 from three_nodes import NODES, NOW, swarm
 
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.errors import TrafficError
+from labkit.errors import SettingError, TrafficError
 from labkit.exercises import balancers, notebook
 from labkit.exercises.balancers import (
     BALANCER_EXERCISES,
+    PORTAINER_FILE,
     PORTES,
     Doors,
     Hub,
     Loss,
     answering,
     hub_repond,
+    preparer_portainer,
     servers_from,
     tableau,
 )
@@ -29,6 +33,7 @@ from labkit.exercises.verdict import Verdict
 from labkit.state import ClusterState, EngineState, Network, Port, Service, Task
 from labkit.traffic import Sample
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 FRONT: Mapping[str, tuple[int | None, tuple[Port, ...]]] = {
     "front_haproxy": (1, (Port(8001, 8001, "tcp", "host"), Port(8404, 8404, "tcp", "host"))),
     "front_whoami": (5, ()),
@@ -268,3 +273,20 @@ def test_an_obstacle_is_asked_only_when_the_work_is_not_done(
         assert verdict.skipped == ("" if done else reason)
         assert verdict.ok == done
     assert recorded == ["portainer", "portainer"]  # what was skipped leaves no trace
+
+
+def test_portainer_has_a_password_before_it_starts(tmp_path: Path) -> None:
+    said = preparer_portainer(tmp_path)
+    (written,) = tmp_path.iterdir()
+    password = written.read_text().strip()
+    assert len(password) >= 12  # as Portainer asks
+    assert password not in said
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert "n’a pas changé" in preparer_portainer(tmp_path)
+    assert written.read_text().strip() == password
+    with pytest.raises(SettingError):
+        preparer_portainer(tmp_path / "absent")
+    stack = yaml.safe_load((NOTEBOOKS / PORTAINER_FILE).read_text(encoding="utf-8"))
+    (name,) = stack["services"]["portainer"]["secrets"]
+    assert stack["secrets"] == {name: {"file": written.name}}
+    assert f"--admin-password-file /run/secrets/{name}" in stack["services"]["portainer"]["command"]

@@ -23,7 +23,7 @@ from labkit import engine
 from labkit.engine import cluster, ending, own
 from labkit.engine.contexts import activate
 from labkit.engine.limits import limits
-from labkit.engine.machine import alive
+from labkit.engine.machine import alive, refuse_elsewhere
 from labkit.engine.ownership import no_link
 from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, SHARED, Settings, writable
@@ -344,6 +344,7 @@ def _of_the_host(settings: Settings) -> list[tuple[bool, str, str]]:
     encoding = (sys.stdout.encoding or "ascii").lower()
     if encoding.replace("-", "") != "utf8":
         rows.append((True, f"affichage : {encoding}, où certains caractères sont remplacés", ""))
+    rows.append(_try("hôte du cluster : celui-ci", lambda: refuse_elsewhere(settings.run)))
     if not alive(settings.run):
         rows.append(_try("place sur le disque des clusters", lambda: cluster.roomy(settings)))
         settings.unsettle()

@@ -260,11 +260,13 @@ class Settings:
 
     def unsettle(self) -> None:
         """Give up the place that was found for the run directory, if any, once it is empty."""
+        place = self.run.parent
         if self._place.exists():
-            for left in (self.overflow, self.run.parent):
+            for left in (self.overflow, place):
                 with contextlib.suppress(OSError):
                     left.rmdir()
-            self._place.unlink()
+            if not place.exists():
+                self._place.unlink()
 
     def _check_memory(self, found: Limits) -> None:
         needed = (self.footprint + BESIDE) * MIB

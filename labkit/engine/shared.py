@@ -7,6 +7,7 @@ students would.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -66,5 +67,9 @@ def damaged(settings: Settings) -> MachineFailed:
 
 
 def _trust(directory: Path, what: str, remedy: str) -> None:
-    trusted(directory.parent, what, remedy)
+    cache = directory.parent
+    trusted(cache, what, remedy)
+    with contextlib.suppress(OSError):  # it is not there yet, or one may not look
+        for entry in cache.iterdir():
+            trusted(entry, what, remedy)
     trusted_tree(directory, sealed(directory), what, remedy)

@@ -94,6 +94,13 @@ def test_nor_one_whose_parents_or_files_are_another_accounts(
         assert said.startswith("refused"), said
         assert why in said
     student.run("chmod", "0755", docker)
+    memory = mixed / "kvm-probe"  # planted while the cache was open to all
+    student.run("chmod", "0777", mixed)
+    neighbour.run("ln", "-s", student.home / "precious", memory)
+    student.run("chmod", "0755", mixed)
+    said = student.python(look, env={"LABKIT_CACHE": str(mixed)}).stdout
+    assert f"{memory} appartient à {neighbour.name}" in said
+    memory.unlink()
     assert "refused" not in student.python(look, env={"LABKIT_CACHE": str(mixed)}).stdout
 
 

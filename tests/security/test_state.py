@@ -124,7 +124,7 @@ def test_a_cluster_on_another_host_with_the_same_home(student: Account, boots: s
     assert there.stdin is not None and there.stdout is not None
     try:
         run = Path(there.stdout.readline().split()[0])
-        for line, status, said in labkit(student, *ALL):
+        for line, status, said in labkit(student, *ALL, "doctor"):
             assert status, line
             assert "« rechnerhalle-7 »" in said
             assert (run / "cluster.json").exists()

@@ -354,15 +354,22 @@ def classe(dossier: str | Path | None = None) -> pd.DataFrame:
     Raises
     ------
     SettingError
-        There is no such folder.
+        There is no such folder, or it cannot be read.
     """
     folder = Path(dossier) if dossier else _folder()
-    if not folder.is_dir():
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix == ".jsonl")
+    except (NotADirectoryError, FileNotFoundError):
         raise SettingError(
             f"« {folder} » n’est pas un dossier.", remedy=f"Vérifiez la variable {FOLDER}."
-        )
+        ) from None
+    except OSError as error:
+        raise SettingError(
+            f"Le dossier « {folder} » ne peut pas être lu ({error.strerror}).",
+            remedy="Lisez-le avec le compte auquel il appartient.",
+        ) from None
     students = []
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in found:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             text, owner = read_file(path, _BIGGEST, own=False)
             head, _, rest = text.partition("\n")

@@ -97,6 +97,9 @@ def test_students_may_be_kept_from_listing(student: Account, folder: Path) -> No
     folder.chmod(0o1733)
     assert f"un dossier de « {folder.owner()} »" in share(student, folder)
     assert seen(folder) == [("Ada", student.name, 1)]
+    done = student.run(sys.executable, "-m", "labkit", "progress", "--class", folder)
+    assert done.returncode == 1
+    assert "ne peut pas être lu" in done.stdout
 
 
 def test_an_account_without_a_home_or_an_entry(able: None, folder: Path) -> None:

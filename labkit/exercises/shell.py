@@ -31,7 +31,12 @@ _failed() {
     [ "$1" -ne 0 ] || return 0
     _at=$(printf '%s\n' "$2" | sed -n 's/^docker \(--context [^ ]*\) .*/\1/p')
     case "$2" in
-    *" swarm join "*) [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = active ] ;;
+    *" swarm join "*) # which goes on in the background when docker stops waiting for it
+        for _look in $(seq 60); do
+            _in=$(docker $_at info --format '{{.Swarm.LocalNodeState}}')
+            [ "$_in" = pending ] && sleep 2 || break
+        done
+        [ "$_in" = active ] ;;
     *" swarm leave"*) [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = inactive ] ;;
     "docker service rm "* | "docker node rm "*)
         _kind=${2#docker } && ! docker "${_kind%% *}" inspect "${2##* }" >/dev/null 2>&1 ;;

@@ -260,6 +260,10 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
             "$ docker x\nError: The swarm does not have a leader. More\n… on attend un leader\n"
             "$ docker x\nx\n",
         ),
+        (
+            "This node joined a swarm as a worker.\n",
+            "Error response from daemon: Timeout was reached before node joined. The attempt …\n",
+        ),
         ("$ labkit wait\n$ docker", "$ labkit wait\n… on attend que node3 sache\n$ docker"),
         (
             "$ docker service rollback x\noverall progress: rolling back update: 1 out of 4 tasks\n"

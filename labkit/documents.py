@@ -92,16 +92,22 @@ class Yaml12(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 
 
 class Yaml11(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The same with the booleans of YAML 1.1, as Kubernetes: ``yes``, ``on`` and ``n`` too."""
+    """The same with booleans and numbers of YAML 1.1, as Kubernetes: ``yes``, ``8_080``."""
 
     yaml_implicit_resolvers: ClassVar[_Resolvers] = {}
 
 
-for _loader, _words in (
-    (Yaml12, "true True TRUE false False FALSE"),
-    (Yaml11, "true True TRUE false False FALSE yes Yes YES no No NO on On ON off Off OFF y Y n N"),
-):
-    for _tag, _pattern, _first in (("bool", _words.replace(" ", "|"), "tTfFyYnNoO"), *_NUMBERS):
+_INTEGERS = (
+    ("int", r"[-+]?(0[bB][01_]+|0[oO]?[0-7_]+|0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+)
+
+for _loader, _words, _numbers in (
+    (Yaml12, "true True TRUE false False FALSE", _NUMBERS),
+    (Yaml11, "true True TRUE false False FALSE yes Yes YES no No NO on On ON off Off OFF y Y n N",
+     (*_INTEGERS, *_NUMBERS)),
+):  # fmt: skip
+    for _tag, _pattern, _first in (("bool", _words.replace(" ", "|"), "tTfFyYnNoO"), *_numbers):
         _loader.add_implicit_resolver(
             f"{_TAG}{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
         )
@@ -200,15 +206,17 @@ class Reader:
         if (error.context or "").startswith("while scanning"):  # it began there
             mark = error.context_mark
         line = mark.line + 1 if mark else None
-        lines = text.splitlines()
-        there = lines[line - 1] if line and line <= len(lines) else ""
-        if "\t" in there[: len(there) - len(there.lstrip())]:
-            return self.fault(
-                self.file,
-                line,
-                "une tabulation sert à indenter.",
-                remedy="YAML n’accepte que des espaces : remplacez les tabulations.",
-            )
+        lines = text.split("\n")
+        # a block that a tab ends has begun above it
+        for at in [m for m in (mark, error.problem_mark) if m and m.line < len(lines)]:
+            there = lines[at.line]
+            if "\t" in there[: len(there) - len(there.lstrip())]:
+                return self.fault(
+                    self.file,
+                    at.line + 1,
+                    "une tabulation sert à indenter.",
+                    remedy="YAML n’accepte que des espaces : remplacez les tabulations.",
+                )
         problem = error.problem or ""
         reason = next((fr for en, fr in _SYNTAX if en in problem), f"YAML incorrect ({problem}).")
         remedy = ""
@@ -385,12 +393,13 @@ def line_of(at: yaml.Node | yaml.Event) -> int:
 
 def _integer(text: str) -> int:
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.lstrip("+"))
-    if digits.startswith(("0o", "0x")):
-        return sign * int(digits, 0)
+    digits = digits.replace("_", "").lower()
+    if digits.startswith(("0o", "0x", "0b")):
+        return sign * int(digits[:3000], 0)  # Python writes no number of more than 4,300 digits
     if len(digits) > 1 and digits.startswith("0") and not set(digits) & {"8", "9"}:
         return sign * int(digits, 8)  # as Docker's YAML reader, which keeps the old octals
     return sign * int(digits[:4000])
 
 
 def _float(text: str) -> float:
-    return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
+    return float(re.sub(r"\.(inf|nan)$", r"\1", text.replace("_", "").lower()))

@@ -194,6 +194,7 @@ def _service(file: ComposeFile, service: ComposeService, *, live: bool) -> dict[
         "network_mode": service.network_mode,
         "ports": ", ".join(map(str, service.ports)),
         "volumes": ", ".join(str(_mount(m, volumes, live=live)) for m in service.mounts),
+        "autres conteneurs": ", ".join(service.companions),
     }
     if not live:
         facts["build"] = service.build

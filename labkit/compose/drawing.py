@@ -35,8 +35,12 @@ _NAME, _BODY, _SMALL = 25.0, 20.0, 17.0  # sizes of type
 _CHIP = 38.0  # height of a port or a volume
 _BUS = 12.0  # width of a network's line
 _MANY = 10  # most services that are drawn with several lines each
-_MOST = 4  # ports or volumes of one service, the others are folded into a line
+_MOST = 4  # ports, volumes or companions of a service, the others are folded into a line
 _DPI = 130
+_DASHED = {  # mounts that are no volumes
+    "bind": "un chemin de la machine", "tmpfs": "un tmpfs", "npipe": "un tube",
+    "image": "une image", "config": "une configuration", "secret": "un secret",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +294,9 @@ class _Drawing:
         details.append(self._scale(service))
         if service.constraints:
             details.append(", ".join(service.constraints))
+        more = len(service.companions) - _MOST
+        details += service.companions if more < 2 else service.companions[:_MOST]
+        details += [f"+ {more} autres conteneurs"] if more > 1 else []
         return [d for d in details if d]
 
     # -- a row ------------------------------------------------------------------------------
@@ -373,6 +380,8 @@ class _Drawing:
         scale = self._scale(service)
         if scale == "1 replica":
             scale = ""
+        if service.companions:
+            scale = f"{scale} +{len(service.companions)}".strip()
         end = x + self.card - _PAD
         name = fit(service.name, _BODY + 2, 0.66 * self.card, bold=True)
         width = 1.08 * text_width(name, _BODY + 2, bold=True)  # at its widest
@@ -410,7 +419,7 @@ class _Drawing:
         for mount in sorted(service.mounts, key=lambda m: m.kind not in ("volume", "cluster")):
             volume = self.file.volume(mount.source) if mount.kind == "volume" else None
             missing = volume is not None and not volume.declared
-            solid = mount.kind in ("volume", "cluster")
+            solid = mount.kind not in _DASHED
             border = "alarm" if missing else "solid" if solid else "dashed"
             found.append((self._mount_text(mount), border))
         if not self.dense or not found:
@@ -527,8 +536,11 @@ class _Drawing:
         idle = [n.label for n in self.file.networks if n.name not in used and not n.implicit]
         if idle:
             notes.append(f"Déclaré, mais sans service : réseau {', '.join(idle)}.")
-        if any(m.kind == "bind" for s in self.services for m in s.mounts):
-            notes.append("Volume en tirets : un chemin de la machine, ou un tmpfs.")
+        kinds = {m.kind for s in self.services for m in s.mounts}
+        dashed = [said for kind, said in _DASHED.items() if kind in kinds]
+        if dashed:
+            notes.append(f"Volume en tirets : {' ou '.join(dashed)}.")
+        notes += self.file.notes
         for note in notes:
             text = fit(note, _SMALL, self.width - 2 * _MARGIN)
             shapes.append(Text(_MARGIN, y, text, _SMALL, self.theme.faint))
@@ -548,6 +560,7 @@ class _Drawing:
                 said.append("ports " + ", ".join(map(str, service.ports)))
             if service.mounts:
                 said.append("volumes " + ", ".join(map(str, service.mounts)))
+            said += service.companions
             parts.append(" ; ".join(said))
         return ". ".join(parts)
 
@@ -585,4 +598,5 @@ def _last_part(image: str, room: float) -> str:
 def _tip(service: ComposeService) -> str:
     image = service.image.removesuffix(":latest")
     parts = [service.name, image or service.build, service.scale, *map(str, service.mounts)]
+    parts += service.companions
     return " · ".join(p for p in parts if p)

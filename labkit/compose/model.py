@@ -69,8 +69,8 @@ class ComposeMount:
     Attributes
     ----------
     kind
-        ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``; ``config`` for what a
-        Kubernetes manifest mounts besides.
+        ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``; of a Kubernetes
+        manifest ``config``, ``secret``, ``nfs``, ``csi``… too.
     source
         Name of a volume, or path outside; empty for a tmpfs and an anonymous volume.
     target
@@ -121,6 +121,8 @@ class ComposeService:
         Where the file describes it; None for a live stack.
     options
         The file's own words.
+    companions
+        What else a Kubernetes Pod holds, in French: containers before and beside this one.
     """
 
     name: str
@@ -137,6 +139,7 @@ class ComposeService:
     running: int | None = None
     line: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    companions: tuple[str, ...] = ()
 
     @property
     def scale(self) -> str:
@@ -216,6 +219,8 @@ class ComposeFile:
         What else was seen while the file was read.
     directory
         Where the file is; None for a text and for a live stack.
+    notes
+        What is said below a drawing, in French.
     """
 
     name: str
@@ -230,6 +235,7 @@ class ComposeFile:
     substituted: frozenset[tuple[Step, ...]] = field(default=frozenset(), repr=False)
     reading: Reading = field(default=Reading(), repr=False)
     directory: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def service(self, name: str) -> ComposeService | None:
         """Return the service of that name, or None."""
@@ -267,7 +273,7 @@ class ComposeFile:
         return [
             (
                 s.name,
-                s.image or (f"build {s.build}" if s.build else "—"),
+                " ; ".join([s.image or (f"build {s.build}" if s.build else "—"), *s.companions]),
                 s.scale + (f" ({s.running} en marche)" if s.running is not None else ""),
                 ", ".join(networks[n] for n in s.networks) or s.network_mode or "—",
                 ", ".join(map(str, s.ports)) or "—",

@@ -37,6 +37,7 @@ from labkit.exercises.kubernetes import (
     associer_equivalences,
     cote_a_cote,
     preparer_manifeste,
+    sans_equivalent,
 )
 from labkit.exercises.notebook import (
     attendre_leader,
@@ -113,6 +114,7 @@ __all__ = [
     "repondre",
     "resultats",
     "routes",
+    "sans_equivalent",
     "sauvegarder",
     "serveurs",
     "solution",

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from labkit import compose, kubernetes
 from labkit.compose import ComposeFile, ComposeService, from_stack
+from labkit.compose.text import table_html, table_text
 from labkit.errors import ManifestError, SettingError
 from labkit.exercises.checks import enumerate_fr
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.forms import Form, Matching, keep
 from labkit.exercises.verdict import Row
 from labkit.exercises.voting import FILE, removed
-from labkit.kubernetes import Manifest, Validation, validate
+from labkit.kubernetes import EQUIVALENTS, ONLY_KUBERNETES, Manifest, Validation, validate
 from labkit.stacks import services_of
 from labkit.state import ClusterState, capture
 
@@ -29,6 +30,7 @@ __all__ = [
     "cote_a_cote",
     "equivalence_form",
     "preparer_manifeste",
+    "sans_equivalent",
 ]
 
 MANIFEST = "example-voting-app/kube-deployment.yml"
@@ -40,70 +42,6 @@ MESH, WATCHER = "accueil", "guetteur"
 REPLICAS = 4
 _START = 240.0  # s for seven tasks to start under emulation
 
-EQUIVALENTS = {
-    "services": (
-        "un Deployment et un Service",
-        "Deux objets pour un service : l’un fabrique les Pods, l’autre leur donne un nom.",
-    ),
-    "deploy.replicas": (
-        "replicas, dans un Deployment",
-        "Le mot est le même ; cherchez dans quel objet il est écrit.",
-    ),
-    "deploy.mode: global": (
-        "un DaemonSet",
-        "L’objet qui met un Pod sur chaque nœud n’est pas dans kube-deployment.yml : quel nom "
-        "ressemble à celui d’un démon, présent partout ?",
-    ),
-    "ports": (
-        "un Service de type LoadBalancer ou NodePort",
-        "Comparez les Services vote et redis : lequel s’ouvre à l’extérieur, et par quelle clé ?",
-    ),
-    "ports, mode: host": (
-        "hostPort, dans un conteneur",
-        "Le port d’un seul nœud, sans le routing mesh : une clé de « ports », dans le conteneur.",
-    ),
-    "networks": (
-        "rien : tous les Pods se joignent",
-        "Cherchez frontend et backend dans kube-deployment.yml.",
-    ),
-    "volumes": (
-        "un PersistentVolumeClaim",
-        "Suivez « db-data », de « volumeMounts » jusqu’à l’objet qui porte ce nom.",
-    ),
-    "deploy.placement": (
-        "nodeSelector",
-        "Comment « db » choisit-il son nœud dans kube-deployment.yml ?",
-    ),
-    "deploy.update_config": (
-        "strategy, dans un Deployment",
-        "Comment vote remplace-t-il ses anciens Pods ?",
-    ),
-    "deploy.resources": ("resources, dans un conteneur", "Cherchez 128Mi."),
-    "healthcheck": (
-        "readinessProbe et livenessProbe",
-        "Que demande Kubernetes à /health avant d’envoyer des visiteurs à vote ?",
-    ),
-    "stop_grace_period": (
-        "terminationGracePeriodSeconds",
-        "« db » a une minute pour s’arrêter : cherchez 60.",
-    ),
-    "entrypoint": (
-        "command, dans un conteneur",
-        "Un faux ami : chez Kubernetes, « command » remplace l’ENTRYPOINT de l’image.",
-    ),
-    "command": (
-        "args, dans un conteneur",
-        "Comment redis reçoit-il « --appendonly yes » dans kube-deployment.yml ?",
-    ),
-    "environment": ("env, dans un conteneur", "Cherchez POSTGRES_USER."),
-    "configs": (
-        "un ConfigMap",
-        "Il n’est pas dans kube-deployment.yml ; son nom dit ce qu’il contient.",
-    ),
-    "secrets": ("un Secret", "Il n’est pas dans kube-deployment.yml, mais le mot est le même."),
-}
-"""By option of a stack: its equivalent, and a hint."""
-
 
 # -- matching -------------------------------------------------------------------------------
 
@@ -114,15 +52,36 @@ def equivalence_form() -> Form:
         "Les équivalences",
         "Pour chaque option de la stack, choisissez son équivalent chez Kubernetes.",
         EQUIVALENTS,
-        sorted(answer for answer, _ in EQUIVALENTS.values()),
-        {option: [answer] for option, (answer, _) in EQUIVALENTS.items()},
-        {option: hint for option, (_, hint) in EQUIVALENTS.items()},
+        sorted(one.answer for one in EQUIVALENTS.values()),
+        {option: [one.answer] for option, one in EQUIVALENTS.items()},
+        {option: one.hint for option, one in EQUIVALENTS.items()},
     )
 
 
 def associer_equivalences(nom: str) -> Form:
     """Ask for the equivalents; :func:`labkit.exercises.corriger` finds the form by its name."""
     return keep(nom, equivalence_form())
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OnlyThere:
+    """The objects of Kubernetes for which a stack has nothing: kinds and what they are."""
+
+    kinds: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        return table_text(_ONLY, self.kinds)
+
+    def _repr_html_(self) -> str:
+        return table_html("", _ONLY, self.kinds)
+
+
+_ONLY = ("Objet de Kubernetes", "Ce que c’est, et ce que fait Swarm")
+
+
+def sans_equivalent() -> OnlyThere:
+    """Show which objects of Kubernetes a stack has nothing for, from labkit's own table."""
+    return OnlyThere(tuple(ONLY_KUBERNETES.items()))
 
 
 # -- side by side ---------------------------------------------------------------------------
@@ -270,12 +229,22 @@ def _judge(found: Translation) -> Iterator[Row]:
         return
     first = next(iter(validation), None)
     yield Row(
-        f"Schéma de Kubernetes {kubernetes.SCHEMA_VERSION}",
-        "aucune erreur",
-        f"ligne {first.line}, {first.where} : {first.reason}" if first else "aucune erreur",
+        f"Ce que refuse Kubernetes {kubernetes.SCHEMA_VERSION}",
+        "rien",
+        f"ligne {first.line}, {first.where} : {first.reason}" if first else "rien",
         first is None,
         (first.remedy if first else "") or "Comparez cet objet avec ceux de kube-deployment.yml.",
     )
+    if validation.unknown:
+        strange = validation.unknown[0]
+        yield Row(
+            "Objets connus",
+            "tous",
+            f"ligne {strange.line} : {strange.kind} de « {strange.api_version} »",
+            False,
+            "Un cluster ne connaît un tel objet que si l’on y a installé sa définition : vérifiez "
+            "« apiVersion ».",
+        )
     written = kubernetes.as_compose(manifest)
     for service in found.stack.services:
         same = written.service(service.name)

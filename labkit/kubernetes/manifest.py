@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -132,23 +135,50 @@ class _ManifestReader(Reader):
                     f"ce document contient {kind} au lieu des clés d’un objet.",
                     remedy="Un objet commence par « apiVersion: » et « kind: ».",
                 )
+            self._check_apart(node)
             self.lines = {}
             data = self.mapping(node, (), ())
             yield from self._flat(data, self.lines, line_of(node))
 
+    def _check_apart(self, node: yaml.MappingNode) -> None:
+        """Refuse two objects in one document, which a line « --- » was to separate."""
+        seen: set[str] = set()
+        again = []
+        for key, _ in node.value:
+            if isinstance(key.value, str) and key.value in _HEADS:
+                again += [key] if key.value in seen else []
+                seen.add(key.value)
+        if len({key.value for key in again}) > 1:
+            raise ManifestError(
+                self.file,
+                line_of(again[0]),
+                f"un deuxième objet commence ici (« {again[0].value} »), sans « --- » avant lui.",
+                remedy="Écrivez « --- », seul sur une ligne, au-dessus de celle-ci.",
+            )
+
     def _flat(
         self, data: Any, lines: Mapping[tuple[Step, ...], int], line: int
     ) -> Iterator[KubeObject]:
-        """Return an object, or the objects of a List."""
+        """Return an object, or the objects of a list: for kubectl, whatever has items."""
         if not isinstance(data, dict):
-            raise ManifestError(self.file, line, "un élément de cette liste n’est pas un objet.")
+            raise ManifestError(
+                self.file,
+                line,
+                "un élément de cette liste n’est pas un objet.",
+                remedy="Chaque élément de « items » a ses clés « apiVersion: » et « kind: ».",
+            )
         kind, version = (self._needed(data, key, lines, line) for key in ("kind", "apiVersion"))
         items = data.get("items")
-        if kind.endswith("List") and isinstance(items, list):
+        if isinstance(items, list):
+            inner: dict[Step, dict[tuple[Step, ...], int]] = defaultdict(dict)
+            for where, number in lines.items():
+                if len(where) > 1 and where[0] == "items":
+                    inner[where[1]][where[2:]] = number
+            single = kind.removesuffix("List")
             for i, item in enumerate(items):
-                start = ("items", i)
-                inner = {w[2:]: n for w, n in lines.items() if w[:2] == start}
-                yield from self._flat(item, inner, inner.get((), line))
+                if single and isinstance(item, dict) and not item.get("kind"):
+                    item = {**item, "apiVersion": version, "kind": single}
+                yield from self._flat(item, inner[i], inner[i].get((), line))
             return
         metadata = data.get("metadata")
         about = metadata if isinstance(metadata, dict) else {}
@@ -198,7 +228,86 @@ def read(path: str | Path) -> Manifest:
 
 def parse(text: str, name: str = "manifeste.yml") -> Manifest:
     """Read the text of a manifest; ``name`` is for messages. See :func:`read`."""
-    found = tuple(_ManifestReader(name).objects(text.removeprefix("\ufeff")))
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    try:
+        parts = _json_parts(text) if text.lstrip().startswith("{") else [text]
+        found = tuple(o for part in parts for o in _ManifestReader(name).objects(part))
+    except ManifestError as error:
+        raise _told(error, text) from None
     if not found:
-        raise ManifestError(name, None, "le fichier ne décrit aucun objet.")
+        raise ManifestError(
+            name,
+            None,
+            "le fichier ne décrit aucun objet.",
+            remedy="Un objet commence par « apiVersion: » et « kind: ».",
+        )
     return Manifest(name, found)
+
+
+# -- what is no YAML ------------------------------------------------------------------------
+
+_HEADS = frozenset({"apiVersion", "kind", "metadata"})
+_TEMPLATE = re.compile(r"\{\{-?\s*(?:[.$/\"`]|(?:if|else|end|range|with|define|include|template|"
+                       r"block|tpl|toYaml|quote|default|printf|required|lookup)\b)")  # fmt: skip
+_GAP = re.compile(r"\s*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\t')
+
+
+def _told(error: ManifestError, text: str) -> ManifestError:
+    """Name what a text is that is no YAML: a template, or objects that are badly separated."""
+    lines = text.split("\n")
+    near = range(max((error.line or 1) - 2, 1), min((error.line or 1) + 2, len(lines) + 1))
+    first = next((n for n in near if _TEMPLATE.search(lines[n - 1])), None)
+    if first:
+        return ManifestError(
+            error.file,
+            first,
+            "« {{ … }} » est une expression de modèle, comme en écrit Helm : ce n’est pas un "
+            "manifeste, cela sert à en fabriquer.",
+            remedy="Fabriquez d’abord le manifeste, par exemple avec « helm template ».",
+        )
+    there = range(error.line or 1, 0, -1)
+    for n in [*there[:2], *range(len(there) + 1, min(len(there) + 3, len(lines) + 1))]:
+        if re.fullmatch(r"\s*(--|-{4,}|—+|–+)\s*|\s+---\s*|---[^\s-].*", lines[n - 1]):
+            return ManifestError(
+                error.file,
+                n,
+                f"« {lines[n - 1].strip()[:20]} » ne sépare pas deux objets.",
+                remedy="Écrivez « --- », trois tirets au début d’une ligne, et rien d’autre.",
+            )
+    return error
+
+
+def _json_parts(text: str) -> list[str]:
+    """Return a text of JSON objects, one after the other, as texts of YAML on the same lines.
+
+    What is no JSON is left as it is: YAML has braces, too.
+    """
+    decoder = json.JSONDecoder()
+    at, parts = 0, [""]
+    try:
+        while at < len(text):
+            start = _GAP.match(text, at).end()  # type: ignore[union-attr]  # it may be empty
+            if start == len(text):
+                break
+            _, end = decoder.raw_decode(text, start)
+            gap = text[at:start]
+            if at and "\n" not in gap:  # on the same line as the one before
+                parts.append("\n" * text.count("\n", 0, start))
+            piece = _TOKEN.sub(_as_yaml, text[start:end])
+            parts[-1] += gap.replace("\t", " ") + ("--- " if at else "") + piece
+            at = end
+    except (ValueError, RecursionError):
+        return [text]
+    return parts
+
+
+def _as_yaml(token: re.Match[str]) -> str:
+    """Return a JSON text with the escapes that YAML knows, and a tab as a space."""
+    if token[0] == "\t":
+        return " "
+    value = json.loads(token[0], strict=False).encode("utf-16", "surrogatepass")
+    written = json.dumps(value.decode("utf-16", "replace"), ensure_ascii=False)
+    return re.sub(
+        r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda c: f"\\u{ord(c[0]):04x}", written
+    )

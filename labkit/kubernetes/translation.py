@@ -6,7 +6,9 @@ a volume. All Pods of a cluster reach each other: that is one network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.compose import (
@@ -19,26 +21,21 @@ from labkit.compose import (
     ComposeVolume,
 )
 from labkit.compose import draw as draw_compose
+from labkit.kubernetes.equivalents import has_equivalent
 from labkit.kubernetes.manifest import KubeObject, Manifest
+from labkit.kubernetes.rules import PODS, quantity
 
 __all__ = ["as_compose", "draw", "without_equivalent"]
 
 NETWORK = "cluster"
-_PODS = {  # where each kind of workload keeps the Pod that it makes
-    "Deployment": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "ReplicaSet": ("spec", "template"),
-    "ReplicationController": ("spec", "template"),
-    "Job": ("spec", "template"),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-    "Pod": (),
-}
 _CLAIM = "PersistentVolumeClaim"
+_Table = Mapping[str, Any]
 
 
 def as_compose(manifest: Manifest) -> ComposeFile:
     """Describe a manifest in the terms of a compose file.
+
+    The first container of a Pod is its service's; the others are its companions.
 
     Parameters
     ----------
@@ -46,14 +43,20 @@ def as_compose(manifest: Manifest) -> ComposeFile:
         From :func:`labkit.kubernetes.read`. What has no equivalent is left out;
         :func:`without_equivalent` lists it.
     """
-    several = len({o.namespace for o in manifest.of(*_PODS)}) > 1
-    services = tuple(_service(manifest, o, several) for o in manifest.of(*_PODS))
+    whole = _Whole(manifest)
+    services = tuple(whole.service(o) for o in whole.workloads)
     joined = any(s.networks for s in services)
+    kept = {
+        option: {whole.named(o, o.name): None for o in manifest.of(kind)}
+        for option, kind in (("configs", "ConfigMap"), ("secrets", "Secret"))
+    }
     return ComposeFile(
         name=manifest.name,
         services=services,
         networks=(ComposeNetwork(NETWORK, NETWORK),) if joined else (),
-        volumes=tuple(_volumes(manifest, services)),
+        volumes=tuple(whole.volumes(services)),
+        data={option: names for option, names in kept.items() if names},
+        notes=tuple(_notes(services)),
     )
 
 
@@ -63,44 +66,164 @@ def draw(manifest: Manifest, *, dark: bool = False) -> Architecture:
 
 
 def without_equivalent(manifest: Manifest) -> tuple[KubeObject, ...]:
-    """Return the objects of which :func:`as_compose` says nothing, in the file's order.
+    """Return the objects for which Swarm has nothing, in the file's order.
 
-    A Service that selects none of the manifest's Pods is one of them.
+    Some are drawn all the same, as what comes nearest: a StatefulSet, a CronJob. A Service that
+    selects none of the manifest's Pods is one of them.
     """
-    pods = manifest.of(*_PODS)
+    useful = _Whole(manifest).useful
     return tuple(
         o
         for o in manifest.objects
-        if not (
-            o.kind in (*_PODS, _CLAIM)
-            or (o.kind == "Service" and any(_selects(o, pod) for pod in pods))
-        )
+        if not (_own(o) and has_equivalent(o.kind)) or (o.kind == "Service" and id(o) not in useful)
     )
+
+
+def _own(one: KubeObject) -> bool:
+    """Whether an object is of Kubernetes's own groups, in whatever version."""
+    return "." not in one.api_version.partition("/")[0]
+
+
+@dataclass
+class _Whole:
+    """A manifest's workloads, and what of it belongs to each."""
+
+    manifest: Manifest
+    workloads: list[KubeObject] = field(init=False)
+    selecting: dict[int, list[KubeObject]] = field(init=False)  # Services by id of workload
+
+    def __post_init__(self) -> None:
+        self.workloads = [o for o in self.manifest.of(*PODS) if _own(o)]
+        self.several = len({_space(o) for o in self.workloads}) > 1
+        self.shared = Counter((_space(o), o.name) for o in self.workloads)
+        by_label: dict[tuple[str, str, str], list[KubeObject]] = defaultdict(list)
+        for service in self.manifest.of("Service"):
+            for key, value in list(_table(service.get("spec", "selector")).items())[:1]:
+                by_label[_space(service), key, str(value)].append(service)
+        self.selecting = {}
+        for workload in self.workloads:
+            labels = _table(workload.get(*PODS[workload.kind], "metadata", "labels"))
+            self.selecting[id(workload)] = [
+                service
+                for key, value in labels.items()
+                for service in by_label.get((_space(workload), key, str(value)), ())
+                if all(
+                    labels.get(k) == v for k, v in _table(service.get("spec", "selector")).items()
+                )
+            ]
+        self.useful = {id(s) for services in self.selecting.values() for s in services}
+
+    def named(self, one: KubeObject, name: str) -> str:
+        """Return a name with its namespace, where the manifest has several."""
+        return f"{_space(one)}/{name}" if self.several and name else name
+
+    def service(self, workload: KubeObject) -> ComposeService:
+        pod = _table(workload.get(*PODS[workload.kind], "spec"))
+        containers, first = _tables(pod.get("containers")), _tables(pod.get("initContainers"))
+        sidecars = [c for c in first if c.get("restartPolicy") == "Always"]
+        host = pod.get("hostNetwork") is True
+        mode, replicas = _scale(workload)
+        ports = [*self._published(workload, sidecars + containers),
+                 *_host_ports(sidecars + containers)]  # fmt: skip
+        mounts = self._mounts(workload, pod, first + containers, replicas)
+        name = self.named(workload, workload.name)
+        if self.shared[_space(workload), workload.name] > 1:
+            name += f" ({workload.kind})"
+        main = containers[0] if containers else {}
+        return ComposeService(
+            name=name,
+            image=_word(main.get("image")),
+            mode=mode,
+            replicas=replicas,
+            networks=() if host else (NETWORK,),
+            ports=tuple(sorted(dict.fromkeys(ports), key=lambda p: p.order)),
+            mounts=tuple(sorted(dict.fromkeys(mounts), key=lambda m: (m.target, m.source))),
+            constraints=tuple(_constraints(pod)),
+            network_mode="host" if host else "",
+            line=workload.line,
+            options=_options(workload, pod, main),
+            companions=(
+                *(f"avant : {_image(c)}" for c in first if c not in sidecars),
+                *(f"à côté : {_image(c)}" for c in (*sidecars, *containers[1:])),
+            ),
+        )
+
+    def _published(self, workload: KubeObject, containers: list[_Table]) -> Iterator[ComposePort]:
+        """Return the ports that a Service opens to those outside the cluster."""
+        names = {
+            p["name"]: p.get("containerPort")
+            for c in containers
+            for p in _tables(c.get("ports"))
+            if isinstance(p.get("name"), str)
+        }
+        for service in self.selecting[id(workload)]:
+            kind = service.get("spec", "type")
+            if kind not in ("LoadBalancer", "NodePort"):
+                continue
+            for port in _tables(service.get("spec", "ports")):
+                target = port.get("targetPort") or port.get("port")
+                if isinstance(target, str):
+                    target = names.get(target, target)
+                out = port.get("port") if kind == "LoadBalancer" else port.get("nodePort")
+                protocol = str(port.get("protocol") or "tcp").lower()
+                yield ComposePort(str(target), "" if out is None else str(out), protocol)
+
+    def _mounts(
+        self,
+        workload: KubeObject,
+        pod: _Table,
+        containers: list[_Table],
+        replicas: str | None,
+    ) -> Iterator[ComposeMount]:
+        volumes = {str(v.get("name")): v for v in _tables(pod.get("volumes"))}
+        sources = {name: _source(volume) for name, volume in volumes.items()}
+        for template in _claims(workload):
+            sources[template] = ("volume", _numbered(workload, template, replicas), False)
+        for container in containers:
+            for mount in _tables(container.get("volumeMounts")):
+                name = str(mount.get("name"))
+                kind, source, read_only = sources.get(name, ("volume", name, False))
+                yield ComposeMount(
+                    kind,
+                    self.named(workload, source) if kind == "volume" else source,
+                    str(mount.get("mountPath") or ""),
+                    read_only or mount.get("readOnly") is True,
+                )
+
+    def volumes(self, services: Iterable[ComposeService]) -> Iterator[ComposeVolume]:
+        """Return the claims, and those that the manifest expects to be there already."""
+        claims = {self.named(o, o.name): o.line for o in self.manifest.of(_CLAIM)}
+        made = {
+            self.named(o, _numbered(o, template, _scale(o)[1]))
+            for o in self.manifest.of("StatefulSet")
+            for template in _claims(o)
+        }
+        used = [m.source for s in services for m in s.mounts if m.kind == "volume" and m.source]
+        for name in dict.fromkeys([*claims, *used]):
+            there = name not in claims and name not in made
+            yield ComposeVolume(name, name, external=there, line=claims.get(name))
+
+
+def _notes(services: Iterable[ComposeService]) -> Iterator[str]:
+    """Say what Swarm would refuse of the translation."""
+    taken: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for service in services:
+        for port in service.ports:
+            if port.published and port.mode == "ingress":
+                taken[port.published, port.protocol].append(service.name)
+    for (number, _), names in taken.items():
+        if len(set(names)) > 1:
+            yield (
+                f"Port {number} publié par {', '.join(dict.fromkeys(names))} : chaque Service de "
+                "Kubernetes a son adresse ; Swarm n’accepterait que le premier."
+            )
+
+
+def _space(one: KubeObject) -> str:
+    return one.namespace or "default"
 
 
 # -- services -------------------------------------------------------------------------------
-
-
-def _service(manifest: Manifest, workload: KubeObject, several: bool) -> ComposeService:
-    pod = _table(workload.get(*_PODS[workload.kind], "spec"))
-    containers = _tables(pod.get("containers"))
-    host = pod.get("hostNetwork") is True
-    mode, replicas = _scale(workload)
-    ports = [*_published(manifest, workload, containers), *_host_ports(containers)]
-    mounts = _mounts(workload, pod, containers)
-    named = several and workload.namespace
-    return ComposeService(
-        name=f"{workload.namespace}/{workload.name}" if named else workload.name,
-        image=", ".join(str(c.get("image") or "") for c in containers),
-        mode=mode,
-        replicas=replicas,
-        networks=() if host else (NETWORK,),
-        ports=tuple(sorted(dict.fromkeys(ports), key=lambda p: p.order)),
-        mounts=tuple(sorted(dict.fromkeys(mounts), key=lambda m: (m.target, m.source))),
-        constraints=tuple(f"{k} == {v}" for k, v in _table(pod.get("nodeSelector")).items()),
-        network_mode="host" if host else "",
-        line=workload.line,
-    )
 
 
 def _scale(workload: KubeObject) -> tuple[str, str | None]:
@@ -116,38 +239,39 @@ def _scale(workload: KubeObject) -> tuple[str, str | None]:
             return "replicated", "1" if count is None else str(count)
 
 
-def _selects(service: KubeObject, workload: KubeObject) -> bool:
-    """Whether a Service sends what it gets to the Pods of a workload."""
-    wanted = _table(service.get("spec", "selector"))
-    labels = _table(workload.get(*_PODS[workload.kind], "metadata", "labels"))
-    same = service.namespace == workload.namespace
-    return bool(wanted) and same and all(labels.get(k) == v for k, v in wanted.items())
+_NODE = {
+    "kubernetes.io/os": "node.platform.os",
+    "kubernetes.io/arch": "node.platform.arch",
+    "kubernetes.io/hostname": "node.hostname",
+}
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # docker has the kernel's names
+_MANAGERS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
-def _published(
-    manifest: Manifest, workload: KubeObject, containers: list[Mapping[str, Any]]
-) -> Iterator[ComposePort]:
-    """Return the ports that a Service opens to those outside the cluster."""
-    names = {
-        p["name"]: p.get("containerPort")
-        for c in containers
-        for p in _tables(c.get("ports"))
-        if isinstance(p.get("name"), str)
-    }
-    for service in manifest.of("Service"):
-        kind = service.get("spec", "type")
-        if kind not in ("LoadBalancer", "NodePort") or not _selects(service, workload):
-            continue
-        for port in _tables(service.get("spec", "ports")):
-            target = port.get("targetPort", port.get("port"))
-            if isinstance(target, str):
-                target = names.get(target, target)
-            out = port.get("port") if kind == "LoadBalancer" else port.get("nodePort")
-            protocol = str(port.get("protocol") or "tcp").lower()
-            yield ComposePort(str(target), "" if out is None else str(out), protocol)
+def _constraints(pod: _Table) -> Iterator[str]:
+    """Return the nodes that a Pod wants, in the words of ``deploy.placement.constraints``."""
+    for key, value in _table(pod.get("nodeSelector")).items():
+        yield _constraint(key, "==", value)
+    affinity = _table(_table(pod.get("affinity")).get("nodeAffinity"))
+    required = _table(affinity.get("requiredDuringSchedulingIgnoredDuringExecution"))
+    terms = _tables(required.get("nodeSelectorTerms"))
+    for rule in _tables(terms[0].get("matchExpressions")) if len(terms) == 1 else ():
+        values = rule.get("values")
+        values = values if isinstance(values, list) else []
+        if rule.get("operator") == "NotIn" or (rule.get("operator") == "In" and len(values) == 1):
+            sign = "==" if rule["operator"] == "In" else "!="
+            for value in values:
+                yield _constraint(str(rule.get("key")), sign, value)
 
 
-def _host_ports(containers: list[Mapping[str, Any]]) -> Iterator[ComposePort]:
+def _constraint(key: str, sign: str, value: Any) -> str:
+    if key in _MANAGERS:
+        return f"node.role {sign} manager"
+    value = _MACHINES.get(str(value), value) if key == "kubernetes.io/arch" else value
+    return f"{_NODE.get(key, f'node.labels.{key}')} {sign} {value}"
+
+
+def _host_ports(containers: list[_Table]) -> Iterator[ComposePort]:
     for container in containers:
         for port in _tables(container.get("ports")):
             if port.get("hostPort"):
@@ -156,57 +280,192 @@ def _host_ports(containers: list[Mapping[str, Any]]) -> Iterator[ComposePort]:
                 yield ComposePort(target, out, protocol, "host", str(port.get("hostIP") or ""))
 
 
+# -- options --------------------------------------------------------------------------------
+
+
+def _options(workload: KubeObject, pod: _Table, container: _Table) -> dict[str, Any]:
+    """Return what a container says in the words of a compose file."""
+    rights = {**_table(pod.get("securityContext")), **_table(container.get("securityContext"))}
+    capabilities = _table(rights.get("capabilities"))
+    found: dict[str, Any] = {
+        "entrypoint": container.get("command"),
+        "command": container.get("args"),
+        "environment": _environment(container),
+        "working_dir": container.get("workingDir"),
+        "user": rights.get("runAsUser"),
+        "tty": container.get("tty"),
+        "stdin_open": container.get("stdin"),
+        "read_only": rights.get("readOnlyRootFilesystem"),
+        "privileged": rights.get("privileged"),
+        "cap_add": capabilities.get("add"),
+        "cap_drop": capabilities.get("drop"),
+        "hostname": pod.get("hostname"),
+        "stop_grace_period": _seconds(pod.get("terminationGracePeriodSeconds")),
+        "healthcheck": _healthcheck(container),
+    }
+    deploy = {
+        "resources": _resources(_table(container.get("resources"))),
+        "update_config": _update(workload),
+        "restart_policy": _restart(workload, pod),
+    }
+    found["deploy"] = {key: value for key, value in deploy.items() if value}
+    return {key: value for key, value in found.items() if value not in (None, {}, [], False)}
+
+
+def _environment(container: _Table) -> dict[str, str]:
+    found = {}
+    for one in _tables(container.get("envFrom")):
+        for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+            if key in one:
+                name = f"{kind} {_table(one[key]).get('name')}"
+                found[f"{one.get('prefix') or ''}*"] = name
+    for one in _tables(container.get("env")):
+        value = one.get("value")
+        for key, about in _table(one.get("valueFrom")).items():
+            about = _table(about)
+            what = about.get("key") or about.get("fieldPath") or about.get("resource")
+            value = " ".join(str(w) for w in (key, about.get("name"), what) if w)
+        found[str(one.get("name"))] = _word(value)
+    return found
+
+
+def _seconds(value: Any) -> str | None:
+    if not isinstance(value, int):
+        return None
+    return f"{value // 60}m" if value and value % 60 == 0 else f"{value}s"
+
+
+def _healthcheck(container: _Table) -> dict[str, Any]:
+    """Return a probe as a test: the one that decides on visitors, else the one that restarts."""
+    probe = _table(container.get("readinessProbe") or container.get("livenessProbe"))
+    if not probe:
+        return {}
+    http, tcp = _table(probe.get("httpGet")), _table(probe.get("tcpSocket"))
+    command = _table(probe.get("exec")).get("command")
+    test: list[str] = []
+    if isinstance(command, list):
+        test = ["CMD", *map(str, command)]
+    elif http:
+        test = ["HTTP", f":{http.get('port')}{http.get('path') or '/'}"]
+    elif tcp:
+        test = ["TCP", f":{tcp.get('port')}"]
+    found = {
+        "test": test,
+        "interval": _seconds(probe.get("periodSeconds")),
+        "timeout": _seconds(probe.get("timeoutSeconds")),
+        "start_period": _seconds(probe.get("initialDelaySeconds")),
+        "retries": probe.get("failureThreshold"),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _resources(resources: _Table) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for section, option in (("limits", "limits"), ("requests", "reservations")):
+        amounts = _table(resources.get(section))
+        one = {}
+        if amounts.get("cpu") is not None:
+            one["cpus"] = f"{quantity(amounts['cpu']):g}"
+        if amounts.get("memory") is not None:
+            one["memory"] = _memory(quantity(amounts["memory"]))
+        if one:
+            found[option] = one
+    return found
+
+
+def _memory(amount: float) -> str:
+    """Write bytes as docker does, whose ``M`` is what Kubernetes calls ``Mi``."""
+    for unit, size in (("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
+        if amount and amount % size == 0:
+            return f"{amount / size:.0f}{unit}"
+    return f"{amount:.0f}b"
+
+
+def _update(workload: KubeObject) -> dict[str, Any]:
+    key = "updateStrategy" if workload.kind == "DaemonSet" else "strategy"
+    rolling = _table(workload.get("spec", key, "rollingUpdate"))
+    out, more = rolling.get("maxUnavailable"), rolling.get("maxSurge")
+    if out in (0, "0%"):
+        return {"order": "start-first"} | ({"parallelism": more} if isinstance(more, int) else {})
+    return {"parallelism": out} if isinstance(out, int) else {}
+
+
+def _restart(workload: KubeObject, pod: _Table) -> dict[str, str]:
+    """Return what a Pod or a Job says; all other workloads always start theirs again."""
+    if workload.kind not in ("Pod", "Job", "CronJob"):
+        return {}
+    conditions = {"Always": "any", "OnFailure": "on-failure", "Never": "none"}
+    found = conditions.get(_word(pod.get("restartPolicy")))
+    return {"condition": found} if found else {}
+
+
 # -- volumes --------------------------------------------------------------------------------
 
 
-def _mounts(
-    workload: KubeObject, pod: Mapping[str, Any], containers: list[Mapping[str, Any]]
-) -> Iterator[ComposeMount]:
-    sources = {str(v.get("name")): _source(v) for v in _tables(pod.get("volumes"))}
-    for template in _tables(workload.get("spec", "volumeClaimTemplates")):
-        name = str(_table(template.get("metadata")).get("name") or "")
-        sources[name] = ("volume", name)
-    for container in containers:
-        for mount in _tables(container.get("volumeMounts")):
-            name = str(mount.get("name"))
-            kind, source = sources.get(name, ("volume", name))
-            target = str(mount.get("mountPath") or "")
-            yield ComposeMount(kind, source, target, mount.get("readOnly") is True)
-
-
-def _source(volume: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the kind and the source of a Pod's volume, as a compose file has them."""
-    kind, about = next(((k, _table(v)) for k, v in volume.items() if k != "name"), ("", {}))
+def _source(volume: _Table) -> tuple[str, str, bool]:
+    """Return the kind and the source of a Pod's volume, and whether it cannot be written to."""
+    kind, about = next(((k, _table(v)) for k, v in volume.items() if k != "name"), ("emptyDir", {}))
+    read_only = about.get("readOnly") is True
     match kind:
         case "persistentVolumeClaim":
-            return "volume", str(about.get("claimName") or "")
+            return "volume", _word(about.get("claimName")), read_only
         case "hostPath":
-            return "bind", str(about.get("path") or "")
+            return "bind", _word(about.get("path")), False
         case "emptyDir":
-            return ("tmpfs" if about.get("medium") == "Memory" else "volume"), ""
-        case _:
-            name = about.get("name") or about.get("secretName") or volume.get("name")
-            return "config", f"{kind} {name}"
+            return ("tmpfs" if about.get("medium") == "Memory" else "volume"), "", False
+        case "ephemeral":
+            return "volume", "", False
+        case "configMap":
+            return "config", f"configMap {_word(about.get('name'))}", False
+        case "secret":
+            return "secret", f"secret {_word(about.get('secretName'))}", False
+        case "projected" | "downwardAPI":
+            parts = [
+                f"{key} {_word(_table(value).get('name'))}".strip()
+                for one in _tables(about.get("sources"))
+                for key, value in one.items()
+            ]
+            return "config", ", ".join(parts) or kind, False
+        case "image":
+            return "image", _word(about.get("reference")), True
+        case "nfs":
+            return "nfs", f"nfs {_word(about.get('server'))}:{_word(about.get('path'))}", read_only
+        case _:  # a disk of some provider: the first text that it gives is its name
+            names = [v for v in about.values() if isinstance(v, str)]
+            return kind, " ".join([kind, *names[:1]]), read_only
 
 
-def _volumes(manifest: Manifest, services: tuple[ComposeService, ...]) -> Iterator[ComposeVolume]:
-    """Return the claims, and those that the manifest expects to be there already."""
-    claims = {o.name: o.line for o in manifest.of(_CLAIM)}
-    made = {
-        str(_table(t.get("metadata")).get("name") or "")
-        for o in manifest.of("StatefulSet")
-        for t in _tables(o.get("spec", "volumeClaimTemplates"))
-    }
-    used = [m.source for s in services for m in s.mounts if m.kind == "volume" and m.source]
-    for name in dict.fromkeys([*claims, *used]):
-        there = name not in claims and name not in made
-        yield ComposeVolume(name, name, external=there, line=claims.get(name))
+def _claims(workload: KubeObject) -> Iterator[str]:
+    """Return the names of the claims that a StatefulSet makes for each of its Pods."""
+    for template in _tables(workload.get("spec", "volumeClaimTemplates")):
+        yield _word(_table(template.get("metadata")).get("name"))
 
 
-def _table(value: Any) -> Mapping[str, Any]:
+def _numbered(workload: KubeObject, template: str, replicas: str | None) -> str:
+    """Return the names of the claims of a StatefulSet's replicas, as one."""
+    start = workload.get("spec", "ordinals", "start")
+    start = start if isinstance(start, int) else 0
+    first = f"{template}-{workload.name}-{start}"
+    if replicas and replicas.isdecimal() and int(replicas) > 1:
+        return f"{first}…{start + int(replicas) - 1}"
+    return first
+
+
+# -- shapes ---------------------------------------------------------------------------------
+
+
+def _table(value: Any) -> _Table:
     """Return a table of keys; anything else, which the schema refuses, is an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
-def _tables(value: Any) -> list[Mapping[str, Any]]:
+def _tables(value: Any) -> list[_Table]:
     return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+
+
+def _word(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _image(container: _Table) -> str:
+    return _word(container.get("image")) or _word(container.get("name"))

@@ -1,23 +1,34 @@
-"""What the schema that Kubernetes publishes says of a manifest, in French.
+"""What Kubernetes would refuse of a manifest, in French.
 
-``kubernetes-validate`` does the checking: it carries the schemas made from Kubernetes's own API
-description, so that it needs neither cluster nor network. ``kubectl`` does need a cluster, whose
-API server holds the schema: ``--dry-run=client`` stops at its silence.
+``kubernetes-validate`` carries the schemas made from Kubernetes's own API description, so that it
+needs neither cluster nor network. ``kubectl`` does need a cluster, whose API server holds the
+schema: ``--dry-run=client`` stops at its silence. What the schema says in words only is in
+:mod:`labkit.kubernetes.constraints` and :mod:`labkit.kubernetes.rules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import binascii
+import difflib
+import functools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import kubernetes_validate
-from kubernetes_validate.utils import VersionNotSupportedError
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.exceptions import ValidationError
+from kubernetes_validate.utils import schema_contents
+from referencing import Registry, Resource
 
-from labkit.compose.schema import problems_of
 from labkit.compose.text import table_html, table_text
+from labkit.documents import Step
+from labkit.kubernetes.constraints import LABEL, PATH_SEGMENT, SAID, SUBDOMAIN, constrain
 from labkit.kubernetes.manifest import KubeObject, Manifest
+from labkit.kubernetes.rules import Fault, faults
 
 __all__ = ["SCHEMA_VERSION", "ManifestProblem", "Validation", "validate"]
 
@@ -26,7 +37,7 @@ SCHEMA_VERSION = ".".join(kubernetes_validate.__version__.split(".")[:2])
 
 
 class ManifestProblem(NamedTuple):
-    """Something that the schema refuses: where, why, and what to try."""
+    """Something that Kubernetes refuses: where, why, and what to try."""
 
     line: int
     where: str
@@ -36,7 +47,7 @@ class ManifestProblem(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Validation:
-    """What the schema says of a manifest; it yields its problems.
+    """What Kubernetes would say of a manifest; it yields the problems.
 
     Attributes
     ----------
@@ -45,8 +56,8 @@ class Validation:
     problems
         In the file's order.
     unknown
-        Objects whose kind is none of Kubernetes's own (a custom resource…): nothing says what
-        they may hold.
+        Objects of groups that are none of Kubernetes's own (custom resources…): a cluster takes
+        them where their definition was installed, and nothing here says what they may hold.
     """
 
     manifest: Manifest
@@ -65,13 +76,14 @@ class Validation:
     def conclusion(self) -> str:
         """The whole in a French sentence."""
         checked = len(self.manifest.objects) - len(self.unknown)
-        said = f"{checked} objet{_s(checked)} vérifié{_s(checked)} avec le schéma de Kubernetes "
-        said += f"{SCHEMA_VERSION} : "
+        said = f"{checked} objet{_s(checked)} vérifié{_s(checked)} avec le schéma et les règles de "
+        said += f"Kubernetes {SCHEMA_VERSION} : "
         count = len(self.problems)
         said += f"{count} erreur{_s(count)}." if count else "aucune erreur."
         if self.unknown:
-            names = ", ".join(o.title for o in self.unknown)
-            said += f" Hors de ce schéma : {names}."
+            names = ", ".join(o.title for o in self.unknown[:10])
+            more = f" et {len(self.unknown) - 10} autres" if len(self.unknown) > 10 else ""
+            said += f" Hors de ce schéma : {names}{more}."
         return said
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -88,19 +100,14 @@ class Validation:
         return f"<p>{title}</p>" if self.ok else table_html(title, _HEAD, self._rows())
 
 
-_NO_SCHEMA = (
-    kubernetes_validate.SchemaNotFoundError,
-    VersionNotSupportedError,  # said of a kind with a slash: there is no such folder
-    OSError,  # a kind too long for a file's name
-)
-_HEAD = ("Ligne", "Objet", "Le schéma dit")
+_HEAD = ("Ligne", "Objet", "Ce qui est refusé")
 
 
 def validate(manifest: Manifest) -> Validation:
-    """Check a manifest against the schema of :data:`SCHEMA_VERSION`.
+    """Check a manifest as the API server of :data:`SCHEMA_VERSION` would.
 
-    Of each object, the first error is told. Keys that the schema does not know are errors, as for
-    an API server that validates strictly.
+    Keys that the schema does not know are errors, as for ``kubectl``, which asks for a strict
+    validation. Rules that take values together are tried where the schema finds nothing.
 
     Parameters
     ----------
@@ -109,19 +116,333 @@ def validate(manifest: Manifest) -> Validation:
     """
     problems: list[ManifestProblem] = []
     unknown: list[KubeObject] = []
+    sound: list[KubeObject] = []
     for one in manifest.objects:
-        try:
-            kubernetes_validate.validate(dict(one.data), SCHEMA_VERSION, strict=True)
-        except _NO_SCHEMA:
+        found = list(_version_faults(one))
+        definition = _definition(one.api_version, one.kind)
+        if not found and not definition:
             unknown.append(one)
-        except kubernetes_validate.ValidationError as error:
-            problems += [
-                ManifestProblem(one.at(*p.path), one.title, p.reason, p.remedy)
-                for p in problems_of(error)
-            ]
+            continue
+        data = _without_nulls(one.data)
+        found = found or list(_schema_faults(definition, data))
+        if not found:
+            sound.append(one)
+            found = [*_name_faults(one), *faults(one.kind, data)]
+        problems += _problems(one, found)
+    problems += _taken_node_ports(sound)
     problems.sort(key=lambda p: p.line)
     return Validation(manifest, tuple(problems), tuple(unknown))
 
 
+def _problems(one: KubeObject, found: Iterable[Fault]) -> Iterator[ManifestProblem]:
+    for path, reason, remedy in dict.fromkeys(found):
+        yield ManifestProblem(one.at(*path), one.title, reason, remedy)
+
+
 def _s(count: int) -> str:
     return "s" if count > 1 else ""
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out keys without a value, and take items without one as empty, as Kubernetes does."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        nothing: Any = "" if any(isinstance(v, str) for v in value) else {}
+        return [nothing if v is None else _without_nulls(v) for v in value]
+    return value
+
+
+# -- kinds and versions ---------------------------------------------------------------------
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    """Return the published schema, strict, with what is asked of values joined to it."""
+    folder = f"kubernetes-json-schema/v{SCHEMA_VERSION}.0-local-strict"
+    schema: dict[str, Any] = schema_contents(f"{folder}/_definitions.json", SCHEMA_VERSION)
+    constrain(schema["$defs"])
+    return schema
+
+
+@functools.cache
+def _kinds() -> dict[str, dict[str, str]]:
+    """Return the definition of each kind that can be created, by kind and apiVersion."""
+    kinds: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, about in _schema()["$defs"].items():
+        if "ObjectMeta" not in str(about.get("properties", {}).get("metadata", "")):
+            continue
+        for of in about.get("x-kubernetes-group-version-kind", ()):
+            kinds[of["kind"]][f"{of['group']}/{of['version']}".lstrip("/")] = name
+    return dict(kinds)
+
+
+def _definition(version: str, kind: str) -> str:
+    """Return the name of a kind's definition; empty where Kubernetes has none."""
+    return _kinds().get(kind, {}).get(version, "")
+
+
+@functools.cache
+def _own_groups() -> frozenset[str]:
+    versions = {version for versions in _kinds().values() for version in versions}
+    return frozenset(v.rpartition("/")[0] for v in versions) | {"extensions"}
+
+
+def _version_faults(one: KubeObject) -> Iterator[Fault]:
+    """Say what is wrong with a kind and its apiVersion; groups with a dot may be anybody's."""
+    group, _, number = one.api_version.rpartition("/")
+    if _definition(one.api_version, one.kind) or not (
+        group in _own_groups() or "." not in group or not number or "/" in group
+    ):
+        return
+    there = list(_kinds().get(one.kind, ()))
+    if there:
+        yield (
+            ("apiVersion",),
+            f"Kubernetes {SCHEMA_VERSION} n’a pas de « {_cut(one.kind)} » dans "
+            f"« {_cut(one.api_version)} ».",
+            f"Écrivez « apiVersion: {' » ou « apiVersion: '.join(there)} ».",
+        )
+        return
+    names = {kind.lower(): kind for kind in _kinds()}
+    close = difflib.get_close_matches(one.kind[:60].lower(), names, n=1, cutoff=0.75)
+    if close:
+        kind = names[close[0]]
+        remedy = f"Vouliez-vous écrire « kind: {kind} » ?"
+        if one.api_version not in _kinds()[kind]:
+            remedy += f" Son « apiVersion » est « {next(iter(_kinds()[kind]))} »."
+    elif group in _own_groups() and number:
+        remedy = "Vérifiez le nom de l’objet : cette version de Kubernetes ne l’a pas, ou plus."
+    else:
+        remedy = "Un objet que l’on a défini soi-même a un domaine dans « apiVersion »."
+    yield (
+        ("kind",),
+        f"Kubernetes {SCHEMA_VERSION} n’a pas d’objet « {_cut(one.kind)} » dans "
+        f"« {_cut(one.api_version)} ».",
+        remedy,
+    )
+
+
+def _name_faults(one: KubeObject) -> Iterator[Fault]:
+    name, prefix = (one.get("metadata", key) for key in ("name", "generateName"))
+    if not name and not prefix:
+        if not one.kind.endswith("Review"):  # a question, which is kept nowhere
+            yield (
+                ("metadata",),
+                "il manque un nom à cet objet.",
+                "Ajoutez « name » sous « metadata ».",
+            )
+        return
+    rule = LABEL if one.kind in ("Service", "Namespace") else SUBDOMAIN
+    rule = PATH_SEGMENT if one.api_version.startswith("rbac.") else rule
+    text = name or prefix.rstrip("-.") or "x"
+    key = "name" if name else "generateName"
+    if "{{" in text:
+        yield (
+            ("metadata", key),
+            f"« {_cut(text)} » est une expression de modèle, comme en écrit Helm : ce n’est pas un "
+            "nom.",
+            "Fabriquez d’abord le manifeste, par exemple avec « helm template ».",
+        )
+    elif not Draft202012Validator(rule).is_valid(text):
+        yield (
+            ("metadata", key),
+            f"« {_cut(text)} » n’est pas un nom possible pour un {one.kind}.",
+            f"Il y faut {rule[SAID]}.",
+        )
+    elif one.kind == "CronJob" and len(text) > 52:
+        yield (
+            ("metadata", key),
+            f"le nom d’un CronJob a 52 caractères au plus, celui-ci {len(text)}.",
+            "Raccourcissez-le : ses Jobs y ajoutent une date.",
+        )
+
+
+def _taken_node_ports(services: Iterable[KubeObject]) -> Iterator[ManifestProblem]:
+    """Say which Services ask for a port of the nodes that another one of the manifest has."""
+    taken: dict[tuple[int, str], KubeObject] = {}
+    for one in services:
+        opened = one.kind == "Service" and one.get("spec", "type") in ("NodePort", "LoadBalancer")
+        ports = (one.get("spec", "ports") or []) if opened else []
+        for i, port in enumerate(ports):
+            asked = (port.get("nodePort") or 0, port.get("protocol") or "TCP")
+            other = taken.setdefault(asked, one)
+            if (
+                asked[0]
+                and other is not one
+                and (other.name, _space(other)) != (one.name, _space(one))
+            ):
+                yield ManifestProblem(
+                    one.at("spec", "ports", i, "nodePort"),
+                    one.title,
+                    f"le « nodePort » {asked[0]} est déjà celui du Service « {other.name} ».",
+                    "Donnez un autre « nodePort » à l’un des deux.",
+                )
+
+
+def _space(one: KubeObject) -> str:
+    return one.namespace or "default"
+
+
+# -- the schema -----------------------------------------------------------------------------
+
+
+@functools.cache
+def _formats() -> FormatChecker:
+    checker = FormatChecker(formats=())
+    for name, bits in (("int32", 32), ("int64", 64)):
+        checker.checks(name)(functools.partial(_fits_in, bits))
+    checker.checks("byte")(_is_base64)
+    return checker
+
+
+def _fits_in(bits: int, value: Any) -> bool:
+    return not isinstance(value, int) or -(1 << bits - 1) <= value < 1 << bits - 1
+
+
+def _is_base64(value: Any) -> bool:
+    if not isinstance(value, str):
+        return True
+    try:
+        base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+@functools.cache
+def _validator(definition: str) -> Draft202012Validator:
+    schema = _schema()
+    registry: Registry[Any] = Registry().with_resource(
+        schema["$id"], Resource.from_contents(schema)
+    )
+    return Draft202012Validator(
+        {"$ref": f"{schema['$id']}#/$defs/{definition}"},
+        registry=registry,
+        format_checker=_formats(),
+    )
+
+
+def _schema_faults(definition: str, data: dict[str, Any]) -> Iterator[Fault]:
+    found = [fault for error in _validator(definition).iter_errors(data) for fault in _said(error)]
+    meant = {(path[:-1], remedy) for path, _, remedy in found}
+    for path, reason, remedy in found:
+        missing = remedy.removeprefix("Ajoutez « ").removesuffix(" ».")
+        if (path, f"Vouliez-vous écrire « {missing} » ?") not in meant:  # it is there, misspelt
+            yield path, reason, remedy
+
+
+def _said(error: ValidationError) -> Iterator[Fault]:
+    """Say in French what an error of ``jsonschema`` means for a manifest."""
+    path: tuple[Step, ...] = tuple(error.absolute_path)
+    value, wanted, schema = error.instance, error.validator_value, error.schema
+    option = _option(path)
+    match error.validator:
+        case "additionalProperties":
+            allowed = schema.get("properties", {})
+            for key in value:
+                if key not in allowed:
+                    yield (*path, key), *_unknown(key, path, list(allowed))
+        case "required":
+            for key in (k for k in wanted if k not in value):
+                yield path, f"il manque « {key} » à {option}.", f"Ajoutez « {key} »."
+        case "type" | "oneOf" | "anyOf":
+            yield path, *_other_type(error, option, bool(path))
+        case "enum":
+            choices = [str(w) for w in wanted if w]
+            near = [c for c in choices if c.lower() == str(value).lower()]
+            remedy = (
+                f"Écrivez « {near[0]} »." if near else f"Valeurs possibles : {', '.join(choices)}."
+            )
+            yield path, f"{option} ne peut pas valoir « {_cut(value)} ».", remedy
+        case "minimum" | "maximum":
+            low, high = schema.get("minimum"), schema.get("maximum")
+            remedy = f"Il y faut au moins {low}." if high is None else f"Il y faut {low} à {high}."
+            yield path, f"{option} ne peut pas valoir {_cut(value)}.", remedy
+        case "format" if wanted == "byte":
+            yield (
+                path,
+                f"{option} n’est pas du base64.",
+                "Codez la valeur avec « base64 », ou écrivez-la telle quelle sous « stringData ».",
+            )
+        case "format":
+            yield path, f"{option} est un nombre trop grand.", f"Il tient sur {wanted[3:]} bits."
+        case "minLength" | "minItems":
+            yield path, f"{option} est vide.", "Donnez-lui une valeur."
+        case _:  # pattern and maxLength
+            if "propertyNames" in error.absolute_schema_path:
+                path, option = (*path, value), f"la clé « {_cut(value)} »"
+            remedy = f"Il y faut {schema[SAID]}." if SAID in schema else ""
+            if value == "" or value in path[-1:]:
+                yield path, f"{option} n’est pas possible.", remedy
+            else:
+                yield path, f"{option} ne peut pas valoir « {_cut(value)} ».", remedy
+
+
+def _unknown(key: str, path: tuple[Step, ...], allowed: list[str]) -> tuple[str, str]:
+    reason = f"« {_cut(key)} » n’est pas une option de {_option(path)}."
+    close = difflib.get_close_matches(key[:60], allowed, n=1, cutoff=0.7)
+    if close:
+        return reason, f"Vouliez-vous écrire « {close[0]} » ?"
+    return reason, ("Vérifiez l’orthographe, et l’indentation : à quoi cette clé appartient-elle ?")
+
+
+_TYPES = {
+    "object": "une table « clé : valeur »",
+    "array": "une liste",
+    "string": "un texte",
+    "integer": "un entier",
+    "number": "un nombre",
+    "boolean": "true ou false",
+}
+
+
+def _other_type(error: ValidationError, option: str, inside: bool) -> tuple[str, str]:
+    asked = {
+        kind: None
+        for one in (error, *(error.context or ()))
+        if one.validator == "type"
+        for kind in ([one.validator_value] if isinstance(one.validator_value, str)
+                     else one.validator_value)
+    }  # fmt: skip
+    wanted = " ou ".join(_TYPES[kind] for kind in asked if kind in _TYPES)
+    value = error.instance
+    remedy = ""
+    if "string" in asked and isinstance(value, int | float):
+        remedy = "Mettez la valeur entre guillemets."
+    elif "integer" in asked and isinstance(value, str) and value.lstrip("+-").isdecimal():
+        remedy = "Retirez les guillemets."
+    elif value is None:
+        remedy = "Donnez-lui une valeur, en l’indentant dessous, ou retirez-le."
+    elif inside:
+        remedy = f"Écrivez-y {wanted}."
+    return f"{option} doit être {wanted}, pas {_kind(value)}.", remedy
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "vide"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"le nombre {_cut(value)}"
+        case str():
+            return f"le texte « {_cut(value)} »"
+        case list():
+            return "une liste"
+        case _:
+            return "une table « clé : valeur »"
+
+
+def _option(path: tuple[Step, ...]) -> str:
+    keys = ".".join(str(step) for step in path if not isinstance(step, int))
+    if not keys:
+        return "cet objet"
+    number = f" (élément {path[-1] + 1})" if isinstance(path[-1], int) else ""
+    return f"« {_cut(keys, 80)} »{number}"
+
+
+def _cut(value: Any, most: int = 50) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -247,7 +247,7 @@ def test_what_the_course_ships_is_valid() -> None:
         ("containerPort: 6379", "containerPort: '6379'", "redis", "doit être un entier", ""),
         ("value: postgres", "value: 3", "Deployment db", "doit être un texte", ""),
         ("storage: 1Gi", "storage: [1Gi]", "PersistentVolumeClaim", "doit être", ""),
-        ("      containers:", "      conteneurs:", "Deployment", "", ""),
+        ("      containers:", "      conteneurs:", "Deployment", "", "« containers »"),
     ],
 )
 def test_the_schema_speaks_french_and_names_the_line(
@@ -267,21 +267,50 @@ def test_the_schema_speaks_french_and_names_the_line(
 
 
 @pytest.mark.parametrize("kind", ["x" * 300, "../x", "/etc/passwd", "Foo/Bar", "é", "%s"])
-def test_a_kind_that_is_no_name_is_not_known(kind: str) -> None:
-    assert [o.kind for o in validate(parse(CONFIG.replace("ConfigMap", f"'{kind}'"))).unknown] == [
-        kind
-    ]
+def test_a_kind_that_is_no_name_is_refused(kind: str) -> None:
+    (problem,) = validate(parse(CONFIG.replace("ConfigMap", f"'{kind}'")))
+    assert problem.line == 2 and kind[:40] in problem.reason and problem.remedy
 
 
-@pytest.mark.parametrize("version", ["a/b/c/d", "v1/", "/", "x" * 300, "v1.2.3"])
-def test_an_api_version_that_is_none_is_not_known(version: str) -> None:
-    checked = validate(parse(CONFIG.replace("v1", f"'{version}'", 1)))
-    assert [o.api_version for o in checked.unknown] == [version]
+@pytest.mark.parametrize("version", ["a/b/c/d", "v1/", "/", "x" * 300, "v1.2.3", "v2", "App/v1"])
+def test_an_api_version_that_is_none_is_refused(version: str) -> None:
+    (problem,) = validate(parse(CONFIG.replace("v1", f"'{version}'", 1)))
+    assert problem.line == 1 and "apiVersion: v1 »" in problem.remedy
 
 
-def test_an_api_version_that_kubernetes_left_is_no_longer_known() -> None:
-    old = parse(CONFIG.replace("v1", "extensions/v1beta1").replace("ConfigMap", "Deployment"))
-    assert [o.title for o in validate(old).unknown] == ["Deployment a"]
+@pytest.mark.parametrize(
+    ("version", "kind", "right"),
+    [
+        ("v1", "Deployment", "apiVersion: apps/v1 »"),
+        ("extensions/v1beta1", "Deployment", "apiVersion: apps/v1 »"),
+        ("extensions/v1beta1", "Ingress", "apiVersion: networking.k8s.io/v1 »"),
+        ("apps/v1beta2", "DaemonSet", "apiVersion: apps/v1 »"),
+        ("batch/v1beta1", "CronJob", "apiVersion: batch/v1 »"),
+        ("policy/v1beta1", "PodDisruptionBudget", "apiVersion: policy/v1 »"),
+        ("apps/v1", "Service", "apiVersion: v1 »"),
+        ("rbac.authorization.k8s.io/v1beta1", "Role", "rbac.authorization.k8s.io/v1 »"),
+        ("autoscaling/v2beta2", "HorizontalPodAutoscaler", "apiVersion: autoscaling/v2 »"),
+        ("apps/v1", "Deployement", "kind: Deployment »"),
+        ("apps/v1", "deployment", "kind: Deployment »"),
+        ("v1", "DaemonSets", "kind: DaemonSet » ? Son « apiVersion » est « apps/v1 »"),
+        ("policy/v1beta1", "PodSecurityPolicy", "ne l’a pas, ou plus"),
+        ("machin/v1", "Machin", "a un domaine"),
+        ("apps/v1", "DeploymentSpec", ""),
+        ("v1", "Status", ""),
+    ],
+)
+def test_a_kind_is_looked_for_in_its_version(version: str, kind: str, right: str) -> None:
+    checked = validate(parse(f"kind: {kind}\napiVersion: {version}\nmetadata: {{name: a}}\n"))
+    (problem,) = checked
+    assert right in problem.remedy and not checked.unknown
+    assert problem.line == (2 if right.startswith("api") or "k8s.io" in right else 1)
+
+
+def test_a_group_of_somebody_else_is_not_known() -> None:
+    text = CONFIG.replace("v1", "exemple.fr/v1").replace("ConfigMap", "Deployment")
+    manifest = parse(text)
+    assert [o.title for o in validate(manifest).unknown] == ["Deployment a"]
+    assert as_compose(manifest).services == () and without_equivalent(manifest)
 
 
 # -- in the terms of a stack ----------------------------------------------------------------
@@ -409,8 +438,8 @@ def test_volumes_of_every_sort() -> None:
     made = "volumeClaimTemplates: [{metadata: {name: data}}], "
     more = ", volumeMounts: [{name: data, mountPath: /d}]"
     stateful = as_compose(parse(pod("StatefulSet", "w", made, more=more)))
-    assert stateful.volumes == (ComposeVolume("data", "data"),)
-    assert "data" in kubernetes.draw(parse(pod("StatefulSet", "w", made, more=more))).svg()
+    assert stateful.volumes == (ComposeVolume("data-w-0", "data-w-0"),)
+    assert "data-w-0" in kubernetes.draw(parse(pod("StatefulSet", "w", made, more=more))).svg()
 
 
 def test_namespaces_tell_two_services_of_a_name_apart() -> None:

@@ -23,8 +23,8 @@ from labkit.exercises import (
     souffler,
 )
 from labkit.exercises.catalogue import judge
-from labkit.exercises.kubernetes import COPY, EQUIVALENTS, KEPT, Translation, equivalence_form
-from labkit.kubernetes import parse, validate
+from labkit.exercises.kubernetes import COPY, KEPT, Translation, equivalence_form
+from labkit.kubernetes import EQUIVALENTS, parse, validate
 from labkit.state import ClusterState, from_raw
 
 
@@ -57,7 +57,7 @@ def test_every_option_has_one_equivalent_and_a_hint() -> None:
     form = equivalence_form()
     assert set(form.rows) == set(EQUIVALENTS) and len(set(form.columns)) == len(EQUIVALENTS)
     assert all(len(form.truth[row]) == 1 and form.hints[row] for row in form.rows)
-    for answer, hint in EQUIVALENTS.values():
+    for answer, hint, _ in EQUIVALENTS.values():
         assert answer not in hint
 
 
@@ -74,7 +74,7 @@ def test_matching_is_answered_by_clicks_in_python_and_whispered(
 ) -> None:
     form = associer_equivalences("e")
     assert not corriger("e").ok and set(form.answer.values()) == {frozenset()}
-    form._boxes["networks", ""].value = EQUIVALENTS["networks"][0]
+    form._boxes["networks", ""].value = EQUIVALENTS["networks"].answer
     right = {row.what for row in corriger("e").rows if row.ok}
     assert right == {"networks"}
     repondre("e", {"ports": "un DaemonSet"})
@@ -186,7 +186,7 @@ def test_the_solution_is_right() -> None:
         (SOLVED.replace("port: 9999", "port: 80"), {"Service accueil"}),
         (SOLVED.replace("type: LoadBalancer", "type: ClusterIP"), {"Service accueil"}),
         (SOLVED.replace("type: LoadBalancer", "type: NodePort"), {"Service accueil"}),
-        (SOLVED.replace("replicas: 4", "replicas: '4'"), {"Schéma de Kubernetes 1.37"}),
+        (SOLVED.replace("replicas: 4", "replicas: '4'"), {"Ce que refuse Kubernetes 1.37"}),
         (SOLVED.replace("replicas: 4", "replicas:\t4"), set()),
         (SOLVED.replace("  replicas: 4", "\treplicas: 4"), {"Lecture de kube-a-vous.yml"}),
         (SOLVED.replace("replicas: 4", "replicas 4"), {"Lecture de kube-a-vous.yml"}),
@@ -205,7 +205,7 @@ def test_a_fault_says_its_line() -> None:
         "Lecture de kube-a-vous.yml": f"ligne {line} : une tabulation sert à indenter."
     }
     found = failed(SOLVED.replace("replicas: 4", "replicas: quatre"))
-    assert f"ligne {line}, Deployment accueil" in found["Schéma de Kubernetes 1.37"]
+    assert f"ligne {line}, Deployment accueil" in found["Ce que refuse Kubernetes 1.37"]
 
 
 def test_what_is_asked_is_the_file_and_the_live_stack(

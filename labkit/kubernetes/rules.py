@@ -1,0 +1,566 @@
+"""What Kubernetes asks of an object's values taken together; no schema can say it.
+
+They are rules of the API server's own checks, few, and each with a test: a selector and the labels
+it is to find, names and ports that are there once, a volume that is mounted and exists, one way
+and not two. What happens to an object that was accepted (no image, no node, no Pod behind a
+Service) is not looked at here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from labkit.documents import Step
+from labkit.kubernetes.constraints import ACCESS_MODES
+
+__all__ = ["Fault", "faults"]
+
+Fault = tuple[tuple[Step, ...], str, str]
+"""A path in the object, the reason and the remedy, in French."""
+
+_Table = Mapping[str, Any]
+
+PODS: dict[str, tuple[str, ...]] = {
+    "Deployment": ("spec", "template"),
+    "StatefulSet": ("spec", "template"),
+    "DaemonSet": ("spec", "template"),
+    "ReplicaSet": ("spec", "template"),
+    "ReplicationController": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+    "Pod": (),
+}
+"""Where each kind of workload keeps the Pod that it makes."""
+
+_NODE_PORTS = range(30000, 32768)
+
+
+def faults(kind: str, data: _Table) -> Iterator[Fault]:
+    """Yield what Kubernetes refuses in an object that its schema allows.
+
+    Parameters
+    ----------
+    kind
+        One of Kubernetes's own.
+    data
+        Of the shape that the schema wants, without empty values.
+    """
+    spec = data.get("spec", {})
+    if kind in PODS:
+        way = PODS[kind]
+        pod = _at(data, way)
+        yield from _selector(kind, spec, pod)
+        yield from _pod(kind, pod.get("spec", {}), (*way, "spec"), spec)
+    match kind:
+        case "Deployment":
+            yield from _strategy(spec)
+        case "DaemonSet":
+            rolling = _at(spec, ("updateStrategy", "rollingUpdate"))
+            rolling = {"maxUnavailable": 1, "maxSurge": 0, **rolling}
+            yield from _stuck(rolling, ("spec", "updateStrategy", "rollingUpdate"))
+        case "Job":
+            yield from _job(spec, ("spec",))
+        case "CronJob":
+            yield from _cron(spec)
+            yield from _job(_at(spec, ("jobTemplate", "spec")), ("spec", "jobTemplate", "spec"))
+        case "Service":
+            yield from _service(spec)
+        case "Ingress":
+            yield from _ingress(spec)
+        case "ConfigMap" | "Secret":
+            yield from _texts(kind, data)
+        case "PersistentVolumeClaim":
+            yield from _claim(spec)
+        case "HorizontalPodAutoscaler":
+            least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 1)
+            if least > most:
+                yield (
+                    ("spec", "maxReplicas"),
+                    f"« maxReplicas » ({most}) est plus petit que « minReplicas » ({least}).",
+                    "Donnez à « maxReplicas » une valeur au moins égale.",
+                )
+        case "PodDisruptionBudget":
+            if {"minAvailable", "maxUnavailable"} <= spec.keys():
+                yield _both(("spec",), "minAvailable", "maxUnavailable")
+
+
+def _at(value: Any, path: Iterable[str]) -> _Table:
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _both(path: tuple[Step, ...], one: str, other: str) -> Fault:
+    return (
+        (*path, other),
+        f"« {one} » et « {other} » s’excluent.",
+        "Gardez l’un des deux.",
+    )
+
+
+def _twice(
+    items: Iterable[tuple[tuple[Step, ...], Any]], what: str, remedy: str
+) -> Iterator[Fault]:
+    """Yield each value that is there for the second time; nothing is no value."""
+    seen = set()
+    for path, value in items:
+        if value in seen:
+            yield path, f"{what.format(value)} est là deux fois.", remedy
+        elif value:
+            seen.add(value)
+
+
+# -- workloads ------------------------------------------------------------------------------
+
+
+def _selector(kind: str, spec: _Table, pod: _Table) -> Iterator[Fault]:
+    """Compare what a workload searches with the labels that it gives to its Pods."""
+    if kind in ("Pod", "CronJob"):
+        return
+    selector = spec.get("selector", {})
+    if kind == "Job":
+        if selector and not spec.get("manualSelector"):
+            yield (
+                ("spec", "selector"),
+                "un Job choisit lui-même son « selector ».",
+                "Retirez « selector ».",
+            )
+        return
+    labels = _at(pod, ("metadata", "labels"))
+    where: tuple[Step, ...] = ("spec", "selector")
+    if kind == "ReplicationController":
+        wanted = selector or labels
+    else:
+        wanted = selector.get("matchLabels", {})
+        where = (*where, "matchLabels")
+    rules = selector.get("matchExpressions", []) if kind != "ReplicationController" else []
+    if not wanted and not rules:
+        yield (
+            ("spec", "selector"),
+            "« selector » est vide : il ne choisit aucun Pod.",
+            "Il y faut une étiquette de « template.metadata.labels »"
+            + ("." if kind == "ReplicationController" else ", sous « matchLabels »."),
+        )
+        return
+    for key, value in wanted.items():
+        if labels.get(key, None) != value:
+            there = f"« {key}: {labels[key]} »" if key in labels else f"pas de « {key} »"
+            yield (
+                (*where, key),
+                f"« selector » cherche « {key}: {value} », mais les Pods du « template » ont "
+                f"{there}.",
+                "Écrivez la même étiquette des deux côtés : ce sont ses propres Pods que l’objet "
+                "doit trouver.",
+            )
+    for i, rule in enumerate(rules):
+        if not _fits(rule, labels):
+            yield (
+                ("spec", "selector", "matchExpressions", i),
+                f"« selector » ne choisit pas les Pods du « template » (« {rule['key']} »).",
+                "Accordez-le avec « template.metadata.labels ».",
+            )
+
+
+def _fits(rule: _Table, labels: _Table) -> bool:
+    key, values = rule.get("key", ""), rule.get("values", [])
+    match rule.get("operator"):
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case _:
+            return key not in labels
+
+
+def _strategy(spec: _Table) -> Iterator[Fault]:
+    strategy = spec.get("strategy", {})
+    rolling = strategy.get("rollingUpdate", {})
+    path = ("spec", "strategy", "rollingUpdate")
+    if strategy.get("type") == "Recreate" and "rollingUpdate" in strategy:
+        yield path, "« rollingUpdate » n’a pas de sens avec « type: Recreate ».", "Retirez-le."
+    else:
+        yield from _stuck(rolling, path)
+
+
+def _stuck(rolling: _Table, path: tuple[Step, ...]) -> Iterator[Fault]:
+    if all(rolling.get(key) in (0, "0%") for key in ("maxUnavailable", "maxSurge")):
+        yield (
+            path,
+            "« maxUnavailable » et « maxSurge » sont nuls tous les deux : aucun Pod ne pourrait "
+            "être remplacé.",
+            "Donnez à l’un des deux une valeur d’au moins 1.",
+        )
+
+
+def _job(spec: _Table, path: tuple[Step, ...]) -> Iterator[Fault]:
+    if spec.get("completionMode") == "Indexed" and "completions" not in spec:
+        yield (
+            (*path, "completionMode"),
+            "« completionMode: Indexed » demande « completions ».",
+            "Ajoutez « completions ».",
+        )
+
+
+_MACROS = "@yearly @annually @monthly @weekly @daily @midnight @hourly".split()
+_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
+_NAMES: tuple[dict[str, int], ...] = (
+    {},
+    {},
+    {},
+    {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)},
+    {d: i for i, d in enumerate("sun mon tue wed thu fri sat".split())},
+)
+
+
+def _cron(spec: _Table) -> Iterator[Fault]:
+    schedule = spec.get("schedule", "")
+    if schedule in _MACROS or re.fullmatch(r"@every ([0-9.]+(ns|us|µs|ms|s|m|h))+", schedule):
+        return
+    fields = schedule.split()
+    good = len(fields) == 5 and all(
+        _cron_field(field, low, high, names)
+        for field, (low, high), names in zip(fields, _FIELDS, _NAMES, strict=True)
+    )
+    if not good:
+        yield (
+            ("spec", "schedule"),
+            f"« {schedule[:40]} » n’est pas un horaire.",
+            "Écrivez cinq champs : minute, heure, jour, mois, jour de la semaine ; "
+            'par exemple "0 3 * * *".',
+        )
+
+
+def _cron_field(field: str, low: int, high: int, names: Mapping[str, int]) -> bool:
+    for part in field.split(","):
+        found = re.fullmatch(r"(\*|\?|(\w+)(?:-(\w+))?)(?:/(\d+))?", part)
+        if not found:
+            return False
+        ends = [names.get(e.lower(), e) for e in (found[2], found[3]) if e]
+        if not all(str(e).isdecimal() and low <= int(e) <= high for e in ends):
+            return False
+        if (len(ends) == 2 and int(ends[0]) > int(ends[1])) or (found[4] and not int(found[4])):
+            return False
+    return True
+
+
+# -- Pods -----------------------------------------------------------------------------------
+
+_ALWAYS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
+
+
+def _pod(kind: str, pod: _Table, path: tuple[Step, ...], spec: _Table) -> Iterator[Fault]:
+    policy = pod.get("restartPolicy") or "Always"
+    if kind in _ALWAYS and policy != "Always":
+        yield (
+            (*path, "restartPolicy"),
+            f"« restartPolicy: {policy} » est refusé : un {kind} relance toujours ses Pods.",
+            "Retirez-le, ou faites de cet objet un Job.",
+        )
+    if kind in ("Job", "CronJob") and policy == "Always":
+        yield (
+            (*path, "restartPolicy"),
+            f"un {kind} a une fin : « restartPolicy » doit être écrit, « OnFailure » ou « Never ».",
+            f"Ajoutez « restartPolicy: OnFailure » à « {'.'.join(map(str, path))} ».",
+        )
+    containers = [
+        ((*path, key, i), c)
+        for key in ("initContainers", "containers")
+        for i, c in enumerate(pod.get(key, []))
+    ]
+    yield from _twice(
+        (((*at, "name"), c.get("name")) for at, c in containers),
+        "le nom de conteneur « {} »",
+        "Donnez à chaque conteneur du Pod un nom à lui.",
+    )
+    taken = (
+        ((*at, "ports", i, "hostPort"),
+         (p.get("hostPort"), p.get("protocol") or "TCP", p.get("hostIP", "")))
+        for at, c in containers for i, p in enumerate(c.get("ports", [])) if p.get("hostPort")
+    )  # fmt: skip
+    yield from _twice(
+        taken, "le port {0[0]} du nœud", "Un port du nœud ne sert qu’une fois par Pod."
+    )
+    volumes = pod.get("volumes", [])
+    yield from _twice(
+        (((*path, "volumes", i, "name"), v.get("name")) for i, v in enumerate(volumes)),
+        "le nom de volume « {} »",
+        "Donnez à chaque volume du Pod un nom à lui.",
+    )
+    for i, volume in enumerate(volumes):
+        sources = [key for key in volume if key != "name"]
+        if len(sources) > 1:
+            yield _both((*path, "volumes", i), *sources[:2])
+    names = {v.get("name") for v in volumes}
+    names |= {_at(t, ("metadata",)).get("name") for t in spec.get("volumeClaimTemplates", [])}
+    for at, container in containers:
+        yield from _container(container, at, names, pod)
+    if kind == "Pod":
+        for at, c in containers:
+            if c.get("image", "") != c.get("image", "").strip():
+                yield (*at, "image"), "l’image commence ou finit par une espace.", "Retirez-la."
+
+
+def _container(
+    container: _Table, path: tuple[Step, ...], volumes: set[Any], pod: _Table
+) -> Iterator[Fault]:
+    ports = container.get("ports", [])
+    yield from _twice(
+        (((*path, "ports", i, "name"), p.get("name")) for i, p in enumerate(ports)),
+        "le nom de port « {} »",
+        "Donnez à chaque port du conteneur un nom à lui.",
+    )
+    if pod.get("hostNetwork"):
+        for i, port in enumerate(ports):
+            if port.get("hostPort", 0) not in (0, port.get("containerPort")):
+                yield (
+                    (*path, "ports", i, "hostPort"),
+                    "avec « hostNetwork », « hostPort » et « containerPort » sont le même port.",
+                    "Retirez « hostPort ».",
+                )
+    for i, variable in enumerate(container.get("env", [])):
+        if variable.get("value") and "valueFrom" in variable:
+            yield _both((*path, "env", i), "value", "valueFrom")
+        if len(variable.get("valueFrom", {"": 0})) != 1:
+            yield (
+                (*path, "env", i, "valueFrom"),
+                "« valueFrom » demande une source, et une seule.",
+                "Gardez « configMapKeyRef », « secretKeyRef », « fieldRef » ou un autre.",
+            )
+    mounts = container.get("volumeMounts", [])
+    for i, mount in enumerate(mounts):
+        if mount["name"] not in volumes:
+            yield (
+                (*path, "volumeMounts", i, "name"),
+                f"le volume « {mount['name']} » n’est pas parmi ceux du Pod.",
+                f"Ajoutez-le à « volumes » : {', '.join(sorted(filter(None, volumes))) or 'rien'} "
+                "pour l’instant.",
+            )
+        inside = mount.get("subPath", "")
+        if inside.startswith("/") or ".." in inside.split("/"):
+            yield (
+                (*path, "volumeMounts", i, "subPath"),
+                "« subPath » est un chemin dans le volume, sans « .. » et sans « / » au début.",
+                "Écrivez-le à partir de la racine du volume.",
+            )
+    yield from _twice(
+        (((*path, "volumeMounts", i, "mountPath"), m["mountPath"]) for i, m in enumerate(mounts)),
+        "le chemin « {} »",
+        "Un seul volume se monte à un chemin.",
+    )
+    yield from _resources(container.get("resources", {}), (*path, "resources"))
+    waits = "initContainers" in path and container.get("restartPolicy") != "Always"
+    for key in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if key not in container:
+            continue
+        probe = container[key]
+        if waits:
+            yield (
+                (*path, key),
+                f"« {key} » est refusé dans un conteneur d’initialisation, qui doit finir.",
+                "Retirez-le.",
+            )
+        elif len(probe.keys() & {"exec", "httpGet", "tcpSocket", "grpc"}) != 1:
+            yield (
+                (*path, key),
+                f"« {key} » demande une façon de sonder, et une seule.",
+                "Gardez « httpGet », « tcpSocket », « exec » ou « grpc ».",
+            )
+        if key != "readinessProbe" and probe.get("successThreshold", 1) > 1:
+            yield (
+                (*path, key, "successThreshold"),
+                f"« successThreshold » vaut toujours 1 pour « {key} ».",
+                "Retirez-le.",
+            )
+
+
+def _resources(resources: _Table, path: tuple[Step, ...]) -> Iterator[Fault]:
+    limits, requests = resources.get("limits", {}), resources.get("requests", {})
+    for section, amounts in (("limits", limits), ("requests", requests)):
+        for name, amount in amounts.items():
+            if str(amount).startswith("-"):
+                yield (*path, section, name), f"« {name} » est négatif.", "Ôtez le signe « - »."
+            known = name in ("cpu", "memory", "ephemeral-storage") or name.startswith("hugepages-")
+            if not known and "/" not in name:
+                yield (
+                    (*path, section, name),
+                    f"« {name} » n’est pas une ressource.",
+                    "Les ressources courantes sont « cpu » et « memory ».",
+                )
+    for name in limits.keys() & requests.keys():
+        if quantity(requests[name]) > quantity(limits[name]):
+            yield (
+                (*path, "requests", name),
+                f"« requests.{name} » ({requests[name]}) dépasse « limits.{name} » "
+                f"({limits[name]}).",
+                "Demandez au plus ce que la limite accorde.",
+            )
+
+
+_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0} | {
+    unit: float(1000**i) for i, unit in enumerate("kMGTPE", 1)
+} | {f"{unit}i": float(1024**i) for i, unit in enumerate("KMGTPE", 1)}  # fmt: skip
+
+
+def quantity(value: Any) -> float:
+    """Return what a quantity such as ``128Mi`` or ``500m`` amounts to; 0.0 if it is none."""
+    found = re.fullmatch(
+        r"([+-]?[0-9.]+)(?:([eE][+-]?[0-9]{1,2})|([KMGTPE]i|[numkMGTPE]?))", str(value)
+    )
+    try:
+        return float(found[1] + (found[2] or "")) * _UNITS[found[3] or ""] if found else 0.0
+    except ValueError:
+        return 0.0
+
+
+# -- Services and others --------------------------------------------------------------------
+
+
+def _service(spec: _Table) -> Iterator[Fault]:
+    kind, ports = spec.get("type") or "ClusterIP", spec.get("ports", [])
+    if kind == "ExternalName":
+        if not spec.get("externalName"):
+            yield (
+                ("spec", "type"),
+                "« type: ExternalName » demande « externalName ».",
+                "Ajoutez « externalName », avec un nom de domaine.",
+            )
+        return
+    headless = spec.get("clusterIP") == "None"
+    if headless and kind != "ClusterIP":
+        yield (
+            ("spec", "clusterIP"),
+            f"« clusterIP: None » est refusé avec « type: {kind} ».",
+            "Retirez l’un des deux.",
+        )
+    if not ports and not headless:
+        yield (
+            ("spec",),
+            "il manque « ports » à ce Service.",
+            "Ajoutez « ports », et au moins un « port », ou écrivez « clusterIP: None ».",
+        )
+    for i, port in enumerate(ports):
+        out = port.get("nodePort", 0)
+        if out and kind == "ClusterIP":
+            yield (
+                ("spec", "ports", i, "nodePort"),
+                "« nodePort » est refusé dans un Service de type ClusterIP.",
+                "Ajoutez « type: NodePort » à « spec », ou retirez « nodePort ».",
+            )
+        elif out and out not in _NODE_PORTS:
+            yield (
+                ("spec", "ports", i, "nodePort"),
+                f"le « nodePort » {out} est hors de la plage 30000-32767.",
+                "Choisissez un port de cette plage, ou un Service de type LoadBalancer : son "
+                "« port » est libre.",
+            )
+        if len(ports) > 1 and not port.get("name"):
+            yield (
+                ("spec", "ports", i),
+                "ce Service a plusieurs ports, et celui-ci n’a pas de nom.",
+                "Donnez un « name » à chacun.",
+            )
+    listed = list(enumerate(ports))
+    yield from _twice(
+        ((("spec", "ports", i, "name"), p.get("name")) for i, p in listed),
+        "le nom de port « {} »",
+        "Donnez à chaque port un nom à lui.",
+    )
+    yield from _twice(
+        ((("spec", "ports", i, "port"), (p.get("port"), p.get("protocol") or "TCP"))
+         for i, p in listed),
+        "le port {0[0]} ({0[1]})",
+        "Un Service n’a qu’une fois le même port.",
+    )  # fmt: skip
+    yield from _twice(
+        ((("spec", "ports", i, "nodePort"), p.get("nodePort") and
+          (p["nodePort"], p.get("protocol") or "TCP")) for i, p in listed),
+        "le « nodePort » {0[0]}",
+        "Donnez un autre « nodePort » à l’un des deux.",
+    )  # fmt: skip
+
+
+def _claim(spec: _Table) -> Iterator[Fault]:
+    """Look at a claim of its own; those of a StatefulSet are looked at when they are made."""
+    modes = ", ".join(ACCESS_MODES)
+    if not spec.get("accessModes"):
+        yield ("spec",), "il manque « accessModes » à ce volume.", f"Choisissez parmi : {modes}."
+    for i, mode in enumerate(spec.get("accessModes", [])):
+        if mode not in ACCESS_MODES:
+            yield (
+                ("spec", "accessModes", i),
+                f"« {mode} » n’est pas un mode d’accès.",
+                f"Choisissez parmi : {modes}.",
+            )
+    if "storage" not in _at(spec, ("resources", "requests")):
+        yield (
+            ("spec", "resources"),
+            "il manque la place que ce volume demande.",
+            "Ajoutez « requests » à « resources », et dessous « storage: 1Gi » par exemple.",
+        )
+
+
+def _ingress(spec: _Table) -> Iterator[Fault]:
+    rules = spec.get("rules", [])
+    if not rules and "defaultBackend" not in spec:
+        yield (
+            ("spec",),
+            "cet Ingress n’a ni « rules » ni « defaultBackend ».",
+            "Ajoutez l’un d’eux.",
+        )
+    backends: list[tuple[tuple[Step, ...], _Table]] = []
+    if "defaultBackend" in spec:
+        backends.append((("spec", "defaultBackend"), spec["defaultBackend"]))
+    for i, rule in enumerate(rules):
+        for j, one in enumerate(_at(rule, ("http",)).get("paths", [])):
+            at: tuple[Step, ...] = ("spec", "rules", i, "http", "paths", j)
+            backends.append(((*at, "backend"), one["backend"]))
+            path = one.get("path", "/" if one["pathType"] == "ImplementationSpecific" else "")
+            if not path.startswith("/"):
+                yield (
+                    (*at, "path"),
+                    f"« path » doit commencer par « / » avec « pathType: {one['pathType']} ».",
+                    "Écrivez par exemple « path: / ».",
+                )
+    for at, backend in backends:
+        if ("service" in backend) == ("resource" in backend):
+            yield at, "ce chemin ne mène à aucun Service, ou à deux choses.", "Gardez « service »."
+        elif "service" in backend:
+            port = _at(backend, ("service", "port"))
+            if bool(port.get("name")) == bool(port.get("number")):
+                yield (
+                    (*at, "service"),
+                    "le port du Service se dit par son nom ou par son numéro.",
+                    "Écrivez « port: » et dessous « number: 80 » par exemple.",
+                )
+
+
+def _texts(kind: str, data: _Table) -> Iterator[Fault]:
+    if kind == "ConfigMap":
+        for key in data.get("data", {}).keys() & data.get("binaryData", {}).keys():
+            yield ("binaryData", key), f"la clé « {key} » est aussi sous « data ».", "Gardez l’une."
+    plain = ("stringData", "data") if kind == "ConfigMap" else ("stringData",)
+    size = sum(
+        len(str(value).encode("utf-8", "replace")) * (1 if section in plain else 0.75)  # of base64
+        for section in ("data", "binaryData", "stringData")
+        for value in data.get(section, {}).values()
+    )
+    if size > 1 << 20:
+        yield (
+            (),
+            f"ses données font {size / (1 << 20):.1f} Mio : la limite est de 1 Mio.",
+            "Séparez-les en plusieurs objets, ou mettez-les dans un volume.",
+        )
+    needed = {"kubernetes.io/tls": ("tls.crt", "tls.key"),
+              "kubernetes.io/dockerconfigjson": (".dockerconfigjson",)}  # fmt: skip
+    there = data.get("data", {}).keys() | data.get("stringData", {}).keys()
+    for key in needed.get(data.get("type", ""), ()) if kind == "Secret" else ():
+        if key not in there:
+            yield (
+                ("type",),
+                f"un Secret de type « {data['type']} » demande la clé « {key} ».",
+                f"Ajoutez « {key} » sous « data ».",
+            )

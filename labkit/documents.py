@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -151,10 +151,14 @@ class Reader:
 
     def nodes(self, text: str) -> list[yaml.Node | None]:
         """Return the documents of a text; an empty one is a null or None."""
+        return list(self.each(text))
+
+    def each(self, text: str) -> Iterator[yaml.Node | None]:
+        """Yield the documents of a text one by one, for a file of thousands."""
         try:
             self._check_depth(text)
             documents = yaml.compose_all(text, Loader=self.loader)
-            return list(itertools.islice(documents, 1) if self.only_first else documents)
+            yield from itertools.islice(documents, 1) if self.only_first else documents
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error, text) from None
         except yaml.reader.ReaderError as error:
@@ -397,7 +401,7 @@ def _integer(text: str) -> int:
     if digits.startswith(("0o", "0x", "0b")):
         return sign * int(digits[:3000], 0)  # Python writes no number of more than 4,300 digits
     if len(digits) > 1 and digits.startswith("0") and not set(digits) & {"8", "9"}:
-        return sign * int(digits, 8)  # as Docker's YAML reader, which keeps the old octals
+        return sign * int(digits[:4000], 8)  # as Docker's YAML reader, which keeps the old octals
     return sign * int(digits[:4000])
 
 

@@ -124,14 +124,14 @@ class _ManifestReader(Reader):
         return True  # JSON, which YAML is made into first, has no other keys than texts
 
     def objects(self, text: str) -> Iterator[KubeObject]:
-        for node, start in zip(self.nodes(text), self.starts, strict=True):
+        for i, node in enumerate(self.each(text)):
             if node is None or is_empty(node):
                 continue
             if not isinstance(node, yaml.MappingNode):
                 kind = "une liste" if isinstance(node, yaml.SequenceNode) else "un texte"
                 raise ManifestError(
                     self.file,
-                    max(start, line_of(node)),
+                    max(self.starts[i], line_of(node)),
                     f"ce document contient {kind} au lieu des clés d’un objet.",
                     remedy="Un objet commence par « apiVersion: » et « kind: ».",
                 )
@@ -306,8 +306,8 @@ def _as_yaml(token: re.Match[str]) -> str:
     """Return a JSON text with the escapes that YAML knows, and a tab as a space."""
     if token[0] == "\t":
         return " "
-    value = json.loads(token[0], strict=False).encode("utf-16", "surrogatepass")
-    written = json.dumps(value.decode("utf-16", "replace"), ensure_ascii=False)
+    value = json.loads(token[0]).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    written = json.dumps(value, ensure_ascii=False)
     return re.sub(
         r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda c: f"\\u{ord(c[0]):04x}", written
     )

@@ -34,6 +34,7 @@ PODS: dict[str, tuple[str, ...]] = {
 }
 """Where each kind of workload keeps the Pod that it makes."""
 
+_EMPTY = '""'
 _NODE_PORTS = range(30000, 32768)
 
 
@@ -146,11 +147,11 @@ def _selector(kind: str, spec: _Table, pod: _Table) -> Iterator[Fault]:
         return
     for key, value in wanted.items():
         if labels.get(key, None) != value:
-            there = f"« {key}: {labels[key]} »" if key in labels else f"pas de « {key} »"
+            there = f"« {key}: {labels[key] or _EMPTY} »" if key in labels else f"pas de « {key} »"
             yield (
                 (*where, key),
-                f"« selector » cherche « {key}: {value} », mais les Pods du « template » ont "
-                f"{there}.",
+                f"« selector » cherche « {key}: {value or _EMPTY} », mais les Pods du « template » "
+                f"ont {there}.",
                 "Écrivez la même étiquette des deux côtés : ce sont ses propres Pods que l’objet "
                 "doit trouver.",
             )

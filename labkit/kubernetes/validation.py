@@ -354,7 +354,8 @@ def _said(error: ValidationError) -> Iterator[Fault]:
             remedy = (
                 f"Écrivez « {near[0]} »." if near else f"Valeurs possibles : {', '.join(choices)}."
             )
-            yield path, f"{option} ne peut pas valoir « {_cut(value)} ».", remedy
+            said = f"ne peut pas valoir « {_cut(value)} »" if value else "est vide"
+            yield path, f"{option} {said}.", remedy
         case "minimum" | "maximum":
             low, high = schema.get("minimum"), schema.get("maximum")
             remedy = f"Il y faut au moins {low}." if high is None else f"Il y faut {low} à {high}."
@@ -427,6 +428,8 @@ def _kind(value: Any) -> str:
             return str(value).lower()
         case int() | float():
             return f"le nombre {_cut(value)}"
+        case "":
+            return "un texte vide"
         case str():
             return f"le texte « {_cut(value)} »"
         case list():

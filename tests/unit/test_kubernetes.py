@@ -168,6 +168,88 @@ def test_what_is_wrong_says_file_line_and_reason(text: str, line: int | None, re
     assert error.line == line
 
 
+TWO = CONFIG + CONFIG.replace("ConfigMap", "Secret")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason", "remedy"),
+    [
+        (TWO, 4, "un deuxième objet commence ici", "« --- »"),
+        (CONFIG + "kind: Pod\nmetadata: {name: b}\n", 4, "un deuxième objet", "« --- »"),
+        (CONFIG + "----\n" + CONFIG, 4, "« ---- » ne sépare pas", "trois tirets"),
+        (CONFIG + "--\n" + CONFIG, 4, "« -- » ne sépare pas", "trois tirets"),
+        (CONFIG + "—\n" + CONFIG, 4, "« — » ne sépare pas", "trois tirets"),
+        (CONFIG + "---apiVersion: v1\nkind: Pod\n", 4, "ne sépare pas", "trois tirets"),
+        (
+            CONFIG.replace("{name: a}", "\n  name: {{ .Values.nom }}"),
+            4,
+            "de modèle",
+            "helm template",
+        ),
+        ("{{- if .Values.x }}\n" + CONFIG + "{{- end }}\n", 1, "expression de modèle", "helm"),
+        (CONFIG + "data:\n  {{- toYaml .Values.data | nindent 2 }}\n", 5, "de modèle", "helm"),
+        (CONFIG + 'data: {a: {{ include "x" . }} }\n', 4, "de modèle", "helm"),
+        (CONFIG + "data:\n  s: |\n    un\n\tdeux\n  t: x\n", 7, "une tabulation", "espaces"),
+        (CONFIG + "data:\n  a: 'x\n", 5, "guillemet", ""),
+        ('{"apiVersion": "v1",\n\t"kind": "Pod",\n\t"metadata": ]', 3, "", ""),
+        ('{"apiVersion": "v1", "kind": "Pod"}\n{"kind": "Pod"}', 2, "« apiVersion »", ""),
+    ],
+)
+def test_what_is_no_yaml_is_named(text: str, line: int, reason: str, remedy: str) -> None:
+    error = wrong(text)
+    assert error.line == line and reason in error.reason and remedy in error.remedy
+
+
+def test_templates_inside_of_values_are_no_templates() -> None:
+    text = CONFIG + "data:\n  a: |\n    {{ if .Values.x }}\n  b: 'x {{ $y }}'\n"
+    assert validate(parse(text)).ok
+    assert "modèle" not in wrong(text + "\n\n\n  c: [\n").reason  # a fault elsewhere
+
+
+def test_json_is_read_as_json() -> None:
+    one = (
+        '{"apiVersion": "v1",\n\t"kind": "ConfigMap",\n\t"metadata": {"name": "a"},\n'
+        '\t"data": {"s": "\\ud83d\\ude00 \\/ \\u00e9\\t\\u007f\\ud800", "t": "{{ .x }}:\\t, # x"}}'
+    )
+    first, second, third = parse(f"{one}{one}\n\n{one}\n").objects
+    assert first.data["data"] == {"s": "😀 / é\t\x7f\ufffd", "t": "{{ .x }}:\t, # x"}
+    assert first.data == second.data == third.data
+    assert [o.line for o in (first, second, third)] == [1, 4, 9]
+    assert [o.at("data", "t") for o in (first, second, third)] == [4, 7, 12]
+    assert parse("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}").objects  # YAML
+
+
+def test_integers_of_yaml_1_1_are_read_as_kubectl_reads_them() -> None:
+    """What kubectl 1.37 made of the same text."""
+    text = CONFIG + (
+        "data: {a: 8_080, b: 0b1010, c: 1_0.5, d: 0B11, e: _1, f: 0o17, g: -0x1, h: 1__0, i: 089}\n"
+    )
+    assert parse(text).objects[0].data["data"] == {
+        "a": 8080, "b": 10, "c": 10.5, "d": 3, "e": "_1", "f": 15, "g": -1, "h": 10, "i": 89,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "number", ["0x" + "f" * 9000, "9" * 9000, "0b" + "1" * 20000, "0" + "7" * 9000]
+)
+def test_a_number_of_any_length_is_answered(number: str) -> None:
+    text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{priority: {number}, x: 1}}\n"
+    assert "trop grand" in repr(validate(parse(text)))
+
+
+def test_items_of_a_list_have_its_kind() -> None:
+    """As kubectl has it: whatever has items is a list."""
+    item = "- metadata: {name: a}\n- {kind: Secret, apiVersion: v1, metadata: {name: b}}\n"
+    manifest = parse(f"apiVersion: apps/v1\nkind: DeploymentList\nitems:\n{item}")
+    assert [(o.title, o.api_version, o.line) for o in manifest.objects] == [
+        ("Deployment a", "apps/v1", 4), ("Secret b", "v1", 5),
+    ]  # fmt: skip
+    assert names(parse("apiVersion: x.fr/v1\nkind: Foo\nitems: [{metadata: {name: b}}]\n")) == [
+        "Foo b"
+    ]
+    assert "il manque « kind »" in wrong("apiVersion: v1\nkind: List\nitems: [{x: 1}]\n").reason
+
+
 def test_a_bomb_of_aliases_is_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
@@ -442,12 +524,202 @@ def test_volumes_of_every_sort() -> None:
     assert "data-w-0" in kubernetes.draw(parse(pod("StatefulSet", "w", made, more=more))).svg()
 
 
+def test_volumes_have_their_kind_and_are_drawn_with_a_legend() -> None:
+    volumes = (
+        "volumes: [{name: a, nfs: {server: s, path: /x, readOnly: true}}, "
+        "{name: b, gcePersistentDisk: {pdName: disk}}, {name: c, csi: {driver: d}}, "
+        "{name: d, projected: {sources: [{configMap: {name: m}}, {secret: {name: s}}]}}, "
+        "{name: e, downwardAPI: {}}, {name: f, ephemeral: {}}, "
+        "{name: g, persistentVolumeClaim: {claimName: x, readOnly: true}}, {name: h}, "
+        "{name: i, image: {reference: r}}], "
+    )
+    mounts = ", volumeMounts: [" + ", ".join(
+        f"{{name: {n}, mountPath: /{n}}}" for n in "abcdefghi"
+    ) + "]"  # fmt: skip
+    manifest = parse(pod("Deployment", "w", template=volumes, more=mounts))
+    found = [(m.kind, str(m)) for m in as_compose(manifest).services[0].mounts]
+    assert found == [
+        ("nfs", "nfs s:/x→/a (ro)"), ("gcePersistentDisk", "gcePersistentDisk disk→/b"),
+        ("csi", "csi d→/c"), ("config", "configMap m, secret s→/d"),
+        ("config", "downwardAPI→/e"), ("volume", "volume anonyme→/f"), ("volume", "x→/g (ro)"),
+        ("volume", "volume anonyme→/h"), ("image", "r→/i (ro)"),
+    ]  # fmt: skip
+    assert "Volume en tirets : une image ou une configuration." in kubernetes.draw(manifest).svg()
+
+
+def test_each_replica_of_each_stateful_set_has_a_volume_of_its_own() -> None:
+    made = "replicas: 3, volumeClaimTemplates: [{metadata: {name: data}}], "
+    more = ", volumeMounts: [{name: data, mountPath: /d}]"
+    text = pod("StatefulSet", "a", made, more=more) + pod("StatefulSet", "b", made, more=more)
+    text += pod("StatefulSet", "a", made, more=more).replace(
+        "name: a}", "name: a, namespace: ns}", 1)  # fmt: skip
+    file = as_compose(parse(text))
+    assert [v.name for v in file.volumes] == [
+        "default/data-a-0…2", "default/data-b-0…2", "ns/data-a-0…2",
+    ]  # fmt: skip
+    assert [o.kind for o in without_equivalent(parse(text))] == ["StatefulSet"] * 3
+    claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c, namespace: %s}\n---\n"
+    used = "volumes: [{name: v, persistentVolumeClaim: {claimName: c}}], "
+    more = ", volumeMounts: [{name: v, mountPath: /d}]"
+    one, two = (
+        pod("Deployment", "w", template=used, more=more).replace(
+            "name: w}", f"name: w, namespace: {n}}}", 1)
+        for n in ("x", "z")
+    )  # fmt: skip
+    assert [(v.name, v.external) for v in as_compose(parse(claim % "x" + one + two)).volumes] == [
+        ("x/c", False), ("z/c", True),
+    ]  # fmt: skip
+
+
+def test_the_other_containers_of_a_pod_are_said_and_drawn() -> None:
+    text = """apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      initContainers:
+      - {name: migrate, image: flyway}
+      - {name: proxy, image: envoy, restartPolicy: Always, ports: [{containerPort: 15, name: px}]}
+      containers: [{name: web, image: nginx}, {name: log, image: fluentd}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: px, nodePort: 30080}]}
+"""
+    manifest = parse(text)
+    assert validate(manifest).ok and without_equivalent(manifest) == ()
+    file = as_compose(manifest)
+    (web,) = file.services
+    assert web.image == "nginx"
+    assert web.companions == ("avant : flyway", "à côté : envoy", "à côté : fluentd")
+    assert [str(p) for p in web.ports] == ["30080→15"]
+    drawn = kubernetes.draw(manifest)
+    for said in web.companions:
+        assert said in drawn.svg() and said in str(drawn) and said in str(file)
+    alone = compose.parse("services: {web: {image: nginx}}")
+    places = {d.option for d in compose.compare(alone, file).differences}
+    assert "autres conteneurs" in places and "image" not in places
+    many = text.replace("{name: log, image: fluentd}", ", ".join(
+        f"{{name: l{i}, image: i{i}}}" for i in range(9)))  # fmt: skip
+    assert "+ 7 autres conteneurs" in kubernetes.draw(parse(many)).svg()
+
+
+def test_nodes_are_chosen_in_the_words_of_swarm() -> None:
+    wanted = (
+        "nodeSelector: {role: manager, kubernetes.io/os: linux, kubernetes.io/arch: amd64, "
+        "kubernetes.io/hostname: node2}, affinity: {nodeAffinity: {"
+        "requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: "
+        "[{key: disk, operator: In, values: [ssd]}, {key: zone, operator: NotIn, values: [a, b]}, "
+        "{key: node-role.kubernetes.io/control-plane, operator: Exists}]}]}}}, "
+    )
+    assert as_compose(parse(pod("Deployment", "w", template=wanted))).services[0].constraints == (
+        "node.labels.role == manager", "node.platform.os == linux",
+        "node.platform.arch == x86_64", "node.hostname == node2", "node.labels.disk == ssd",
+        "node.labels.zone != a", "node.labels.zone != b",
+    )  # fmt: skip
+
+
+def test_what_a_container_says_is_compared() -> None:
+    stack = compose.parse("""services:
+  web:
+    image: nginx
+    entrypoint: [nginx]
+    command: [-g, daemon off;]
+    environment: {A: b, C: ''}
+    stop_grace_period: 1m
+    working_dir: /srv
+    user: '1000'
+    read_only: true
+    cap_add: [NET_ADMIN]
+    deploy:
+      resources: {limits: {memory: 128M, cpus: '0.5'}, reservations: {memory: 1G}}
+      update_config: {parallelism: 2}
+    networks: [cluster]
+networks: {cluster: }
+""")
+    text = """apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  strategy: {rollingUpdate: {maxUnavailable: 2}}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 60
+      securityContext: {runAsUser: 1000}
+      containers:
+      - name: web
+        image: nginx
+        command: [nginx]
+        args: [-g, daemon off;]
+        workingDir: /srv
+        env: [{name: A, value: b}, {name: C}]
+        securityContext: {readOnlyRootFilesystem: true, capabilities: {add: [NET_ADMIN]}}
+        resources: {limits: {memory: 128Mi, cpu: 500m}, requests: {memory: 1Gi}}
+"""
+    assert list(compose.compare(stack, as_compose(parse(text))).differences) == []
+    # what docker calls 128M is not what Kubernetes calls so
+    (one,) = compose.compare(stack, as_compose(parse(text.replace("128Mi", "128M")))).differences
+    assert (one.option, one.left, one.right) == (
+        "deploy.resources.limits.memory",
+        "128M",
+        "125000K",
+    )
+    probes = text.replace(
+        "image: nginx",
+        "image: nginx\n        readinessProbe: {httpGet: {port: 80, "
+        "path: /x}, periodSeconds: 5}\n        envFrom: [{secretRef: {name: s}}]",
+    )
+    more = {
+        d.option: d.right for d in compose.compare(stack, as_compose(parse(probes))).differences
+    }
+    assert more == {"healthcheck.test": "HTTP, :80/x", "healthcheck.interval": "5s",
+                    "environment.*": "Secret s"}  # fmt: skip
+
+
+def test_what_has_no_equivalent_is_what_the_course_says() -> None:
+    kinds = [kind for one in kubernetes.EQUIVALENTS.values() for kind in one.kinds]
+    assert len(kinds) == len(set(kinds)) and not set(kinds) & set(kubernetes.ONLY_KUBERNETES)
+    version = {"CronJob": "batch/v1", "Job": "batch/v1", "StatefulSet": "apps/v1"}
+    for kind in (*kinds, *kubernetes.ONLY_KUBERNETES):
+        text = f"apiVersion: {version.get(kind, 'v1')}\nkind: {kind}\nmetadata: {{name: a}}\n"
+        if kind != "Service":  # this one selects nobody
+            assert bool(without_equivalent(parse(text))) == (kind in kubernetes.ONLY_KUBERNETES)
+    file = as_compose(parse(f"{CONFIG}---\n{CONFIG.replace('ConfigMap', 'Secret')}"))
+    stack = compose.parse("{services: {}, configs: {a: {}}, secrets: {a: {}}}")
+    assert compose.compare(stack, file).equal
+
+
+def test_two_services_that_publish_one_port() -> None:
+    text = pod("Deployment", "v") + pod("Deployment", "w")
+    text += service("v", "type: LoadBalancer, ports: [{port: 80}]", "v")
+    text += service("w", "type: LoadBalancer, ports: [{port: 80}]", "w")
+    manifest = parse(text)
+    assert validate(manifest).ok or all("selector" in p.reason for p in validate(manifest))
+    (note,) = as_compose(manifest).notes
+    assert "Port 80 publié par v, w" in note and "Port 80 publié" in kubernetes.draw(manifest).svg()
+
+
+def test_two_workloads_of_one_name_are_told_apart() -> None:
+    text = pod("Deployment", "w") + pod("CronJob", "w")
+    assert [s.name for s in as_compose(parse(text)).services] == ["w (Deployment)", "w (CronJob)"]
+
+
 def test_namespaces_tell_two_services_of_a_name_apart() -> None:
     one, two = (
         pod("Deployment", "w").replace("{name: w}", f"{{name: w, namespace: {n}}}", 1) for n in "ab"
     )
     assert [s.name for s in as_compose(parse(one + two)).services] == ["a/w", "b/w"]
     assert [s.name for s in as_compose(parse(one)).services] == ["w"]
+    there = pod("Deployment", "w").replace("{name: w}", "{name: w, namespace: default}", 1)
+    opened = service("s", "type: LoadBalancer, ports: [{port: 80}]")
+    (same,) = as_compose(parse(there + opened)).services  # default is where none is said
+    assert same.name == "w" and same.ports == (ComposePort("80", "80"),)
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,12 @@ from labkit.exercises import (
     kubernetes,
     preparer_manifeste,
     repondre,
+    sans_equivalent,
     souffler,
 )
 from labkit.exercises.catalogue import judge
 from labkit.exercises.kubernetes import COPY, KEPT, Translation, equivalence_form
-from labkit.kubernetes import EQUIVALENTS, parse, validate
+from labkit.kubernetes import EQUIVALENTS, ONLY_KUBERNETES, parse, validate
 from labkit.state import ClusterState, from_raw
 
 
@@ -103,6 +104,18 @@ def test_a_matching_form_is_a_widget_with_a_static_fallback() -> None:
     data, _ = equivalence_form()._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     assert "stop_grace_period" in data["text/html"] and "un DaemonSet" in data["text/html"]
+
+
+def test_the_notebook_shows_the_table_that_the_code_uses() -> None:
+    shown = sans_equivalent()
+    assert all(kind in repr(shown) and kind in shown._repr_html_() for kind in ONLY_KUBERNETES)
+    text = (NOTEBOOKS / "06-introduction-a-kubernetes.ipynb").read_text(encoding="utf-8")
+    sources = {kind: [] for kind in ("code", "markdown")}
+    for cell in json.loads(text)["cells"]:
+        sources[cell["cell_type"]].append("".join(cell["source"]))
+    assert "sans_equivalent()" in sources["code"]
+    for kind in ("StatefulSet", "HorizontalPodAutoscaler", "CronJob"):
+        assert not [page for page in sources["markdown"] if kind in page]
 
 
 # -- side by side ---------------------------------------------------------------------------
@@ -192,6 +205,30 @@ def test_the_solution_is_right() -> None:
         (SOLVED.replace("replicas: 4", "replicas 4"), {"Lecture de kube-a-vous.yml"}),
         (SOLVED + WATCHER.replace("guetteur", "espion"), {"En plus"}),
         ("", {"Lecture de kube-a-vous.yml"}),
+        # accepted by the schema alone, and refused by Kubernetes
+        (
+            SOLVED.replace("kind: DaemonSet", "kind: Daemonset"),
+            {"Ce que refuse Kubernetes 1.37", "Service guetteur"},
+        ),
+        (OPENED + WATCHER.replace("apps/v1", "v1"), {"Ce que refuse Kubernetes 1.37"}),
+        (
+            OPENED + WATCHER.replace("apps/v1", "extensions/v1beta1"),
+            {"Ce que refuse Kubernetes 1.37"},
+        ),
+        (
+            OPENED + WATCHER.replace("apps/v1", "apps.exemple.fr/v1"),
+            {"Objets connus", "Service guetteur"},
+        ),
+        (
+            SOLVED.replace("LoadBalancer", "NodePort").replace(
+                "port: 9999", "port: 9999\n      nodePort: 9999"
+            ),
+            {"Ce que refuse Kubernetes 1.37"},
+        ),
+        (
+            OPENED + WATCHER.replace("app: guetteur\n  template", "app: accueil\n  template"),
+            {"Ce que refuse Kubernetes 1.37"},
+        ),
     ],
 )
 def test_what_is_wrong_is_pointed_at(text: str, wrong: set[str]) -> None:

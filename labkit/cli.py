@@ -29,6 +29,7 @@ from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, SHARED, Settings, writable
 from labkit.engine.tls import worn
 from labkit.errors import LabkitError, SettingError, reason_of
+from labkit.state import capture
 from labkit.terminal import plain, plain_stdout, tolerate
 
 __all__ = ["main"]
@@ -331,6 +332,8 @@ def _doctor(options: argparse.Namespace) -> int:
             _try("miroir de paquets", lambda: _mirror(settings)),
         ]  # fmt: skip
     rows += _of_the_host(settings)
+    with contextlib.suppress(LabkitError):  # no cluster is up
+        rows += [(False, t.what, t.remedy) for t in capture(engine.connect()).troubles]
     for fine, text, remedy in rows:
         print(f"{'✔' if fine else '✘'} {text}" + ("" if fine else f"  → {remedy}"))
     with contextlib.suppress(SettingError):  # a row says it

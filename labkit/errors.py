@@ -27,6 +27,7 @@ student, and a French ``remedy`` that says what to do next::
     │   ├── NotAManager           the engine asked is a worker
     │   ├── NoLeader              most managers live, but none leads yet
     │   ├── QuorumLost            the managers have no majority
+    │   ├── SwarmLocked           a manager that restarted waits for the key of autolock
     │   ├── NoSuchService
     │   ├── NoSuchStack
     │   ├── NoSuchNode
@@ -79,6 +80,7 @@ __all__ = [
     "QuorumLost",
     "SettingError",
     "SwarmError",
+    "SwarmLocked",
     "TrafficError",
 ]
 
@@ -254,6 +256,10 @@ class NoLeader(SwarmError):
 
 class QuorumLost(SwarmError):
     """The managers have no majority."""
+
+
+class SwarmLocked(SwarmError):
+    """The managers that restarted wait for the key of autolock."""
 
 
 class NoSuchService(SwarmError):

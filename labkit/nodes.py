@@ -78,6 +78,7 @@ class NodeProgress:
     done: bool
 
 
+_OWN_WORD = {"locked": "verrouillé", "pending": "adhésion en cours", "error": "adhésion échouée"}
 _ENGINE = {"up": "en marche", "stopped": "arrêté", "killed": "sans courant"}
 
 
@@ -94,6 +95,8 @@ def ls(fleet: Fleet | None = None) -> pd.DataFrame:
     DataFrame
         One row a node, by name; ``moteur`` and ``câble`` as :func:`power` found them, the rest
         in the words of ``docker node ls``: "?" for what no manager tells, empty without a swarm.
+        ``remarque`` is there where something is amiss, with the way out; a node that came back
+        under another id has a row for each id.
 
     Raises
     ------
@@ -106,22 +109,39 @@ def ls(fleet: Fleet | None = None) -> pd.DataFrame:
     state = capture(fleet, timeout=5.0)
     unknown = "" if state.swarm == "inactive" else "?"
     by_id = {n.id: n for n in state.nodes}
-    by_name = {n.name: n for n in state.nodes}
+    by_name = {n.name: n for n in state.nodes if n not in state.stale}
     rows = []
     for machine in machines:
         engine = state.engine(machine.name)
         node = by_id.get(engine.node_id) or by_name.get(machine.name)
+        if engine.swarm == "active" and engine.node_id not in by_id:
+            node = None  # struck off
+        lost = [t.remedy for t in state.troubles if machine.name in t.nodes]
         rows.append(
             {
                 "nœud": machine.name,
                 "moteur": _ENGINE[machine.engine],
                 "câble": "coupé" if machine.cut else "branché",
-                "status": node.state if node else unknown,
+                "status": node.state if node else _OWN_WORD.get(engine.swarm, unknown),
                 "availability": node.availability if node else unknown,
                 "manager status": _standing(node) if node else unknown,
+                "remarque": lost[0] if lost else "",
             }
         )
-    return pd.DataFrame(rows).set_index("nœud")
+    rows += [
+        {
+            "nœud": node.name,
+            "moteur": "",
+            "câble": "",
+            "status": node.state,
+            "availability": node.availability,
+            "manager status": _standing(node),
+            "remarque": f"ancien identifiant : « docker node rm {node.id[:12]} »",
+        }
+        for node in state.stale
+    ]
+    table = pd.DataFrame(rows).set_index("nœud")
+    return table if table["remarque"].any() else table.drop(columns="remarque")
 
 
 def add(*, quiet: bool = False) -> Endpoint:

@@ -29,17 +29,29 @@ from labkit.errors import (
     PortTaken,
     SettingError,
 )
+from labkit.hints import images_at_hand
 from labkit.state import (
     ClusterState,
     Node,
     Service,
     Task,
     capture,
+    ended,
     service_from_raw,
     tasks_from_raw,
 )
 
-__all__ = ["Create", "OnProgress", "Progress", "Remove", "Scale", "Update", "progress_of", "wait"]
+__all__ = [
+    "Create",
+    "OnProgress",
+    "Progress",
+    "Remove",
+    "Scale",
+    "Update",
+    "not_scalable",
+    "progress_of",
+    "wait",
+]
 
 _INTERVAL = 0.4  # s between two looks
 _NODES_EVERY = 5.0  # s between two captures of the whole cluster
@@ -61,7 +73,8 @@ class Progress:
     wanted
         Tasks that must run (or complete, for a job); None while that is not known.
     running
-        Tasks that run as wanted; tasks of a former version do not count.
+        Tasks that run as wanted; tasks of a former version do not count. Of a job, those that
+        have completed in its present run.
     starting
         Tasks on their way.
     failed
@@ -74,6 +87,8 @@ class Progress:
         The same in a French sentence.
     stopping
         Tasks whose container has still to stop.
+    completed
+        Tasks of a service that is no job, which ended by themselves and are not replaced.
     done
         The service is as wanted.
     """
@@ -87,6 +102,7 @@ class Progress:
     elapsed: float
     message: str
     stopping: int = 0
+    completed: int = 0
     done: bool = False
 
 
@@ -272,7 +288,10 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Change how many tasks a replicated service has."""
+    """Change how many tasks a replicated service has, or how many a job is to complete.
+
+    A job then begins a new run, in which all of its tasks are done again.
+    """
 
     name: str
     replicas: int
@@ -304,13 +323,12 @@ class Scale:
         """
 
         def edit(spec: dict[str, Any]) -> None:
-            if "Replicated" not in spec["Mode"]:
-                raise DockerFailed(
-                    f"Le service « {self.name} » n’est pas répliqué : il ne se met pas à "
-                    "l’échelle.",
-                    remedy="Un service global a une task par nœud : ajoutez ou retirez des nœuds.",
-                )
-            spec["Mode"]["Replicated"]["Replicas"] = self.replicas
+            if "Replicated" in spec["Mode"]:
+                spec["Mode"]["Replicated"]["Replicas"] = self.replicas
+            elif "ReplicatedJob" in spec["Mode"]:
+                spec["Mode"]["ReplicatedJob"]["TotalCompletions"] = self.replicas
+            else:
+                raise not_scalable(self.name)
 
         return _change(fleet, self.name, self.command, edit, timeout, on_progress)
 
@@ -507,6 +525,14 @@ def _check_replicas(replicas: int) -> None:
         )
 
 
+def not_scalable(name: str) -> DockerFailed:
+    """Return the error of a service that has no number of replicas."""
+    return DockerFailed(
+        f"Le service « {name} » est global : il ne se met pas à l’échelle.",
+        remedy="Un service global a une task par nœud : ajoutez ou retirez des nœuds.",
+    )
+
+
 def _tagged(image: str) -> str:
     """Return the image with ``:latest`` when it has neither tag nor digest, as the CLI does."""
     if "@" in image or ":" in image.rpartition("/")[2]:
@@ -555,20 +581,24 @@ def progress_of(
     names = {node.id: node.name for node in nodes.values()}
     tasks = tasks_from_raw(raw_tasks, services={service.id: service.name}, nodes=names)
     version = _version(raw_service["Spec"]["TaskTemplate"])
-    fresh = {raw["ID"] for raw in raw_tasks if _version(raw.get("Spec") or {}) == version}
-    job = service.mode.endswith("-job")
+    same = {raw["ID"] for raw in raw_tasks if _version(raw.get("Spec") or {}) == version}
+    fresh = {t.id for t in tasks if t.id in same and t.iteration == service.iteration}
     wanted = _wanted(service, tasks, nodes)
     good = {
         t.slot or t.node_id
         for t in tasks
-        if t.id in fresh and (t.state == "complete" if job else t.running)
+        if t.id in fresh and (t.completed if service.job else t.running)
     }
+    completed = 0
+    if not service.job:
+        completed = sum(t.completed and t.id in fresh for t in ended(service, tasks))
     starting = sum(t.starting for t in tasks if t.id in fresh)
     former = sum(t.current and not t.failed for t in tasks if t.id not in fresh)
     failed = sum(t.failed for t in tasks if t.id in fresh and t.id not in seen)
     down = {node.id for node in nodes.values() if node.state == "down"}  # nobody can stop those
     stopping = sum(t.stopping for t in tasks if t.node_id not in down)
-    done = wanted is not None and len(good) == wanted and not (starting or former or stopping)
+    enough = len(good) + completed == wanted
+    done = enough and not (starting or former or stopping)
     return Progress(
         service=service.name,
         wanted=wanted,
@@ -577,8 +607,11 @@ def progress_of(
         failed=failed,
         tasks=tasks,
         elapsed=elapsed,
-        message=_sentence(len(good), wanted, starting, stopping, failed, former),
+        message=_sentence(
+            len(good), wanted, starting, stopping, failed, former, completed, job=service.job
+        ),
         stopping=stopping,
+        completed=completed,
         done=done,
     )
 
@@ -594,14 +627,24 @@ def _wanted(service: Service, tasks: Sequence[Task], nodes: Mapping[str, Node]) 
         return service.replicas
     if not service.constraints:
         return sum(n.state == "ready" and n.availability == "active" for n in nodes.values())
-    return len({t.node_id for t in tasks if t.current}) or None
+    return len({t.node_id for t in tasks if t.current or (service.job and t.completed)}) or None
 
 
 def _sentence(
-    running: int, wanted: int | None, starting: int, stopping: int, failed: int, former: int
+    running: int,
+    wanted: int | None,
+    starting: int,
+    stopping: int,
+    failed: int,
+    former: int,
+    completed: int = 0,
+    *,
+    job: bool = False,
 ) -> str:
-    parts = [f"{running}/{'?' if wanted is None else wanted} en marche"]
+    what = f"terminée{'s' if running > 1 else ''}" if job else "en marche"
+    parts = [f"{running}/{'?' if wanted is None else wanted} {what}"]
     for count, one, many in (
+        (completed, "1 terminée", f"{completed} terminées"),
         (starting, "1 démarre", f"{starting} démarrent"),
         (former, "1 à remplacer", f"{former} à remplacer"),
         (stopping, "1 s’arrête", f"{stopping} s’arrêtent"),
@@ -768,19 +811,26 @@ def _raise_failures(
         raise ImageNotFound(
             f"L’image « {_plain(image)} » est introuvable : {', '.join(lacking)} ne "
             f"{'peuvent' if len(lacking) > 1 else 'peut'} ni la trouver ni la télécharger.",
-            remedy="Vérifiez l’orthographe du nom et du tag (« docker image ls » liste les images "
-            f"déjà là), puis supprimez le service : « docker service rm {progress.service} » — "
+            remedy=f"Vérifiez l’orthographe du nom et du tag{_at_hand()}, "
+            f"puis supprimez le service : « docker service rm {progress.service} » — "
             f"ou revenez en arrière : « docker service rollback {progress.service} ».",
         )
     slots = [t.slot or t.node_id for t in fresh]
     crashing = any(slots.count(slot) >= _CRASHES for slot in slots)
-    if crashing or (fresh and update.get("State") == "paused"):
+    for_good = [t for t in ended(service_from_raw(raw_service, {}), progress.tasks) if t in fresh]
+    if crashing or for_good or (fresh and update.get("State") == "paused"):
         raise ConvergenceTimeout(
-            f"Les tasks du service « {progress.service} » échouent les unes après les autres : "
+            f"Les tasks du service « {progress.service} » échouent"
+            f"{', et ne sont pas relancées' if for_good else ' les unes après les autres'} : "
             f"{_reasons(fresh)}.",
             remedy=f"Lisez « docker service ps --no-trunc {progress.service} » et "
             f"« docker service logs {progress.service} ».",
         )
+
+
+def _at_hand() -> str:
+    names = images_at_hand()
+    return f" (images à portée : {', '.join(names)})" if names else ""
 
 
 def _plain(image: str) -> str:
@@ -824,6 +874,9 @@ def _not_placed(progress: Progress, state: ClusterState) -> ConvergenceTimeout |
         ports = frozenset(p.published for p in mine if p.mode == "host" and p.published)
     if progress.running == 0 and (taken := _port_taken(state, ports, progress.service)):
         return taken
+    for trouble in state.troubles:
+        if trouble.service == progress.service:
+            return ConvergenceTimeout(trouble.what, remedy=trouble.remedy)
     return ConvergenceTimeout(
         f"Aucun nœud ne peut prendre toutes les tasks du service « {progress.service} » "
         f"({progress.message}) : {_reasons(waiting)}.",

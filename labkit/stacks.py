@@ -17,6 +17,7 @@ from pathlib import Path
 from labkit.engine import connect
 from labkit.engine.endpoint import Fleet
 from labkit.errors import ConvergenceTimeout, DockerFailed, NoSuchStack
+from labkit.hints import way_out
 from labkit.services import OnProgress, wait
 from labkit.state import ClusterState, Service, capture
 
@@ -173,5 +174,6 @@ def _docker(fleet: Fleet, state: ClusterState, command: str) -> None:
     if done.returncode:
         raise DockerFailed(
             f"« {command} » a échoué : {' '.join(done.stderr.split())}",
-            remedy="Relisez le fichier et l’état du cluster (« docker stack ls »).",
+            remedy=way_out(done.stderr)
+            or "Relisez le fichier et l’état du cluster (« docker stack ls »).",
         )

@@ -5,7 +5,7 @@ Everything that shows or judges the cluster takes a :class:`ClusterState` and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from labkit.errors import (
     NotAManager,
     QuorumLost,
     SwarmError,
+    SwarmLocked,
 )
 
 if TYPE_CHECKING:  # only asking needs them: the voting app's visualizer has the data alone
@@ -39,9 +40,11 @@ __all__ = [
     "RawEngine",
     "Service",
     "Task",
+    "Trouble",
     "UpdatePolicy",
     "ask",
     "capture",
+    "ended",
     "from_raw",
     "service_from_raw",
     "tasks_from_raw",
@@ -52,6 +55,14 @@ _STARTING = frozenset(
     {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}
 )
 _FAILED = frozenset({"failed", "rejected", "orphaned"})
+_OWN_PORTS = {  # that a cluster needs itself, and what no longer works once a service has one
+    (2377, "tcp"): "celui des managers : plus aucun nœud ne peut rejoindre le swarm",
+    (7946, "tcp"): "celui par lequel les nœuds se connaissent : le réseau se défait",
+    (7946, "udp"): "celui par lequel les nœuds se connaissent : le réseau se défait",
+    (4789, "udp"): "celui des réseaux overlay : les conteneurs ne se joignent plus d’un nœud à "
+    "l’autre",
+    (9323, "tcp"): "celui des mesures des moteurs : Prometheus n’y trouve plus qu’un service",
+}
 _STACK = "com.docker.stack.namespace"
 _MEMBERS = frozenset({"active/manager", "active/worker"})  # as GET /_ping says it
 
@@ -124,14 +135,16 @@ class UpdatePolicy:
 class Service:
     """A service. Source: ``GET /services``.
 
-    ``update`` is None where nobody said how to update it.
+    ``update`` is None where nobody said how to update it. Of a job, ``replicas`` is how many
+    tasks are to complete, and ``iteration`` numbers its runs: an update, or another number of
+    tasks, begins a new one in which all is done again.
     """
 
     id: str
     name: str
     image: str  # without digest
     mode: str  # replicated | global | replicated-job | global-job
-    replicas: int | None  # wanted; None for global modes
+    replicas: int | None  # wanted to run, or to complete; None for global modes
     ports: tuple[Port, ...] = ()
     networks: tuple[str, ...] = ()  # names
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -142,6 +155,13 @@ class Service:
     mounts: tuple[Mount, ...] = ()
     preferences: tuple[str, ...] = ()  # what tasks are spread over, such as node.labels.rack
     update: UpdatePolicy | None = None
+    restart: str = "any"  # any | on-failure | none: when a task that ended is replaced
+    iteration: int | None = None  # from 0; None for what is no job
+
+    @property
+    def job(self) -> bool:
+        """Its tasks are to complete, not to run for ever."""
+        return self.mode.endswith("-job")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +171,7 @@ class Task:
     id: str
     service_id: str
     service: str  # name; "" when the service is gone
-    slot: int | None  # None for global services
+    slot: int | None  # None for global services, and for the first task of a job
     node_id: str
     node: str | None  # name; None while unassigned
     state: str  # new … running … complete | shutdown | failed | rejected | remove | orphaned
@@ -162,6 +182,7 @@ class Task:
     error: str = ""
     since: datetime | None = None  # Status.Timestamp, UTC
     host_ports: tuple[int, ...] = ()  # ports published in mode host
+    iteration: int | None = None  # the run of its job that it belongs to; None for other tasks
 
     @property
     def label(self) -> str:
@@ -170,8 +191,11 @@ class Task:
 
     @property
     def current(self) -> bool:
-        """The swarm wants this task now; False for the history and for what is stopping."""
-        return self.desired in _WANTED
+        """The swarm wants this task now; False for the history and for what is stopping.
+
+        A task of a job is wanted until it has completed.
+        """
+        return self.desired in _WANTED and self.state != "complete"
 
     @property
     def starting(self) -> bool:
@@ -181,7 +205,12 @@ class Task:
     @property
     def running(self) -> bool:
         """Wanted and running."""
-        return self.desired == "running" and self.state == "running"
+        return self.desired in {"running", "complete"} and self.state == "running"
+
+    @property
+    def completed(self) -> bool:
+        """It ended by itself, without an error."""
+        return self.state == "complete"
 
     @property
     def stopping(self) -> bool:
@@ -208,11 +237,26 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something amiss that no waiting mends, in French, and the way out.
+
+    ``what`` has no ids, which ``remedy`` may have; ``service`` and ``nodes`` name whom it
+    concerns, if anybody.
+    """
+
+    what: str
+    remedy: str
+    service: str = ""
+    nodes: tuple[str, ...] = ()  # names of engines
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterState:
     """The whole cluster at one moment.
 
     ``swarm`` is ``active`` when a manager answered for it. Else it is ``inactive``;
     ``no-leader`` when most managers live but none answers for the swarm, as in an election;
+    ``locked`` when those that are missing wait for the key of autolock;
     ``no-quorum`` when too few live, or it cannot be told; or ``unreachable``.
     """
 
@@ -276,11 +320,14 @@ class ClusterState:
     def node(self, name: str) -> Node:
         """Return the node of that hostname, endpoint name or id.
 
+        Of two with one hostname it is the one that is not stale.
+
         Raises
         ------
         NoSuchNode
         """
-        for node in self.nodes:
+        stale = self.stale
+        for node in sorted(self.nodes, key=lambda n: n in stale):
             if name in (node.name, node.id):
                 return node
         by_id = {n.id: n for n in self.nodes}
@@ -348,6 +395,68 @@ class ClusterState:
         wanted = self.node(node).id
         return tuple(t for t in self.tasks if t.node_id == wanted and (t.current or not current))
 
+    def ended(self, service: str) -> tuple[Task, ...]:
+        """Return a service's tasks that are over and that the swarm does not replace.
+
+        Of each slot that wants no task any more, that is the last: completed, failed, or stopped.
+        Of a job, only what belongs to its present run.
+
+        Raises
+        ------
+        NoSuchService
+        """
+        return ended(self.service(service), self.tasks_of(service, current=False))
+
+    def tally(self, service: str) -> str:
+        """Say in French how many of a service's tasks are as wanted, such as ``3/5``.
+
+        ``2/6 terminées, 1 en marche`` for a job; ``3/3, 1 en attente`` where a task more than
+        those that run finds no node.
+
+        Raises
+        ------
+        NoSuchService
+        """
+        found = self.service(service)
+        running = len(self.running(found.id))
+        done = sum(t.completed for t in self.ended(found.id))
+        waiting = sum(t.state == "pending" and bool(t.error) for t in self.tasks_of(found.id))
+        wanted = found.replicas
+        if wanted is None and found.job:
+            mine = self.tasks_of(found.id, current=False)
+            wanted = len({t.node_id for t in mine if t.iteration == found.iteration})
+        if found.job or (done and not running):
+            text = f"{done}/{wanted or done} terminée{'s' if done > 1 else ''}"
+            return f"{text}, {running} en marche" if running else text
+        text = f"{running}/{found.mode if wanted is None else wanted}"
+        if done:
+            text += f", {done} terminée{'s' if done > 1 else ''}"
+        return f"{text}, {waiting} en attente" if waiting and running == wanted else text
+
+    @property
+    def stale(self) -> tuple[Node, ...]:
+        """The nodes that are down, and whose machine is in the swarm again as another node.
+
+        One without a name never came: its machine's first attempt to join was given up.
+        """
+        here = {n.name for n in self.nodes if n.state != "down"}
+        joining = any(e.swarm == "pending" for e in self.engines)
+        mine = {e.node_id for e in self.engines}
+        return tuple(
+            n
+            for n in self.nodes
+            if (n.name and n.state == "down" and n.name in here)
+            or not (n.name or joining or n.id in mine or n.state == "ready")
+        )
+
+    @property
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What is amiss in the swarm and does not mend by itself, with the ways out."""
+        if self.swarm == "locked":
+            error = _why_not(self)
+            return (Trouble(error.message, error.remedy, nodes=_locked(self)),)
+        return tuple(_troubles(self)) if self.active else ()
+
     def network(self, name: str) -> Network | None:
         """Return the network of that name or id, or None."""
         return next((n for n in self.networks if name in (n.name, n.id)), None)
@@ -357,7 +466,7 @@ class ClusterState:
 
         Raises
         ------
-        EngineUnreachable, NoSwarm, NoLeader, QuorumLost, NotAManager
+        EngineUnreachable, NoSwarm, NoLeader, QuorumLost, SwarmLocked, NotAManager
         """
         if self.active:
             return self
@@ -538,7 +647,10 @@ def from_raw(raw: RawCluster) -> ClusterState:
         e.swarm in {"active", "pending", "error"} and (e.node_id or e.manager) for e in engines
     ):
         alive, wanted = _voters(engines)
-        swarm = "no-leader" if alive >= wanted // 2 + 1 else "no-quorum"
+        short = "locked" if any(e.swarm == "locked" for e in engines) else "no-quorum"
+        swarm = "no-leader" if alive >= wanted // 2 + 1 else short
+    elif any(e.swarm == "locked" for e in engines):
+        swarm = "locked"
     else:
         swarm = "inactive"
     nodes = tuple(sorted(map(_node, raw["nodes"] or []), key=lambda n: (n.name, n.id)))
@@ -590,6 +702,29 @@ def tasks_from_raw(
     return tuple(
         sorted(tasks, key=lambda t: (t.service, t.slot or 0, "" if t.slot else t.node or ""))
     )
+
+
+def ended(service: Service, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Return the tasks of a service that are over and not replaced: :meth:`ClusterState.ended`.
+
+    Parameters
+    ----------
+    service
+        The service.
+    tasks
+        All of its tasks, history included, the newest of a slot first.
+    """
+    last: dict[object, Task] = {}
+    for task in tasks:
+        if not service.job or task.iteration == service.iteration:
+            key = task.slot or (None if service.mode == "replicated-job" else task.node_id)
+            if key not in last or (task.current and not last[key].current):
+                last[key] = task
+    over = [t for t in last.values() if not (t.current or t.stopping)]
+    if service.replicas is None:
+        return tuple(over)
+    over.sort(key=lambda t: t.slot or 0)
+    return tuple(over[: max(0, service.replicas - (len(last) - len(over)))])
 
 
 def _engine(raw: RawEngine) -> EngineState:
@@ -692,7 +827,14 @@ def service_from_raw(raw: Mapping[str, Any], networks: Mapping[str, str]) -> Ser
         mounts=tuple(map(_mount, container.get("Mounts") or ())),
         preferences=tuple(p["SpreadDescriptor"] for p in spreads if p.get("SpreadDescriptor")),
         update=_update_policy(spec.get("UpdateConfig")),
+        restart=(template.get("RestartPolicy") or {}).get("Condition", "any"),
+        iteration=_iteration(raw.get("JobStatus")),
     )
+
+
+def _iteration(raw: Mapping[str, Any] | None) -> int | None:
+    """Return the run of a job from its status, or from one of its tasks; the first is left out."""
+    return None if raw is None else (raw.get("JobIteration") or {}).get("Index", 0)
 
 
 def _update_policy(raw: Mapping[str, Any] | None) -> UpdatePolicy | None:
@@ -731,6 +873,7 @@ def _task(raw: Mapping[str, Any], services: Mapping[str, str], nodes: Mapping[st
             for p in ports
             if p.get("PublishMode") == "host" and p.get("PublishedPort")
         ),
+        iteration=_iteration(raw if "JobIteration" in raw else None),
     )
 
 
@@ -780,6 +923,15 @@ def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
             "Aucun cluster Swarm n’est actif sur ces moteurs.",
             remedy="Lancez « docker swarm init ».",
         )
+    if state.swarm == "locked":
+        locked = _locked(state)
+        return SwarmLocked(
+            f"Le swarm est verrouillé : après un redémarrage, {_listed(locked)} "
+            f"{'attendent' if len(locked) > 1 else 'attend'} la clé (autolock). Les tasks des "
+            "autres nœuds continuent.",
+            remedy=f"Donnez la clé dans un terminal : {_unlock(locked)}. Sans elle, « labkit "
+            "reset » repart de zéro.",
+        )
     if all(e.reachable and not e.manager for e in state.engines):
         return NotAManager(
             "Aucun des moteurs interrogés n’est un manager : un worker ne peut rien changer au "
@@ -805,6 +957,101 @@ def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
     )
 
 
+# -- what is amiss --------------------------------------------------------------------------
+
+
+def _locked(state: ClusterState) -> tuple[str, ...]:
+    return tuple(e.name for e in state.engines if e.swarm == "locked")
+
+
+def _unlock(names: Sequence[str]) -> str:
+    return _listed([f"« docker --context {name} swarm unlock »" for name in names])
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " et ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
+def _troubles(state: ClusterState) -> Iterator[Trouble]:
+    """Tell what is amiss in a swarm that answers: engines, nodes, then services."""
+    if locked := _locked(state):
+        yield Trouble(
+            f"{_listed(locked)} : verrouillé après son redémarrage, le manager attend la clé "
+            "(autolock).",
+            f"Dans un terminal : {_unlock(locked)} ; un autre manager dit la clé : « docker "
+            f"--context {state.asked} swarm unlock-key ».",
+            nodes=locked,
+        )
+    known = {n.id for n in state.nodes}
+    for engine in state.engines:
+        if engine.swarm == "active" and engine.node_id and engine.node_id not in known:
+            yield Trouble(
+                f"{engine.name} se croit membre d’un swarm qui ne le compte pas parmi ses nœuds : "
+                "il en a été retiré, ou il est dans un autre.",
+                f"« docker --context {engine.name} swarm leave --force », puis « docker --context "
+                f"{engine.name} swarm join --token … ».",
+                nodes=(engine.name,),
+            )
+    for node in state.stale:
+        demote = f"« docker node demote {node.id[:12]} », puis " if node.role == "manager" else ""
+        what = (
+            f"« {node.name} » est là deux fois : revenu sous un nouvel identifiant, il a laissé "
+            "une ligne « down », et docker dit son nom ambigu."
+            if node.name
+            else "Un nœud sans nom est dans la liste : une adhésion qui n’a pas abouti."
+        )
+        force = "" if node.state == "down" else "--force "
+        yield Trouble(what, f"Oubliez-le : {demote}« docker node rm {force}{node.id[:12]} ».")
+    for service in state.services:
+        yield from _port_troubles(service, state)
+        yield from _task_troubles(service, state)
+
+
+def _port_troubles(service: Service, state: ClusterState) -> Iterator[Trouble]:
+    """Tell of the ports that a service took from the swarm itself."""
+    waiting = tuple(e.name for e in state.engines if e.swarm in {"pending", "error"})
+    for port in service.ports:
+        if lost := _OWN_PORTS.get((port.published or 0, port.protocol)):
+            joining = waiting if port.published == 2377 else ()
+            again = "".join(
+                f" ; puis « docker --context {name} swarm leave --force », et rejoignez le swarm"
+                for name in joining
+            )
+            yield Trouble(
+                f"Le service « {service.name} » publie le port {port.published}/{port.protocol}, "
+                f"{lost}{f' ({_listed(joining)})' if joining else ''}.",
+                f"« docker service update --publish-rm {port.target}/{port.protocol} "
+                f"{service.name} », et publiez un autre port{again}.",
+                service.name,
+                joining,
+            )
+
+
+def _task_troubles(service: Service, state: ClusterState) -> Iterator[Trouble]:
+    """Tell of the tasks of a service that wait or failed for good."""
+    waiting = [t for t in state.tasks_of(service.id) if "host-mode port" in t.error]
+    if waiting and service.update and service.update.order == "start-first":
+        yield Trouble(
+            f"Le service « {service.name} » remplace ses tasks en start-first : la nouvelle attend "
+            "le port que l’ancienne tient, en mode host, jusqu’à son départ.",
+            f"« docker service update --update-order stop-first {service.name} »",
+            service.name,
+        )
+    failed = [t for t in state.ended(service.id) if t.failed]
+    if failed:
+        count = "Une task" if len(failed) == 1 else f"{len(failed)} tasks"
+        have = "a échoué et n’est" if len(failed) == 1 else "ont échoué et ne sont"
+        why = "" if service.restart == "any" else f" (--restart-condition {service.restart})"
+        what = f" : {failed[0].error}" if failed[0].error else ""
+        yield Trouble(
+            f"{count} du service « {service.name} » {have} pas relancée"
+            f"{'s' if len(failed) > 1 else ''}{why}{what}.",
+            f"« docker service logs {service.name} » dit pourquoi ; « docker service update "
+            f"--force {service.name} » recommence.",
+            service.name,
+        )
+
+
 # -- showing --------------------------------------------------------------------------------
 
 _SWARM_FR = {
@@ -812,6 +1059,7 @@ _SWARM_FR = {
     "inactive": "pas de Swarm : lancez « docker swarm init »",
     "no-leader": "pas de leader pour l’instant",
     "no-quorum": "aucun manager ne répond (quorum perdu ?)",
+    "locked": "swarm verrouillé",
     "unreachable": "aucun moteur ne répond",
 }
 
@@ -821,24 +1069,29 @@ def _html(state: ClusterState) -> str:
     title = escape(_SWARM_FR.get(state.swarm, state.swarm))
     if not state.active:
         rows = [(e.name, e.swarm or "injoignable", e.version, e.error) for e in state.engines]
-        return _table(title, ("Moteur", "Swarm", "Version", "Erreur"), rows)
+        return _table(title, ("Moteur", "Swarm", "Version", "Erreur"), rows) + _amiss(state)
     rows = []
+    stale = state.stale
     for node in state.nodes:
         role = "leader" if node.leader else node.role
         status = node.state if node.availability == "active" else node.availability
         if node.state != "ready":
             status = node.state
         here = [t for t in state.tasks if t.node_id == node.id and (t.current or t.stopping)]
-        rows.append((node.name, role, status, _tasks_text(here)))
+        name = f"{node.name} (ancien, {node.id[:12]})" if node in stale else node.name
+        rows.append((name, role, status, _tasks_text(here)))
     waiting = [t for t in state.tasks if t.current and not t.node_id]
     if waiting:
         rows.append(("—", "", "non placées", _tasks_text(waiting)))
-    wanted = ", ".join(
-        f"{s.name} {len(state.running(s.id))}/{s.replicas if s.replicas is not None else s.mode}"
-        for s in state.services
-    )
+    wanted = ", ".join(f"{s.name} {state.tally(s.id)}" for s in state.services)
     caption = title + (f" — {escape(wanted)}" if wanted else "")
-    return _table(caption, ("Nœud", "Rôle", "État", "Tasks"), rows)
+    return _table(caption, ("Nœud", "Rôle", "État", "Tasks"), rows) + _amiss(state)
+
+
+def _amiss(state: ClusterState) -> str:
+    return "".join(
+        f"<p role='status'>⚠ {escape(t.what)}<br>→ {escape(t.remedy)}</p>" for t in state.troubles
+    )
 
 
 def _tasks_text(tasks: Sequence[Task]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+
+from docker.errors import APIError
 
 from labkit._docker import talk
 from labkit.engine.endpoint import Fleet
@@ -33,9 +36,9 @@ def make_swarm(fleet: Fleet) -> None:
         api.init_swarm(advertise_addr=first[1])
         token = api.inspect_swarm()["JoinTokens"]["Worker"]
     for endpoint, address in others:
-        with talk(endpoint, 60) as api:
+        with talk(endpoint, 60) as api, contextlib.suppress(APIError):  # it goes on by itself
             api.join_swarm([f"{first[1]}:2377"], token, advertise_addr=address)
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 180
     while sum(n.state == "ready" for n in capture(fleet).nodes) < len(fleet):
         assert time.monotonic() < limit, "the nodes are not ready"
         time.sleep(0.5)

@@ -123,12 +123,15 @@ class ImageStatus:
 
     ``loaded`` when every engine has it; otherwise nodes pull it from the machine's registry. What
     is ``missing`` could not be had when the machine was built: ``why`` says it in French.
+    ``loaded`` when every engine was given it; otherwise nodes pull it from the machine's
+    registry. ``missing`` names the nodes that were given it and have it no more.
     """
 
     name: str
     origin: str
     loaded: bool = True
     why: str = ""
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,8 @@ class Status:
             where = "" if image.loaded else " (dans le registre de la machine)"
             if image.origin == "missing":
                 where = f" : {image.why} « labkit build » essaie de nouveau."
+            elif image.missing:
+                where = f" (n’est plus sur {', '.join(image.missing)} : une task l’y reprend)"
             lines.append(f"  image {image.name} : {_ORIGINS[image.origin]}{where}")
         if self.memory:
             lines.append(
@@ -514,17 +519,20 @@ def status(settings: Settings) -> Status:
         )
     kept = process_of(settings.run, "keeper.pid")
     waiting = waits_for_room(settings.run)  # no engine answers then: do not wait for them
+    fleet = record.fleet(settings.run)
     nodes = tuple(
         NodeStatus(e.name, e.address, e.swarm_address, "", "unreachable")
         if waiting
         else node_status(e)
-        for e in record.fleet(settings.run)
+        for e in fleet
     )
+    tags = {e.name: None if waiting else _tags(e) for e in fleet}
+    images = [ImageStatus(**i) for i in record.images]
     return Status(
         engine="embedded",
         nodes=nodes,
         detail=_PAUSED if waiting else _said_of_ports(settings.run, bool(kept)),
-        images=tuple(ImageStatus(**i) for i in record.images),
+        images=tuple(replace(i, missing=_missing(i, tags)) for i in images),
         accel=record.accel,
         memory=process.memory_info().rss // 1_000_000,
         disk=upkeep.written(settings.run, process.pid) // 1_000_000,
@@ -553,6 +561,25 @@ def node_status(endpoint: Endpoint) -> NodeStatus:
     except (DockerException, OSError):
         pass
     return NodeStatus(endpoint.name, endpoint.address, endpoint.swarm_address, version, swarm)
+
+
+def _tags(endpoint: Endpoint) -> frozenset[str] | None:
+    """Return the names of the images that an engine has; None when it does not answer."""
+    try:
+        client = endpoint.client(timeout=5)
+        try:
+            return frozenset(t for i in client.api.images() for t in i.get("RepoTags") or ())
+        finally:
+            client.close()
+    except (DockerException, OSError):
+        return None
+
+
+def _missing(image: ImageStatus, tags: Mapping[str, frozenset[str] | None]) -> tuple[str, ...]:
+    """Return the nodes that answered without an image that they were given."""
+    if not image.loaded or image.origin == "missing":
+        return ()
+    return tuple(name for name, held in tags.items() if held is not None and image.name not in held)
 
 
 def _start(settings: Settings, report: Report) -> Fleet:

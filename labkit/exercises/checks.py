@@ -49,10 +49,16 @@ def able_nodes(state: ClusterState) -> tuple[Node, ...]:
 
 
 def _wanted(service: Service, state: ClusterState) -> int:
-    """Return how many tasks are to be made; which nodes a constraint allows is not known here."""
+    """Return how many tasks are to be made; which nodes a constraint allows is not known here.
+
+    A job makes its tasks as it likes, and what ended by itself is not made again.
+    """
+    if service.job:
+        return 0
+    over = len(state.ended(service.id))
     if service.mode == "global" and not service.constraints:
-        return len(able_nodes(state))
-    return service.replicas or 0
+        return len(able_nodes(state)) - over
+    return (service.replicas or 0) - over
 
 
 def _changing_role(node: Node) -> bool:
@@ -127,7 +133,8 @@ def swarm_started(state: ClusterState) -> Iterator[Row]:
         swarm == "active",
         "Tapez « docker swarm init » : sans autre précision, docker s’adresse à node1."
         if swarm == "inactive"
-        else f"Quittez-le d’abord avec « docker --context {name} swarm leave --force ».",
+        else _hint_of(state, name)
+        or f"Quittez-le d’abord avec « docker --context {name} swarm leave --force ».",
     )
     yield Row(
         f"Rôle de {name}",
@@ -162,12 +169,20 @@ def member_row(engine: EngineState, state: ClusterState) -> Row:
         MEMBER,
         found,
         ok,
-        f"« docker --context {engine.name} swarm leave --force », puis rejoignez le Swarm."
-        if found in {_OTHER_SWARM, _ENGINE_SWARM["error"]}
-        else f"« docker --context {engine.name} swarm join --token … »"
-        if engine.swarm == "inactive"
-        else "Attendez quelques secondes, puis revérifiez ; sinon, « labkit doctor ».",
+        _hint_of(state, engine.name)
+        or (
+            f"« docker --context {engine.name} swarm leave --force », puis rejoignez le Swarm."
+            if found in {_OTHER_SWARM, _ENGINE_SWARM["error"]}
+            else f"« docker --context {engine.name} swarm join --token … »"
+            if engine.swarm == "inactive"
+            else "Attendez quelques secondes, puis revérifiez ; sinon, « labkit doctor »."
+        ),
     )
+
+
+def _hint_of(state: ClusterState, engine: str) -> str:
+    """Return the way out of what is amiss with an engine, or an empty text."""
+    return next((t.remedy for t in state.troubles if engine in t.nodes), "")
 
 
 MEMBER = "membre du Swarm, prêt"
@@ -347,6 +362,7 @@ def running_row(state: ClusterState, name: str, wanted: int | None) -> Row:
     """Return whether that many tasks of a service run."""
     tasks = state.tasks_of(name) if state.has_service(name) else ()
     running = sum(t.running for t in tasks)
+    done = sum(t.completed for t in state.ended(name)) if tasks or state.has_service(name) else 0
     # in mode host, a node takes one task: more cannot run
     most = wanted or 0
     if name == HOST:
@@ -356,9 +372,13 @@ def running_row(state: ClusterState, name: str, wanted: int | None) -> Row:
     return Row(
         "Tasks en marche",
         str(most),
-        str(running),
+        f"{running}, et {done} terminée{'s' if done > 1 else ''}" if done else str(running),
         running == most and running > 0,
-        f"{hint} : {errors[0]}" if errors else f"{hint}, attendez, puis revérifiez.",
+        f"{hint} : {errors[0]}"
+        if errors
+        else f"{hint} : une task qui se termine d’elle-même n’est pas remplacée."
+        if done
+        else f"{hint}, attendez, puis revérifiez.",
     )
 
 

@@ -26,6 +26,7 @@ from labkit.exercises.progress import record
 from labkit.exercises.shell import TIMED_OUT, interleaved, resumed, run
 from labkit.exercises.solutions import solution
 from labkit.exercises.verdict import Row, Verdict
+from labkit.hints import way_out
 from labkit.masking import contains_secret, mask, protect
 from labkit.state import ClusterState, capture
 
@@ -42,6 +43,7 @@ _FIELD = re.compile(r"\{\{.*?\}\}")
 _STAND_IN = "\x1a"  # which nobody types
 _NO_LEADER = "The swarm does not have a leader"
 _LOOK = 1.0  # s between two looks at a cluster on its way
+_LAST_LINES = 20  # of a command that failed, which may say why
 _SOLUTION_TIMEOUT = 280.0  # seconds
 
 
@@ -166,6 +168,7 @@ class Start:
                 + ", ".join(stand_ins)
                 + "."
             )
+        self._lines += [f"⚠ {t.what}\n  → {t.remedy}" for t in state.troubles]
         self._lines += [warning for warning in warnings if warning]
 
     def __repr__(self) -> str:
@@ -183,6 +186,8 @@ def _where_one_is(state: ClusterState) -> list[str]:
             "est déjà fait ne sera pas refait.",
             again,
         ]
+    if state.swarm == "locked":
+        return [again]  # why is said with what is amiss
     if state.swarm == "unreachable":
         return ["Dans un terminal, « labkit doctor » dit ce qui manque et quoi faire.", again]
     return ["Un Swarm existe, mais aucun manager ne répond pour lui (quorum perdu ?).", again]
@@ -222,8 +227,10 @@ def _system(shell: Any, command: str) -> None:
     for field in fields:
         expanded = expanded.replace(_STAND_IN, field, 1)
     note(expanded)
+    said: list[str] = []
     try:
-        code = _run_led(expanded, _write)
+        code = _run_led(expanded, _keeping(said))
+        _hint(code, said)
     except KeyboardInterrupt:
         code = 130
         _write("Interrompu.\n")
@@ -272,10 +279,15 @@ def _solution(line: str, cell: str) -> None:
         print(f"Déjà fait : « {EXERCISES[name].title} ». Rien n’est relancé.")
         return
     note(cell)
+    said: list[str] = []
     try:
         code = _run_led(
-            interleaved(cell), _write, again=partial(resumed, cell), timeout=_SOLUTION_TIMEOUT
+            interleaved(cell),
+            _keeping(said),
+            again=partial(resumed, cell),
+            timeout=_SOLUTION_TIMEOUT,
         )
+        _hint(code, said)
     except KeyboardInterrupt:
         print("Interrompu.")
         return
@@ -286,6 +298,22 @@ def _solution(line: str, cell: str) -> None:
             f"La dernière commande a échoué (code {code}) : lisez le message ci-dessus. Celles qui "
             "la suivent n’ont pas été lancées."
         )
+
+
+def _keeping(said: list[str]) -> Callable[[str], None]:
+    """Return what writes lines, and keeps them."""
+
+    def write(text: str) -> None:
+        said.append(text)
+        _write(text)
+
+    return write
+
+
+def _hint(code: int, said: Sequence[str]) -> None:
+    """Say the way out of what a command that failed complained of."""
+    if code and (way := way_out("".join(said[-_LAST_LINES:]))):
+        _write(f"→ {way}\n")
 
 
 def _write(text: str) -> None:

@@ -41,6 +41,11 @@ class ImageInfo(Protocol):
         """``hub``, ``stand-in`` or ``course``."""
         ...
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The nodes that have it no more."""
+        ...
+
 
 def preflight() -> Verdict:
     """Check engines, images, the docker CLI, memory and disk.
@@ -51,19 +56,25 @@ def preflight() -> Verdict:
     try:
         fleet = connect()
         if fleet.kind == "host":
-            return Verdict.of(_TITLE, machine_rows(survey(fleet, image=WHOAMI.name)))
+            rows = [*machine_rows(survey(fleet, image=WHOAMI.name)), *_amiss(capture(fleet))]
+            return Verdict.of(_TITLE, rows)
         state = capture(fleet)
         images = tuple(image for image in status().images if image.loaded)
     except LabkitError as error:
         return Verdict.of(_TITLE, [Row("Cluster", "répond", error.message, False, error.remedy)])
-    rows = preflight_rows(
+    looked = preflight_rows(
         state,
         images,
         cli=shutil.which("docker") is not None,
         memory=limits().free,
         disk=shutil.disk_usage(os.environ.get("HOME") or ".").free,
     )
-    return Verdict.of(_TITLE, rows)
+    return Verdict.of(_TITLE, looked)
+
+
+def _amiss(state: ClusterState) -> Iterator[Row]:
+    for trouble in state.troubles:
+        yield Row("Cluster", "rien d’anormal", trouble.what, False, trouble.remedy)
 
 
 def preflight_rows(
@@ -103,9 +114,14 @@ def preflight_rows(
         yield Row(
             f"Image {image.name.removesuffix(':latest')}",
             "présente",
-            _ORIGINS.get(image.origin, image.origin),
-            bool(image.origin),
-            _DOCTOR,
+            f"n’est plus sur {', '.join(image.missing)}"
+            if image.missing
+            else _ORIGINS.get(image.origin, image.origin),
+            bool(image.origin) and not image.missing,
+            f"« docker --context {image.missing[0]} pull {image.name} » la reprend dans le "
+            "registre de la machine ; une task aussi, dès qu’il la lui faut."
+            if image.missing
+            else _DOCTOR,
         )
     if own := [i for i in known if i.origin == "course"]:
         yield Row("Images de l’application de vote", "présentes", f"{len(own)} images", True, "")
@@ -118,6 +134,7 @@ def preflight_rows(
         cli,
         "Lancez d’abord labkit.up() : la commande vient avec le cluster.",
     )
+    yield from _amiss(state)
     yield _enough("Mémoire libre", memory, MEMORY_NEEDED, "Fermez d’autres noyaux et programmes.")
     yield _enough("Disque libre", disk, DISK_NEEDED, "« labkit build --prune » libère de la place.")
 

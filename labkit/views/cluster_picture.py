@@ -62,7 +62,19 @@ def cluster_picture(state: ClusterState, *, dark: bool = False) -> Picture:
     here: defaultdict[str, list[Task]] = defaultdict(list)
     for task in state.tasks:
         here[task.node_id].append(task)
-    columns = [_node_column(n, colours[n.name], here[n.id], theme, most) for n in state.nodes]
+    locked = {e.name for e in state.engines if e.swarm == "locked"}
+    columns = [
+        _node_column(
+            n,
+            colours[n.name],
+            here[n.id],
+            theme,
+            most,
+            badge="verrouillé" if n.name in locked else "",
+            role=f"ancien : {n.id[:12]}" if n in state.stale else "",
+        )
+        for n in state.nodes
+    ]
     columns.append(_waiting_column(state.tasks, known, theme, most))
     across = min(len(columns), _ACROSS)
     width = (WIDTH - 2 * _MARGIN - _GAP * (across - 1)) / across
@@ -125,7 +137,7 @@ class _Row:
             return [Text(x + _PAD + 4, y + 21, text, _SMALL, theme.faint)]
         kind = self.sign.kind
         size = _SMALL if self.small else _BODY
-        ink = theme.faint if kind == "over" else theme.ink
+        ink = theme.faint if kind in ("over", "complete") else theme.ink
         shapes: list[Box | Text] = [
             _task_box(x + _PAD, y, inner, height, self.sign, self.colour, self.tip, theme)
         ]
@@ -186,7 +198,7 @@ def _task_box(
         fill, opacity = colour, 0.32
     elif sign.kind == "failed":
         hatch, stroke = FAILURE, FAILURE
-    elif sign.kind in ("over", "pending"):
+    elif sign.kind in ("over", "complete", "pending"):
         stroke = theme.line
     return Box(x, y, width, height, fill, stroke, sign.border, hatch, tip=tip, opacity=opacity)
 
@@ -237,18 +249,28 @@ class _Column:
         return shapes
 
 
-def _node_column(node: Node, colour: str, here: Sequence[Task], theme: Theme, most: int) -> _Column:
-    badge, alarm = _AVAILABILITY.get(node.availability, ""), False
-    if node.state != "ready":
-        badge, alarm = f"✖ {node.state}", True
+def _node_column(
+    node: Node,
+    colour: str,
+    here: Sequence[Task],
+    theme: Theme,
+    most: int,
+    *,
+    badge: str = "",
+    role: str = "",
+) -> _Column:
+    """Return the column of a node; ``badge`` and ``role`` say more than what the swarm says."""
+    alarm = bool(badge) or node.state != "ready"
+    badge = f"✖ {badge or node.state}" if alarm else _AVAILABILITY.get(node.availability, "")
     if node.leader:
-        role = "★ manager leader" if most else "★ leader"
+        standing = "★ manager leader" if most else "★ leader"
     elif node.role == "manager" and node.reachability == "reachable" and not most:
-        role = "manager"
+        standing = "manager"
     elif node.role == "manager":
-        role = f"manager {node.reachability or ''}".strip()
+        standing = f"manager {node.reachability or ''}".strip()
     else:
-        role = "worker"
+        standing = "worker"
+    role = role or standing
     if alarm and node.availability != "active":
         role += f" · {node.availability}"
     return _Column(
@@ -354,14 +376,13 @@ def _services_line(state: ClusterState) -> str:
 
 
 def _service_text(service: Service, state: ClusterState) -> str:
-    wanted = str(service.replicas) if service.replicas is not None else service.mode
     ports = " ".join(
         f":{p.published}" + ("" if p.mode == "ingress" else " (host)")
         for p in service.ports
         if p.published
     )
     name = service.name.removeprefix(f"{service.stack}_") if service.stack else service.name
-    text = f"{name} {len(state.running(service.id))}/{wanted}"
+    text = f"{name} {state.tally(service.id)}"
     return f"{text} {ports}" if ports else text
 
 
@@ -443,8 +464,11 @@ def _without_swarm(state: ClusterState, theme: Theme) -> Picture:
 def _engine_says(engine: EngineState) -> str:
     if not engine.reachable:
         return join(("ne répond pas", engine.error))
+    version = f"Docker {engine.version}" if engine.version else ""
+    if engine.swarm == "locked":
+        return join((version, "swarm verrouillé"))
     swarm = "hors swarm" if engine.swarm == "inactive" else f"swarm : {engine.swarm}"
-    return join((f"Docker {engine.version}" if engine.version else "", swarm, engine.error))
+    return join((version, swarm, engine.error))
 
 
 def _engine_column(engine: EngineState, colour: str) -> _Column:

@@ -11,7 +11,7 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import LabkitError
 from labkit.state import ClusterState
 from labkit.views.cluster_picture import cluster_picture, error_picture
-from labkit.views.live import LiveBox, Seen, set_html
+from labkit.views.live import LiveBox, Seen, set_html, status_html
 from labkit.views.node_controls import NodeControls
 from labkit.views.picture import Picture, png_text
 
@@ -95,6 +95,8 @@ class ClusterView(LiveBox):
         else:
             picture = cluster_picture(seen, dark=self._dark)
         html = picture.svg()
+        if self._state is not None and self._state.active:
+            html += "".join(status_html("alarm", t.what, t.remedy) for t in self._state.troubles)
         if self._state is not None and self._state.active:
             self._last = picture, self._state.captured_at
         elif self._state is not None and self._state.swarm == "inactive":

@@ -59,6 +59,7 @@ _SWARM = {
     "inactive": "il n’y a plus de Swarm",
     "no-quorum": "le quorum est perdu",
     "no-leader": "pas de leader : une élection ?",
+    "locked": "le swarm est verrouillé",
     "unreachable": "le cluster ne répond plus",
 }
 

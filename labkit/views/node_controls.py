@@ -75,7 +75,15 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
         Without a swarm nothing is offered.
         """
         if state is not None and state.active:
-            offered = tuple((f"{n.name} — {_standing(n)}", n.name) for n in state.nodes)
+            stale = state.stale  # known by their ids: docker calls their names ambiguous
+            twice = {n.name for n in stale}
+            offered = tuple(
+                (
+                    f"{n.name}{f' (ancien, {n.id[:12]})' if n in stale else ''} — {_standing(n)}",
+                    n.id[:12] if n.name in twice else n.name,
+                )
+                for n in state.nodes
+            )
             if self._node.options != offered:
                 chosen = self._node.value
                 names = [name for _, name in offered]
@@ -146,7 +154,7 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
                 self._say("alarm", error.message, error.remedy)
             return
         node = state.node(action.name)
-        self._say("ok", f"{action.name} : {_standing(node)}")
+        self._say("ok", f"{node.name} : {_standing(node)}")
         self._done = state.captured_at, node
         self._refresh()
 

@@ -54,7 +54,7 @@ class Sign:
     Attributes
     ----------
     kind
-        ``running``, ``starting``, ``pending``, ``failed``, ``stopping`` or ``over``.
+        ``running``, ``starting``, ``pending``, ``failed``, ``stopping``, ``complete`` or ``over``.
     symbol
         One character.
     border
@@ -77,7 +77,8 @@ _SIGNS = {
         Sign("pending", "◌", "dashed", "attend un nœud"),
         Sign("failed", "✖", "thick", "en échec"),
         Sign("stopping", "◑", "dotted", "s’arrête"),
-        Sign("over", "■", "dotted", "arrêtée ou terminée"),
+        Sign("complete", "✔", "dotted", "terminée"),
+        Sign("over", "■", "dotted", "arrêtée"),
     )
 }
 SIGNS = tuple(_SIGNS.values())
@@ -91,6 +92,8 @@ def sign_of(task: Task) -> Sign:
         kind = "running"
     elif task.stopping:
         kind = "stopping"
+    elif task.completed:
+        kind = "complete"
     elif task.starting:
         kind = "starting" if task.node_id else "pending"
     else:

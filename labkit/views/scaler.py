@@ -12,8 +12,8 @@ import ipywidgets as widgets
 
 from labkit.commands import note
 from labkit.engine.endpoint import Fleet
-from labkit.errors import DockerFailed, LabkitError
-from labkit.services import Progress, Scale
+from labkit.errors import LabkitError
+from labkit.services import Progress, Scale, not_scalable
 from labkit.state import ClusterState
 from labkit.views.live import Latest, LiveBox, Overtaken, Seen, set_html, status_html
 from labkit.views.tasks import tasks_html
@@ -129,12 +129,8 @@ class Scaler(LiveBox):
             if isinstance(seen, LabkitError):
                 raise seen
             service = seen.require().service(self._service)
-            if service.replicas is None or service.mode != "replicated":
-                raise DockerFailed(
-                    f"Le service « {self._service} » est en mode « {service.mode} » : il ne se met "
-                    "pas à l’échelle.",
-                    remedy="Un service global a une task par nœud.",
-                )
+            if service.replicas is None:
+                raise not_scalable(self._service)
         except LabkitError as error:
             self._replicas = None
             self._slider.disabled = self._less.disabled = self._more.disabled = True
@@ -151,14 +147,35 @@ class Scaler(LiveBox):
             self._set_slider(service.replicas)
         set_html(self._tasks, tasks_html(seen.tasks_of(service.id, current=False)))
         if not self._failed:
-            self._say_counts(seen, service.replicas)
+            self._say_counts(seen)
         self._say_command(self._slider.value)
 
-    def _say_counts(self, state: ClusterState, wanted: int) -> None:
-        running = len(state.running(self._service))
-        kind = "ok" if running == wanted else "busy"
-        plural = "s" if wanted > 1 else ""
-        self._say(kind, f"{running} sur {wanted} task{plural} en marche")
+    def _say_counts(self, state: ClusterState) -> None:
+        """Say how many tasks are as wanted, and what is in the way of the others."""
+        service = state.service(self._service)
+        wanted = service.replicas or 0
+        current = state.tasks_of(service.id)
+        running = sum(t.running for t in current)
+        done = sum(t.completed for t in state.ended(service.id))
+        waiting = [t for t in current if t.state == "pending" and t.error]
+        parts = [f"{running} sur {_tasks(wanted)} en marche"]
+        if service.job:
+            parts = [f"{done} sur {_tasks(wanted)} terminée{'s' if done > 1 else ''}"]
+            parts += [f"{running} en marche"] * bool(running)
+        elif done:
+            parts.append(f"{done} terminée{'s' if done > 1 else ''}")
+        if waiting:
+            parts.append(f"{len(waiting)} en attente ({waiting[0].error})")
+        enough = done == wanted if service.job else running + done == wanted
+        moving = any(t.starting or (service.job and t.running) for t in current)
+        trouble = next((t for t in state.troubles if t.service == service.name), None)
+        kind = "alarm" if trouble else "ok" if enough and not moving else "busy"
+        text, remedy = ", ".join(parts), ""
+        if trouble:
+            text, remedy = f"{text}. {trouble.what}", trouble.remedy
+        elif service.job:
+            remedy = "C’est un job : un autre nombre de tasks le relance, et toutes sont refaites."
+        self._say(kind, text, remedy)
 
     def _say(self, kind: str, text: str, remedy: str = "") -> None:
         set_html(self._status, status_html(kind, text, remedy))
@@ -232,7 +249,7 @@ class Scaler(LiveBox):
             self._since = state.captured_at
             self._replicas = replicas
             set_html(self._tasks, tasks_html(state.tasks_of(self._service, current=False)))
-            self._say_counts(state, replicas)
+            self._say_counts(state)
 
     def __repr__(self) -> str:
         # what stays in a saved notebook; the widget does not
@@ -240,3 +257,7 @@ class Scaler(LiveBox):
             f"Curseur des replicas de « {self._service} » : "
             "relancez cette cellule pour le retrouver."
         )
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'s' if count > 1 else ''}"

@@ -279,6 +279,7 @@ def test_run_ends_what_takes_too_long() -> None:
 class Image:
     name: str
     origin: str
+    missing: tuple[str, ...] = ()
 
 
 def test_a_command_ends_with_a_kernel_that_is_killed() -> None:

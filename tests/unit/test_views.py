@@ -192,7 +192,8 @@ def test_states_differ_by_symbol_and_border_not_only_by_colour() -> None:
     assert sign_of(task(1, 1, "preparing")).border == "dashed"
     assert sign_of(task(1, 1, "failed", desired="shutdown")).border == "thick"
     assert sign_of(task(1, 0, "pending")).kind == "pending"
-    assert sign_of(task(1, 1, "complete", desired="shutdown")).kind == "over"
+    assert sign_of(task(1, 1, "complete", desired="shutdown")).kind == "complete"
+    assert sign_of(task(1, 1, "shutdown", desired="shutdown")).kind == "over"
 
 
 def test_all_text_is_escaped() -> None:

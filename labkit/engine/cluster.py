@@ -282,9 +282,10 @@ def build(
             remove_half_made(settings)
             guest = find_guest(settings)
             if not common(settings, guest.directory):
-                guest = build_guest(
-                    settings, step=report.step, progress=report.bytes, thorough=thorough
-                )
+                with _safe_path():
+                    guest = build_guest(
+                        settings, step=report.step, progress=report.bytes, thorough=thorough
+                    )
             qemu = find_qemu(guest, settings)
             snapshot = snapshot_of(guest, qemu, settings)
             if not snapshot.intact(thorough=thorough):
@@ -298,6 +299,19 @@ def build(
             prune(settings, {guest.directory.name, *snapshots})
         report.done()
         return snapshot
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Keep every Python that is started from importing what lies in the current directory."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _ready(settings: Settings, *, thorough: bool) -> Snapshot | None:

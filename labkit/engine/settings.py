@@ -426,7 +426,9 @@ def _takes_sockets(run: Path) -> bool:
             listener.bind(str(probe))
     except OSError:
         return False
-    probe.unlink()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
     return True
 
 

@@ -1,8 +1,10 @@
 """Settings, sealed directories, run directories and locks: what is refused, seen or kept."""
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,11 +20,19 @@ from labkit import cli
 from labkit.engine import cluster, control, debian
 from labkit.engine.build import guest_of, prune, remove_half_made
 from labkit.engine.keeper import Ports, wanted
-from labkit.engine.machine import copy_sparse, move_sparse, process_of, stop_process
+from labkit.engine.machine import Machine, copy_sparse, move_sparse, process_of, stop_process
 from labkit.engine.progress import Report
+from labkit.engine.qemu import Qemu
 from labkit.engine.settings import Settings
 from labkit.engine.store import aside, disk_error, fingerprint, intact, spoil
-from labkit.errors import BuildError, EngineNotRunning, LabkitError, MachineFailed, SettingError
+from labkit.errors import (
+    BuildError,
+    DiskFull,
+    EngineNotRunning,
+    LabkitError,
+    MachineFailed,
+    SettingError,
+)
 
 
 @pytest.fixture
@@ -113,6 +123,31 @@ def test_a_place_for_sockets_is_found(
     assert usual or not run.parent.exists()
 
 
+@pytest.mark.skipif(
+    not (shutil.which("fusefat") and shutil.which("mkfs.vfat")) or os.geteuid() != 0,
+    reason="a disk without sockets wants root, fusefat and dosfstools",
+)
+def test_a_disk_without_sockets(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, place = home / "image", home / "fat"
+    place.mkdir()
+    with disk.open("wb") as image:
+        image.truncate(64 << 20)
+    subprocess.run(["mkfs.vfat", "-F", "32", disk], check=True, capture_output=True)
+    mount = ["fusefat", "-o", "rw+", disk, place]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no FUSE here")
+    try:
+        monkeypatch.setenv("XDG_STATE_HOME", str(place))
+        settings = Settings.read()
+        settings.check()
+        assert not settings.run.is_relative_to(place)
+        assert settings.run.parent.is_dir()
+        cluster.down(settings)
+        assert not list(settings.state.iterdir())
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 def test_a_place_that_was_cleared_is_found_again(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +174,33 @@ def test_a_cache_from_which_nothing_runs_is_told_first(
             cluster.build(Settings.read(), Report(quiet=True))
         assert variable in caught.value.remedy
         monkeypatch.delenv(variable)
+
+
+def test_a_disk_too_full_for_a_cluster_is_told(
+    other_disk: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(other_disk))
+    monkeypatch.setenv("LABKIT_MIRROR", "foo")
+    with pytest.raises(DiskFull, match="1 Mo libres, 100 Mo nécessaires") as caught:
+        cluster.roomy(Settings.read())
+    assert "XDG_STATE_HOME" in caught.value.remedy
+
+
+def test_a_qemu_that_cannot_even_say_that_the_disk_is_full(other_disk: Path, home: Path) -> None:
+    """A real program in QEMU's place: it ends, and what it says finds no room."""
+    settings = Settings.read()
+    silent = Qemu(("sh", "-c", "echo no room here; exit 1"), "10.0.0", "tcg")
+    machine = Machine(other_disk / "run", guest_of(settings), silent, settings)
+    machine.run.mkdir()
+    with contextlib.suppress(OSError), (other_disk / "fill").open("wb") as fill:
+        while True:
+            fill.write(bytes(4096))
+    with pytest.raises(OSError) as caught:
+        machine._start("file=none")
+    said = disk_error(other_disk, 100_000_000, caught.value, variable="XDG_STATE_HOME")
+    assert isinstance(said, DiskFull)
+    assert str(other_disk) in said.message
+    assert "0 Mo libres, 100 Mo nécessaires" in said.message
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to be an account without an entry wants root")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from labkit.engine.progress import Report
 from labkit.engine.settings import Settings
 from labkit.errors import MachineFailed
 
+ROOT = Path(__file__).parents[2]
 RECORD = {"network": "127.126.254", "nodes": 1, "numbers": [1], "accel": "tcg", "images": []}
 PATIENCE = 60.0
 
@@ -147,3 +149,28 @@ def test_a_keeper_whose_directory_is_gone_ends_its_machine(settings: Settings) -
     shutil.rmtree(settings.run)  # as another host that has the same home would
     eventually(lambda: not keeper.is_running())
     eventually(lambda: machine.status() == "zombie")
+
+
+def test_every_python_that_labkit_starts_is_kept_from_where_one_works() -> None:
+    """But those of the build, whose environment says it: what they are is in the guest's key."""
+    started = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "labkit").rglob("*.py")
+        if re.search(r'sys\.executable,\s*"-[mc]"', path.read_text(encoding="utf-8"))
+    }
+    assert started <= {"labkit/engine/images/wheels.py"}
+
+
+def test_a_build_imports_nothing_that_lies_where_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    pip = [sys.executable, "-m", "pip", "download", "--no-index", "nothing"]
+    with cluster._safe_path():
+        subprocess.run(pip, capture_output=True)
+        assert not (tmp_path / "ran").exists()
+    assert "PYTHONSAFEPATH" not in os.environ
+    subprocess.run(pip, capture_output=True)
+    assert (tmp_path / "ran").exists(), "this is what would happen"

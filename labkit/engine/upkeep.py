@@ -11,7 +11,7 @@ from pathlib import Path
 from labkit.engine import control
 from labkit.errors import LabkitError
 
-__all__ = ["mend_clock", "shorten", "watch", "written"]
+__all__ = ["lateness", "mend_clock", "shorten", "watch", "written"]
 
 log = logging.getLogger("labkit.upkeep")
 LOOK = 5.0  # seconds between looks
@@ -35,8 +35,23 @@ def watch(run: Path) -> None:
     threading.Thread(target=body, daemon=True).start()
 
 
-def mend_clock(run: Path) -> float:
-    """Set the machine's clock where it is wrong; return by how many seconds it was late.
+def lateness(run: Path) -> float:
+    """Return by how many seconds, at least, the machine's clock is late; negative if it is early.
+
+    The answer may take its time on a busy host: what that could explain is no error of the clock.
+
+    Raises
+    ------
+    MachineFailed
+        When the machine does not answer.
+    """
+    before = time.time()
+    there = control.guest_time(run / "agent", 60)
+    return max(before - there, 0.0) or min(time.time() - there, 0.0)
+
+
+def mend_clock(run: Path) -> None:
+    """Set the machine's clock where it is wrong.
 
     It stands still while the machine does: this host slept, or somebody stopped QEMU.
 
@@ -47,12 +62,12 @@ def mend_clock(run: Path) -> float:
     """
     (state,) = control.qmp(run / "qmp", ("query-status", {}), timeout=5)
     if not isinstance(state, dict) or not state.get("running"):
-        return 0.0
-    late = time.time() - control.guest_time(run / "agent")
-    if abs(late) > LATE:
-        control.guest_shell(run / "agent", f"date -s @{time.time():.0f} >/dev/null")
+        return
+    late = lateness(run)
+    if abs(late) > LATE:  # by so much, however long the command waits for its turn
+        moved = f"date -s @$(($(date +%s) + {late:.0f})) >/dev/null"
+        control.guest_shell(run / "agent", moved)
         log.info("the machine's clock was %.0f s late", late)
-    return late
 
 
 def shorten(path: Path) -> None:

@@ -28,10 +28,6 @@ def run(fleet: Fleet) -> Path:
     return Settings.read().run
 
 
-def late(run: Path) -> float:
-    return time.time() - control.guest_time(run / "agent", 60)
-
-
 def qmp_pause(run: Path) -> None:
     control.qmp(run / "qmp", ("stop", {}))
     time.sleep(PAUSE)
@@ -52,22 +48,20 @@ def signal_pause(run: Path) -> None:
 def test_a_clock_that_stood_still_is_mended(run: Path, pause: Callable[[Path], None]) -> None:
     pause(run)
     limit = time.monotonic() + PATIENCE
-    while abs(late(run)) > upkeep.LATE:
-        assert time.monotonic() < limit, f"{late(run):.1f} s late"
+    while abs(upkeep.lateness(run)) > upkeep.LATE:
+        assert time.monotonic() < limit
         time.sleep(1)
 
 
 def test_up_mends_the_clock_where_nobody_keeps_it(run: Path) -> None:
     keeper = process_of(run, "keeper.pid")
     assert keeper
-    keeper.suspend()
-    try:
-        qmp_pause(run)
-        assert late(run) > PAUSE / 2
-        labkit.engine.up()
-        assert abs(late(run)) < PAUSE / 2
-    finally:
-        keeper.resume()
+    keeper.kill()
+    keeper.wait(10)
+    qmp_pause(run)
+    assert upkeep.lateness(run) > PAUSE / 2
+    labkit.engine.up()
+    assert abs(upkeep.lateness(run)) < PAUSE / 2
 
 
 def test_what_is_deleted_goes_back_to_the_host_and_status_says_how_much_is_there(

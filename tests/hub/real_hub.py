@@ -292,7 +292,8 @@ def running_hub(home: Path, environment: dict[str, str]) -> Iterator[Hub]:
     with (home / "hub.log").open("wb") as log:
         process = subprocess.Popen(
             [PLACE / "bin/jupyterhub", "--config", file], cwd=home,
-            env=clean | {"PATH": f"{PLACE}/bin:{os.environ['PATH']}"},
+            env=clean | {"LABKIT_NETWORKS": str(home / "networks"),
+                         "PATH": f"{PLACE}/bin:{os.environ['PATH']}"},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
 

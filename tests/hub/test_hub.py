@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,7 @@ FENCED = (  # what the example's hook closes, where labkit itself does not
     "Docker engine, no TLS",
     "Docker engine, TLS without a certificate",
     "Docker engine, TLS with the attacker's own certificate",
-    "A published page through the Hub (proxy URL)",
+    "A published page through the Hub",
     "A published page at its loopback address",
 )
 OPEN = {"A published page at its loopback address"}  # without the hook
@@ -109,13 +110,16 @@ def test_the_administrators_limit_is_named(class_: list[Student]) -> None:
 
 @contextmanager
 def no_fence(student: Student) -> Iterator[None]:
-    """Take away for a moment the firewall's rule that the example's hook made for a student."""
-    (fence,) = fences(student.uid)
-    subprocess.run(["iptables", "-w", "-D", *fence], check=True)
+    """Take away for a moment the firewall's rules that the example's hook made for a student."""
+    rules = fences(student.uid)
+    assert len(rules) == 4
+    for rule in rules:
+        subprocess.run(["iptables", "-w", "-D", *rule], check=True)
     try:
         yield
     finally:
-        subprocess.run(["iptables", "-w", "-A", *fence], check=True)
+        for rule in rules:
+            subprocess.run(["iptables", "-w", "-A", *rule], check=True)
 
 
 def attacked(
@@ -132,7 +136,7 @@ def attacked(
         "runtime": str(victim.home / ".local/share/jupyter/runtime"),
         "address": f"{network}.1",
         "published": 9999,
-        "proxied": f"proxy/{network}.1:9999/",
+        "proxied": "cluster/node1/9999/",
         "qemu": machine(victim).pid,
         "server_ports": [
             int(s.split(":")[1]) for s in victim.sockets() if s.startswith("127.0.0.1:")
@@ -162,7 +166,7 @@ def test_a_neighbour_reaches_nothing(class_: list[Student], shared: Path) -> Non
                  "Docker engine, TLS with the attacker's own certificate",
                  "Notebook server through the Hub, the attacker's token",
                  "A published page at its loopback address",
-                 "A published page through the Hub (proxy URL)")  # fmt: skip
+                 "A published page through the Hub")  # fmt: skip
     for name, verdict, said in attacked(victim, victim, shared, own):
         assert verdict == "open", (name, said)
 
@@ -174,14 +178,65 @@ def test_the_victim_still_has_its_cluster(class_: list[Student]) -> None:
 def test_each_sees_its_own_page_through_the_hub(class_: list[Student]) -> None:
     for student in class_:
         link = student.do("print(*adresses(9999).proxied)")
-        assert link.startswith(student.base + "proxy/")
-        status, page = student.hub.ask(link, token=student.token)
+        assert link.startswith(student.base + "cluster/node1/9999/ ")
+        status, page = student.hub.ask(link.split()[0], token=student.token)
         assert status == 200
+        # it says all that it was told
+        assert student.token not in page and "Cookie" not in page and "Referer" not in page
         (host,) = re.findall(r"^Hostname: (\w+)$", page, re.M)
         nodes = ("node1", "node2", "node3")
         asked = [f"docker --context {n} ps --filter name=whoami --quiet" for n in nodes]
         tasks = student.shell("; ".join(asked))
         assert host in tasks.split()
+
+
+def test_addresses_are_an_accounts_own(class_: list[Student]) -> None:
+    assert len({record(s)["network"] for s in class_}) == 3
+
+
+LISTEN = """
+import http.server, threading
+class Loot(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        seen.append(str(self.headers))
+        self.send_response(200)
+        self.end_headers()
+seen = []
+loot = http.server.HTTPServer(({address!r}, 9998), Loot)
+threading.Thread(target=loot.serve_forever, daemon=True).start()
+"""
+
+
+def test_a_freed_port_gives_a_neighbour_nothing(class_: list[Student]) -> None:
+    attacker, victim = class_[:2]
+    page, address = f"{victim.base}cluster/node1/9998/", f"{record(victim)['network']}.1"
+    victim.shell("docker run --detach --name left --publish 9998:80 traefik/whoami")
+    until(lambda: victim.hub.ask(page, token=victim.token)[0] == 200, "its page")
+    victim.shell("docker rm --force left")
+    until(lambda: victim.hub.ask(page, token=victim.token)[0] == 404, "no page")
+    attacker.do(LISTEN.format(address=address))
+    try:
+        assert victim.hub.ask(page, token=victim.token)[0] == 404
+        victim.shell(f"curl --silent --max-time 10 --cookie secret=1 {address}:9998", fails=True)
+        assert attacker.do("print(seen)") == "[]"
+    finally:
+        attacker.do("loot.shutdown(); loot.server_close()")
+
+
+def test_a_container_does_not_reach_the_host(class_: list[Student]) -> None:
+    student = class_[0]
+    ports = [s.split(":")[1] for s in student.sockets() if s.startswith("127.0.0.1:")]
+    assert ports
+    code = (
+        "import socket, sys\n"
+        "for host in '192.168.77.2', '10.0.2.2', '127.0.0.1':\n"
+        "    for port in sys.argv[1:]:\n"
+        "        try: socket.create_connection((host, port), 2).close(); print('open', host)\n"
+        "        except OSError: print('closed')\n"
+    )
+    run = "docker run --rm --privileged --network host --entrypoint python examplevotingapp_vote:1"
+    said = student.shell(f"{run} -c {shlex.quote(code)} {' '.join(ports)}")
+    assert set(said.splitlines()) == {"closed"}
 
 
 # The front ends, as a student sees them
@@ -215,7 +270,7 @@ def deployed(student: Student, file: str, stack: str) -> Iterator[None]:
 def link(student: Student, port: int, *domains: str) -> str:
     """Return the address to which a notebook's cell links."""
     until(lambda: student.do(f"print(*adresses({port}).proxied)"), f"port {port} is not published")
-    path = student.do(f"print(*adresses({', '.join(map(repr, (port, *domains)))}).proxied)")
+    path = student.do(f"print(adresses({', '.join(map(repr, (port, *domains)))}).proxied[0])")
     assert path.startswith(student.base)
     return student.hub.url + path
 
@@ -294,6 +349,27 @@ def test_a_server_that_is_killed(class_: list[Student]) -> None:
     until(student.nothing_left, f"left: {student.processes()} {student.sockets()}")
 
 
+@contextmanager
+def taken(neighbour: Student, network: str) -> Iterator[None]:
+    """Have a neighbour listen wherever a student's engines would."""
+    code = (
+        "import socket, time\n"
+        f"kept = [socket.create_server((f'{network}.{{n}}', 2376)) for n in range(1, 8)]\n"
+        "print('listens', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    process = subprocess.Popen(
+        [PLACE / "bin/python", "-c", code], user=neighbour.uid, extra_groups=[], cwd="/",
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout and process.stdout.readline() == "listens\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @needs_chromium
 def test_a_student_who_logs_out(class_: list[Student]) -> None:
     student = class_[2]
@@ -304,10 +380,13 @@ def test_a_student_who_logs_out(class_: list[Student]) -> None:
 
 def test_the_culler_ends_a_server_that_nobody_uses(class_: list[Student], hub: Any) -> None:
     server: Hub = hub[0]
-    student = class_[0]
+    student, neighbour = class_[:2]
     student.start_server()
     student.open_kernel()
-    student.do("from labkit.exercises import commencer\ncommencer()")
+    network = student.do("import os\nprint(os.environ['LABKIT_NETWORK'])")
+    with taken(neighbour, network):  # which keeps nobody from starting
+        said = student.do("from labkit.exercises import commencer\ncommencer()")
+        assert "3 moteurs Docker sur 3 répondent" in said
     assert machine(student).is_running()
     culler = subprocess.Popen(
         [PLACE / "bin/jupyterhub-idle-culler", f"--url={server.url}/hub/api", "--timeout=5",

@@ -36,6 +36,7 @@ from real_lab import Lab, running_lab
 
 from labkit.engine.cluster import _Record
 from labkit.engine.settings import Settings
+from labkit.exercises import adresses
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -452,6 +453,30 @@ def test_a_neighbour_on_a_port_that_became_free_gets_nothing(
 
 
 # What works
+
+
+def test_what_links_are_made_of_is_known_where_students_work(
+    lab: Lab, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = {"Authorization": f"token {lab.token}"}
+    name = json.loads(ask(f"{lab.url}/api/terminals", "POST", b"", **key).said)["name"]
+    terminal = websocket.create_connection(
+        f"{lab.url.replace('http', 'ws', 1)}/terminals/websocket/{name}",
+        header=[f"Authorization: token {lab.token}"], suppress_origin=True, timeout=60,
+    )  # fmt: skip
+    try:
+        terminal.send(json.dumps(["stdin", "echo at:$LABKIT_PREFIX:\n"]))
+        said = ""
+        while f"at:{BASE}:" not in said:
+            said += str(json.loads(terminal.recv())[-1])
+    finally:
+        terminal.close()
+        ask(f"{lab.url}/api/terminals/{name}", "DELETE", **key)
+    monkeypatch.setenv("LABKIT_PREFIX", BASE)
+    for shown in (adresses(5000), adresses(8000, "a.localhost")):
+        (link,) = shown.proxied
+        assert link.startswith(BASE)
+        assert ask(lab.url.removesuffix(BASE[:-1]) + link, **key).status == 302
 
 
 def test_a_domain_is_asked_by_its_name(lab: Lab, server: Server) -> None:

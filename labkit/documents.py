@@ -222,7 +222,7 @@ class Reader:
                     remedy="YAML n’accepte que des espaces : remplacez les tabulations.",
                 )
         problem = error.problem or ""
-        reason = next((fr for en, fr in _SYNTAX if en in problem), f"YAML incorrect ({problem}).")
+        reason = next((fr for en, fr in _SYNTAX if en in problem), "ce n’est pas du YAML correct.")
         remedy = ""
         if "indentation" in reason or " : " in reason:
             remedy = "Comparez l’indentation et les « : » de cette ligne et de la précédente."

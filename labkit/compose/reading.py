@@ -189,17 +189,17 @@ def load(text: str, file: str, environment: Mapping[str, str]) -> Raw:
                 f"« {fault.excerpt} » : une variable est mal écrite.",
                 remedy="Écrivez ${NOM} ou ${NOM:-défaut} ; un dollar seul s’écrit $$.",
             )
+    minor = minor_of(stack.get("version", ""))
+    unfitting = {u.path for u in unfit(stack, NEWEST if minor is None else minor)}
     problems = find_problems(_overlaid(data, words))
     if problems:
-        minor = minor_of(stack.get("version", ""))
-        refused = [
-            *(u.path for u in unfit(stack, NEWEST if minor is None else minor)),
-            *(path for path, _ in refusals(stack, None)),
-        ]
+        refused = unfitting | {path for path, _ in refusals(stack, None)}
         shared = [p for p in problems if any(_along(p.path, path) for path in refused)]
         if shared:
             raise _error(raw, shared)
-    return raw
+    # where docker wants a text, « yes » is one for a reader
+    texts_after_all = {path: word for path, word in words.items() if path in unfitting}
+    return replace(raw, data=_overlaid(data, texts_after_all))
 
 
 def _along(one: tuple[Step, ...], other: tuple[Step, ...]) -> bool:

@@ -233,6 +233,12 @@ def _references(options: Mapping[str, Any], data: Mapping[str, Any]) -> _Refusal
         for i, name in enumerate(used):
             if isinstance(name, str) and name not in _table(data.get(kind)):
                 yield (kind, i), f"{title} « {name} » n’est pas sous {kind}, au premier niveau."
+        targets: set[Any] = set()
+        for i, item in enumerate(_list(options.get(kind))):
+            target = _table(item).get("target") or used[i]
+            if isinstance(target, str) and target in targets:
+                yield (kind, i), f"« {target} » y est deux fois : gardez-en une."
+            targets.add(target if isinstance(target, str) else None)
     config = _at(options, "credential_spec.config")
     if isinstance(config, str) and config and config not in _table(data.get("configs")):
         why = f"la config « {config} » n’est pas sous configs, au premier niveau."

@@ -13,6 +13,7 @@ from labkit.errors import ComposeError
 sys.path.insert(0, str(Path(__file__).parents[1] / "compose"))
 
 from inputs import FILES, INPUTS, Input
+from probes import VALUES, asked, file_with, options, recorded
 
 
 def refused(text: str, folder: Path | None = None) -> list[int | None]:
@@ -41,6 +42,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("given", INPUTS, ids=lambda given: given.text)
 def test_a_file_is_refused_at_its_line_or_taken(given: Input, folder: Path) -> None:
     assert refused(given.text, folder)[:1] == ([given.line] if given.line else [])
+
+
+def test_every_option_with_every_value_is_judged_as_docker_does(
+    tmp_path: Path,
+) -> None:
+    answers = recorded()
+    assert set(answers) == set(options()), "run tests/compose/record.py"
+    wrong = []
+    for option, row in answers.items():
+        for name, letter in zip(asked(option), row, strict=True):
+            given = file_with(option, VALUES[name])
+            if bool(refused(given, tmp_path)) != (letter == "-"):
+                wrong.append((option, name, letter))
+    assert not wrong
 
 
 def explained(options: str, more: str = "") -> Explanation:

@@ -100,10 +100,12 @@ def test_mounts(text: str, kind: str, source: str) -> None:
 
 def test_scalars_are_read_as_docker_does() -> None:
     file = parse(
-        "services: {a: {image: x, environment: {A: yes, B: 010, C: 1e3, D: on, E: ~, F: 0x1f}}}"
+        "services: {a: {image: x, environment: {A: yes, B: 010, C: 1e3, D: on, E: ~, F: 0x1f},"
+        " read_only: yes}}"
     )
+    assert file.services[0].options["read_only"] is True
     values = file.services[0].options["environment"]
-    assert values == {"A": True, "B": 8, "C": 1000.0, "D": True, "E": None, "F": 31}
+    assert values == {"A": "yes", "B": 8, "C": 1000.0, "D": "on", "E": None, "F": 31}
 
 
 def test_merge_keys_and_lines() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import PurePosixPath
 from typing import Any
 
+from labkit.compose import values
 from labkit.compose.model import ComposeFile, ComposeMount, ComposeService
 from labkit.compose.schema import short
 from labkit.compose.text import table_html, table_text
@@ -127,11 +128,31 @@ def compare(left: ComposeFile, right: ComposeFile) -> Comparison:
             )  # fmt: skip
             continue
         for option in [*a, *(o for o in b if o not in a)]:
-            if a.get(option) == b.get(option):
+            if _meaning(option, a.get(option)) == _meaning(option, b.get(option)):
                 same += 1
             else:
                 differences.append(Difference(place, option, a.get(option), b.get(option)))
     return Comparison(left, right, tuple(differences), same)
+
+
+_DURATIONS = ("interval", "timeout", "start_period", "start_interval", "delay", "monitor", "window",
+              "stop_grace_period")  # fmt: skip
+_SIZES = ("memory", "shm_size", "size")
+
+
+def _meaning(option: str, text: str | None) -> Any:
+    """Return what a value stands for, however it is spelled: ``60s`` and ``1m`` are the same."""
+    last = option.rpartition(".")[2]
+    if text is None or option.startswith(("environment.", "labels.", "deploy.labels.")):
+        return text
+    read: Any = None
+    if last in _DURATIONS:
+        read = values.duration(text)
+    elif last in _SIZES:
+        read = values.size(text)
+    elif last == "cpus":
+        read = values.cpus(text)
+    return text if read is None else read
 
 
 def _shown(value: str | None) -> str:
@@ -179,7 +200,9 @@ def _facts(file: ComposeFile, *, live: bool) -> _Facts:
 
 def _options(section: Any, key: str) -> dict[str, str]:
     options = (section or {}).get(key) or {}
-    return dict(_flat({k: v for k, v in options.items() if k not in ("external", "name")}))
+    return dict(
+        _flat({k: _plain(k, v) for k, v in options.items() if k not in ("external", "name")})
+    )
 
 
 def _service(file: ComposeFile, service: ComposeService, *, live: bool) -> dict[str, str]:
@@ -199,6 +222,7 @@ def _service(file: ComposeFile, service: ComposeService, *, live: bool) -> dict[
     if not live:
         facts["build"] = service.build
         facts["depends_on"] = ", ".join(sorted(service.depends_on))
+        facts |= dict(_flat(_details(service, networks)))
         for key, value in service.options.items():
             if key not in _PARSED and not key.startswith("x-"):
                 facts |= dict(_flat(_plain(key, value), key))
@@ -209,6 +233,39 @@ def _service(file: ComposeFile, service: ComposeService, *, live: bool) -> dict[
         labels = _plain("labels", deploy.pop("labels", None))
         facts |= dict(_flat({**deploy, "labels": labels}, "deploy"))
     return {key: value for key, value in facts.items() if value}
+
+
+def _details(service: ComposeService, networks: Mapping[str, str]) -> dict[str, Any]:
+    """Return what long forms tell beyond the short ones, under the option's name."""
+    options = service.options
+    build, used, before = (options.get(key) for key in ("build", "networks", "depends_on"))
+    details: dict[str, Any] = {}
+    if isinstance(build, dict):
+        details["build"] = {k: _plain(k, v) for k, v in build.items() if k != "context"}
+    if isinstance(used, dict):
+        details["networks"] = {networks.get(k, k): v for k, v in used.items() if v}
+    if isinstance(before, dict):
+        details["depends_on"] = {
+            name: {k: v for k, v in (more or {}).items() if (k, v) != _STARTED}
+            for name, more in before.items()
+        }
+    volumes = details["volumes"] = {}
+    for mount in options.get("volumes") or ():
+        if isinstance(mount, dict):
+            volumes[mount.get("target", "")] = {
+                k: v for k, v in mount.items() if k in ("bind", "volume", "tmpfs", "consistency")
+            }
+            continue
+        parts = values.split_mount(mount)
+        for flag in parts[2].split(",") if len(parts) == 3 else ():
+            if flag == "nocopy":
+                volumes[parts[1]] = {"volume": {"nocopy": True}}
+            elif flag in values.PROPAGATIONS:
+                volumes[parts[1]] = {"bind": {"propagation": flag}}
+    return details
+
+
+_STARTED = ("condition", "service_started")  # what a list of depends_on means
 
 
 def _image(image: str, *, live: bool) -> str:
@@ -240,17 +297,40 @@ def _tidy(constraint: str) -> str:
 
 def _plain(key: str, value: Any) -> Any:
     """Bring the syntaxes of one option to the same form."""
-    if key in ("environment", "labels", "sysctls", "extra_hosts") and isinstance(value, list):
+    if key in ("environment", "labels", "sysctls", "args") and isinstance(value, list):
         pairs = (str(item).partition("=") for item in value)
         return {name: text if found else None for name, found, text in pairs}
+    if key == "extra_hosts" and isinstance(value, list):
+        parts = (re.split("[=:]", str(item), maxsplit=1) for item in value)
+        return {part[0]: part[-1] for part in parts}
     if key in ("command", "entrypoint") and isinstance(value, str):
-        try:
-            return shlex.split(value)
-        except ValueError:
-            return value
+        words = values.words(value)
+        return value if words is None else words
+    if key == "healthcheck" and isinstance(value, dict) and isinstance(value.get("test"), str):
+        return {**value, "test": ["CMD-SHELL", value["test"]]}
+    if key in ("secrets", "configs") and isinstance(value, list):
+        return [_reference(item) for item in value]
+    if key == "ulimits" and isinstance(value, dict):
+        return {name: _limit(limit) for name, limit in value.items()}
     if key in ("env_file", "dns", "dns_search") and isinstance(value, str):
         return [value]
     return value
+
+
+def _reference(item: Any) -> Any:
+    """Return a secret or a config without what is so anyhow; its name alone if nothing is left."""
+    if not isinstance(item, dict):
+        return item
+    source = item.get("source")
+    usual = {"target": source, "uid": "0", "gid": "0", "mode": 0o444}
+    left = {k: v for k, v in item.items() if k not in usual or usual[k] != v}
+    return source if left.keys() <= {"source"} else left
+
+
+def _limit(limit: Any) -> Any:
+    if isinstance(limit, dict) and limit.keys() == {"soft", "hard"}:
+        return limit["soft"] if limit["soft"] == limit["hard"] else limit
+    return limit
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit.compose.lettering import fit
+from labkit.compose.lettering import width as letters_width
 from labkit.compose.model import ComposeFile, ComposeMount, ComposeNetwork, ComposeService
 from labkit.errors import SettingError, reason_of
 from labkit.views.palette import DARK, FAILURE, LIGHT, Theme, palette
-from labkit.views.picture import Box, Picture, Text, fit, png, png_text, text_width
+from labkit.views.picture import Box, Picture, Text, png, png_text
 
 __all__ = ["Architecture", "draw"]
 
@@ -126,9 +128,7 @@ def _between(
 ) -> float:
     """Return a width in which the texts fit, within limits."""
     low, high = limits
-    return min(
-        high, max([low, *(text_width(t, size, bold=bold) + _capitals(t, size) + 20 for t in texts)])
-    )
+    return min(high, max([low, *(letters_width(t, size, bold=bold) + 20 for t in texts)]))
 
 
 # -- order ----------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class _Drawing:
         modes = [_mode_text(s) for s in self.services if not s.networks and s.network_mode]
         end = start + max(
             [len(self.networks) * (self.column + gap),
-             *(text_width(mode, _SMALL) + 16 for mode in modes)]
+             *(letters_width(mode, _SMALL) + 16 for mode in modes)]
         )  # fmt: skip
         self.volume_x = end + _GAP
         self.width = max(end, _LEAST, self.volume_x + self.volume_width if mounts else 0) + _MARGIN
@@ -256,7 +256,7 @@ class _Drawing:
         x = _MARGIN
         for i, network in enumerate(self.networks):
             text = self._network_text(network)
-            width = min(_NARROW + 12 + text_width(text, _SMALL) + 26, self.width - 2 * _MARGIN)
+            width = min(_NARROW + 12 + letters_width(text, _SMALL) + 26, self.width - 2 * _MARGIN)
             if x + width > self.width - _MARGIN and x > _MARGIN:
                 x, y = _MARGIN, y + _CHIP + 8
             self._membership(shapes, network, x, y, _NARROW, str(i + 1))
@@ -353,7 +353,7 @@ class _Drawing:
                 )  # fmt: skip
         if not service.networks and service.network_mode:
             text = _mode_text(service)
-            width = text_width(text, _SMALL) + 16
+            width = letters_width(text, _SMALL) + 16
             left = x + self.card + 2 * _GAP
             shapes.append(Box(left, middle - 16, width, 32, theme.paper, theme.alarm, "dashed"))
             shapes.append(Text(left + 8, middle + 6, text, _SMALL, theme.alarm))
@@ -384,12 +384,12 @@ class _Drawing:
             scale = f"{scale} +{len(service.companions)}".strip()
         end = x + self.card - _PAD
         name = fit(service.name, _BODY + 2, 0.66 * self.card, bold=True)
-        width = 1.08 * text_width(name, _BODY + 2, bold=True)  # at its widest
+        width = letters_width(name, _BODY + 2, bold=True)
         left = x + max(0.44 * self.card, _PAD + width + 10)
         shapes.append(Text(x + _PAD, middle + 8, name, _BODY + 2, ink, bold=True))
         if scale:
             shapes.append(Text(end, middle + 7, scale, _SMALL, ink, anchor="end"))
-            end -= text_width(scale, _SMALL) + 12
+            end -= letters_width(scale, _SMALL) + 12
         image = self._details(service)[0]
         if image != self._scale(service):
             image = fit(_last_part(image, end - left), _SMALL, end - left)
@@ -463,7 +463,7 @@ class _Drawing:
                 Box(x, at, width, _CHIP, self.theme.paper, stroke, "dashed" if alarm else border)
             )
             size = _BODY if bold else _SMALL
-            label = fit(text, size, width - 16 - _capitals(text, size), bold=bold)
+            label = fit(text, size, width - 16, bold=bold)
             shapes.append(
                 Text(x + width / 2, at + 26, label, size, self.theme.ink, bold=bold,
                      anchor="middle")
@@ -565,11 +565,6 @@ class _Drawing:
         return ". ".join(parts)
 
 
-def _capitals(text: str, size: float) -> float:
-    """Return how much wider than estimated a text may be for its capitals."""
-    return 0.12 * size * sum(c.isupper() or c in "mwW_{}$%@" for c in text)
-
-
 def _mode_text(service: ComposeService) -> str:
     return fit(f"réseau : {service.network_mode}", _SMALL, 260)
 
@@ -579,18 +574,18 @@ def _joined(texts: Sequence[str], size: float, width: float, *, bold: bool = Fal
     for count in range(len(texts), 0, -1):
         rest = len(texts) - count
         line = ", ".join(texts[:count]) + (f" +{rest}" if rest else "")
-        if text_width(line, size, bold=bold) <= width - 20:
+        if letters_width(line, size, bold=bold) <= width - 20:
             return [line]
     if len(texts) > 1:
         others = f" +{len(texts) - 1}"
-        room = width - 20 - text_width(others, size, bold=bold)
+        room = width - 20 - letters_width(others, size, bold=bold)
         return [fit(texts[0], size, room, bold=bold) + others]
     return list(texts)
 
 
 def _last_part(image: str, room: float) -> str:
     """Return an image without its registry where the whole is too long."""
-    if text_width(image, _SMALL) <= room or "/" not in image or " " in image:
+    if letters_width(image, _SMALL) <= room or "/" not in image or " " in image:
         return image
     return "…/" + image.rpartition("/")[2]
 

@@ -346,8 +346,11 @@ class _Text:
     def faults(self, path: tuple[Step, ...]) -> Iterator[Fault]:
         """Yield what is wrong with the variables; docker forgets all but the last one's fault."""
         fatal = bool(self._problems) and self._problems[-1][0] == self._last
+        told: set[tuple[int, str]] = set()  # one of a line is enough
         for offset, rule in self._problems:
-            if fatal or rule == "wrong":
+            place = (self._line(offset), self._needed.get(offset, rule))
+            if (fatal or rule == "wrong") and place not in told:
+                told.add(place)
                 start = self.node.value.rfind("\n", 0, offset) + 1
                 excerpt = self.node.value[max(start, offset - 20) :].partition("\n")[0]
                 said = excerpt if len(excerpt) <= 60 else excerpt[:59] + "…"

@@ -286,6 +286,12 @@ TABLE: tuple[Option, ...] = (
     *_rows(Verdict.SHARED, _SHARED),
 )
 
+_BY_LENGTH: dict[int, list[Option]] = {}  # what is not rejected, by the length of its path
+for _row in TABLE:
+    if _row.verdict is not Verdict.REJECTED:
+        _BY_LENGTH.setdefault(_row.pattern.count(".") + 1, []).append(_row)
+
+
 # -- use ------------------------------------------------------------------------------------
 
 
@@ -300,20 +306,13 @@ def matches(path: tuple[Step, ...], pattern: str) -> bool:
 
 def find(file: ComposeFile) -> list[Finding]:
     """Return what is to say of a file's options, in the order of their lines."""
-    by_length: dict[int, list[Option]] = {}
-    for option in TABLE:
-        by_length.setdefault(option.pattern.count(".") + 1, []).append(option)
     findings = _rejected(file)
     rejected = {one.path for one in findings}
     for path, value in _walk(file.data, ()):
         if path in rejected:
             continue
-        for option in by_length.get(len(path), ()):
-            if (
-                option.verdict is not Verdict.REJECTED
-                and matches(path, option.pattern)
-                and option.when(value)
-            ):
+        for option in _BY_LENGTH.get(len(path), ()):
+            if matches(path, option.pattern) and option.when(value):
                 findings.append(finding(file, path, option.verdict, option.why, value))
     return findings
 

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 from compose_stack import STACK, live_state
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
 
 from labkit import cli
 from labkit.compose import ComposeFile, compare, draw, from_stack, parse
+from labkit.compose.lettering import width
 from labkit.errors import NoSuchStack, NoSwarm, SettingError
 from labkit.state import ClusterState, Mount, Network, service_from_raw
-from labkit.views.picture import Box, Text, text_width
+from labkit.views.picture import Box, Text
 
 
 def twenty(seed: int, networks: int) -> ComposeFile:
@@ -75,7 +78,7 @@ def test_no_boxes_overlap_and_all_is_inside(file: ComposeFile) -> None:
             assert shape.width >= 0 and shape.height >= 0
             assert shape.x + shape.width <= picture.width + 0.01
         elif shape.anchor == "start":
-            end = shape.x + text_width(shape.text, shape.size, bold=shape.bold)
+            end = shape.x + width(shape.text, shape.size, bold=shape.bold)
             assert end <= picture.width + 0.01, shape
     ET.fromstring(picture.svg())
 
@@ -87,11 +90,51 @@ def test_texts_do_not_meet(file: ComposeFile) -> None:
         assert text.size >= 17  # readable on a projector
     spans = []
     for text in texts:
-        width = text_width(text.text, text.size, bold=text.bold)
-        left = text.x - {"start": 0.0, "middle": width / 2, "end": width}[text.anchor]
-        spans.append((left, left + width, text.y - 0.75 * text.size, text.y + 0.2 * text.size))
+        wide = width(text.text, text.size, bold=text.bold)
+        left = text.x - {"start": 0.0, "middle": wide / 2, "end": wide}[text.anchor]
+        spans.append((left, left + wide, text.y - 0.75 * text.size, text.y + 0.2 * text.size))
     for a, b in itertools.combinations(spans, 2):
         assert a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2], (a, b)
+
+
+LOUD = parse(
+    "services:\n"
+    + "".join(
+        f"  WEB-WITH-A-LONG-NAME-{i}-MMMWWW:\n"
+        f"    image: '{{image}}'\n"
+        f"    ports: ['{8000 + i}:80']\n"
+        f"    volumes: ['DATA_WITH_CAPITALS_MM_{i}:/v', './WWW:/w']\n"
+        "    networks: [FRONT-WWMM, BACK]\n"
+        "    deploy: {placement: {constraints: [node.labels.MMMMMMMMMMM == WWWWWWWWWWWWW]}}\n"
+        for i in range(60)
+    ).replace("{image}", f"registry/{'MW' * 20}:LATEST")
+    + "networks: {FRONT-WWMM: , BACK: }\n",
+    "CAPITALES.yml",
+)
+
+
+@pytest.mark.parametrize("count", [4, 60])
+def test_no_text_leaves_its_box(count: int) -> None:
+    """The letters are measured in the font of the picture, not by labkit's own table."""
+    file = replace(LOUD, services=LOUD.services[:count])
+    shapes = draw(file).picture.shapes
+    fonts = {bold: FT2Font(findfont(FontProperties(
+        family="DejaVu Sans", weight="bold" if bold else "normal"))) for bold in (False, True)
+    }  # fmt: skip
+    inside = 0
+    for text in (s for s in shapes if isinstance(s, Text)):
+        fonts[text.bold].set_size(100, 72)
+        advance = sum(fonts[text.bold].load_char(ord(c)).linearHoriAdvance for c in text.text)
+        wide = text.size * advance / 65536 / 100
+        left = text.x - {"start": 0.0, "middle": wide / 2, "end": wide}[text.anchor]
+        assert "……" not in text.text
+        around = [b for b in shapes if isinstance(b, Box) and b.width > 20
+                  and b.x <= text.x <= b.x + b.width
+                  and b.y < text.y <= b.y + b.height]  # fmt: skip
+        for box in around:
+            inside += 1
+            assert box.x <= left and left + wide <= box.x + box.width, text
+    assert inside >= 4 * count
 
 
 def test_the_same_file_gives_the_same_bytes_everywhere() -> None:
@@ -296,6 +339,57 @@ def test_syntax_makes_no_difference() -> None:
 def test_only_the_whole_file_may_differ() -> None:
     left, right = (parse(f"version: '{v}'\nservices: {{a: {{image: x}}}}") for v in ("3", "3.8"))
     assert "version" in str(compare(left, right))
+
+
+SPELLED = (
+    """secrets: [s]
+    healthcheck: {test: curl x, interval: 60s}
+    deploy: {resources: {limits: {memory: 1G, cpus: '0.50'}}}
+    volumes: ['data:/x:nocopy']
+    extra_hosts: ['a:1.2.3.4']
+    ulimits: {nproc: 5}
+    build: .
+    command: a 'b c'
+    depends_on: [web]
+""",
+    """secrets: [{source: s, target: s}]
+    healthcheck: {test: [CMD-SHELL, curl x], interval: 1m}
+    deploy: {resources: {limits: {memory: 1024M, cpus: '0.5'}}}
+    volumes: [{type: volume, source: data, target: /x, volume: {nocopy: true}}]
+    extra_hosts: {a: 1.2.3.4}
+    ulimits: {nproc: {soft: 5, hard: 5}}
+    build: {context: .}
+    command: [a, b c]
+    depends_on: {web: {condition: service_started}}
+""",
+)
+DECLARED = "secrets: {s: {external: true}}\nvolumes: {data: }\nnetworks: {net: }\n"
+
+
+def test_a_spelling_is_no_difference() -> None:
+    left, right = (
+        parse(f"services:\n  web:\n    image: x\n    {options}{DECLARED}") for options in SPELLED
+    )
+    assert compare(left, right).differences == ()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "option"),
+    [
+        ("networks: [net]", "networks: {net: {aliases: [www]}}", "networks.net.aliases"),
+        ("volumes: ['data:/x']", "volumes: ['data:/x:nocopy']", "volumes./x.volume.nocopy"),
+        ("build: .", "build: {context: ., target: dev}", "build.target"),
+        ("healthcheck: {interval: 60s}", "healthcheck: {interval: 61s}", "healthcheck.interval"),
+        ("environment: {memory: 1G}", "environment: {memory: 1024M}", "environment.memory"),
+        ("secrets: [s]", "secrets: [{source: s, mode: 0400}]", "secrets"),
+    ],
+)
+def test_what_a_long_form_adds_is_a_difference(left: str, right: str, option: str) -> None:
+    one, other = (
+        parse(f"services:\n  web:\n    image: x\n    {options}\n{DECLARED}")
+        for options in (left, right)
+    )
+    assert [d.option for d in compare(one, other).differences] == [option]
 
 
 def test_differences_are_named() -> None:

@@ -14,7 +14,7 @@ _WIDTHS = {  # in parts of the size, for plain and for bold type
     "ijlIJ|' ’\u00a0.,:;·": (0.34, 0.40),
     '!ftr()[]/\\-"': (0.47, 0.53),
     "scz_?*`": (0.56, 0.66),
-    "EFLT«»": (0.64, 0.69),
+    "EFLT": (0.64, 0.69),
     "ABCKPRSVXYZ": (0.70, 0.78),
     "DGHNOQU&~+=<>#^→": (0.84, 0.88),
     "w": (0.82, 0.93),

@@ -247,8 +247,7 @@ def parse(text: str, name: str = "manifeste.yml") -> Manifest:
 # -- what is no YAML ------------------------------------------------------------------------
 
 _HEADS = frozenset({"apiVersion", "kind", "metadata"})
-_TEMPLATE = re.compile(r"\{\{-?\s*(?:[.$/\"`]|(?:if|else|end|range|with|define|include|template|"
-                       r"block|tpl|toYaml|quote|default|printf|required|lookup)\b)")  # fmt: skip
+_TEMPLATE = re.compile(r"\{\{-?\s*[\w.$/\"`]")
 _GAP = re.compile(r"\s*")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\t')
 

@@ -189,6 +189,7 @@ TWO = CONFIG + CONFIG.replace("ConfigMap", "Secret")
         ("{{- if .Values.x }}\n" + CONFIG + "{{- end }}\n", 1, "expression de modèle", "helm"),
         (CONFIG + "data:\n  {{- toYaml .Values.data | nindent 2 }}\n", 5, "de modèle", "helm"),
         (CONFIG + 'data: {a: {{ include "x" . }} }\n', 4, "de modèle", "helm"),
+        (CONFIG + "data: {a: b}\nx: {{nom}}\n", 5, "de modèle", "helm"),
         (CONFIG + "data:\n  s: |\n    un\n\tdeux\n  t: x\n", 7, "une tabulation", "espaces"),
         (CONFIG + "data:\n  a: 'x\n", 5, "guillemet", ""),
         ('{"apiVersion": "v1",\n\t"kind": "Pod",\n\t"metadata": ]', 3, "", ""),

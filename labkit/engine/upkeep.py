@@ -15,6 +15,7 @@ __all__ = ["lateness", "mend_clock", "shorten", "watch", "written"]
 
 log = logging.getLogger("labkit.upkeep")
 LOOK = 5.0  # seconds between looks
+PATIENCE = 10.0  # seconds for the machine's answer
 LATE = 2.0  # seconds by which the machine's clock may be wrong
 LOGS = ("console", "qemu.log", "keeper.log")  # all are appended to
 LONGEST, KEPT = 1_000_000, 100_000  # bytes of a log before it is cut, and after
@@ -35,7 +36,7 @@ def watch(run: Path) -> None:
     threading.Thread(target=body, daemon=True).start()
 
 
-def lateness(run: Path) -> float:
+def lateness(run: Path, timeout: float = 60) -> float:
     """Return by how many seconds, at least, the machine's clock is late; negative if it is early.
 
     The answer may take its time on a busy host: what that could explain is no error of the clock.
@@ -46,7 +47,7 @@ def lateness(run: Path) -> float:
         When the machine does not answer.
     """
     before = time.time()
-    there = control.guest_time(run / "agent", 60)
+    there = control.guest_time(run / "agent", timeout)
     return max(before - there, 0.0) or min(time.time() - there, 0.0)
 
 
@@ -63,7 +64,7 @@ def mend_clock(run: Path) -> None:
     (state,) = control.qmp(run / "qmp", ("query-status", {}), timeout=5)
     if not isinstance(state, dict) or not state.get("running"):
         return
-    late = lateness(run)
+    late = lateness(run, PATIENCE)  # nobody else speaks to the agent meanwhile
     if abs(late) > LATE:  # by so much, however long the command waits for its turn
         moved = f"date -s @$(($(date +%s) + {late:.0f})) >/dev/null"
         control.guest_shell(run / "agent", moved)

@@ -41,6 +41,7 @@ def cluster() -> Iterator[Fleet]:
     fleet = labkit.up(quiet=True)
     make_swarm(fleet)
     for name in ("node2", "node3"):
+        elections.wait(fleet=fleet)  # a manager more may cost an election on a busy machine
         Promote(name).apply(fleet)
     Create("whoami", "traefik/whoami", mode="global", publish=((PORT, 80),)).apply(fleet)
     yield fleet

@@ -104,8 +104,8 @@ def adresses(port: int, *domaines: str) -> Addresses:
     first = fleet.endpoints[0].name
     there = _forwarding(fleet, port)
     if not there and _is_udp(fleet, port):
-        doors = ((e.name, *fleet.published(e.name, port + UDP)) for e in fleet)
-        return Addresses(port, tuple((n, f"udp://{h}:{at % UDP}") for n, h, at in doors), (), True)
+        found = ((e.name, fleet.forwarded(e.name, port + UDP)) for e in fleet)
+        return Addresses(port, tuple((n, f"udp://{d[0]}:{d[1]}") for n, d in found if d), (), True)
     prefix = os.environ.get("LABKIT_PREFIX") or os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or "/"
     if domaines:
         local = first if fleet.private or fleet.kind == "host" else LOCAL

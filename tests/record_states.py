@@ -27,7 +27,7 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import ConvergenceTimeout, ImageNotFound
 from labkit.exercises.breakdown import stale
 from labkit.exercises.proxies import preparer_traefik
-from labkit.nodes import Activate, Drain, Promote, kill, start, stop
+from labkit.nodes import Activate, Drain, Promote, kill, start
 from labkit.services import Create, Remove, Scale, Update
 from labkit.stacks import Deploy
 from labkit.stacks import Remove as RemoveStack
@@ -280,93 +280,6 @@ def record_proxies(fleet: Fleet) -> None:
     save(fleet, "web_removed")
 
 
-def docker(*words: str, check: bool = True) -> None:
-    """Run a docker command, silently."""
-    subprocess.run(["docker", *words], check=check, capture_output=True)
-
-
-def run_sh(name: str, script: str, *options: str) -> None:
-    """Create a service that runs a line of shell, without waiting."""
-    words = ("service", "create", "--detach", "--name", name, *options)
-    docker(*words, "debian:trixie-slim", "sh", "-c", script)
-
-
-def record_jobs(fleet: Fleet) -> None:
-    """Go through the moments of tasks that end by themselves."""
-    make_clean(fleet)
-    job = ("--mode", "replicated-job", "--replicas", "6", "--max-concurrent", "2")
-    run_sh("tri", "sleep 40", *job)
-
-    def half_way(state: ClusterState) -> bool:
-        mine = [t for t in state.tasks if t.service == "tri"]
-        return any(t.completed for t in mine) and any(t.running for t in mine)
-
-    save(fleet, "job_running", half_way)
-    Remove("tri").apply(fleet)
-    run_sh("tri", "true", *job)
-    run_sh("partout", "true", "--mode", "global-job")
-    run_sh("une-fois", "true", "--restart-condition", "none")
-    run_sh("rate", "exit 3", "--restart-condition", "none")
-    over = ("complete", "failed")
-    save(
-        fleet,
-        "jobs_over",
-        lambda s: len(s.tasks) == 11 and all(t.state in over for t in s.tasks),
-    )
-    docker("service", "scale", "--detach", "tri=7")
-    save(fleet, "job_again", lambda s: any(t.iteration == 1 and t.running for t in s.tasks))
-    for name in ("tri", "partout", "une-fois", "rate"):
-        Remove(name).apply(fleet)
-
-
-def record_amiss(fleet: Fleet) -> None:
-    """Go through what does not mend by itself: ports, stale nodes, a manager that is locked."""
-    make_clean(fleet)
-    publish = "mode=host,published=9999,target=80"
-    words = ("service", "create", "--quiet", "--replicas", "3", "--publish", publish)
-    docker(*words, "--update-order", "start-first", "--name", "hote", "traefik/whoami")
-    docker("service", "update", "--detach", "--force", "hote")
-    save(
-        fleet,
-        "start_first_host",
-        lambda s: any("host-mode port" in t.error for t in s.tasks_of("hote")),
-    )
-    Remove("hote").apply(fleet)
-
-    first = swarm_addresses(fleet)[0]
-    with talk(fleet.endpoints[0]) as api:
-        token = api.inspect_swarm()["JoinTokens"]["Worker"]
-    docker("--context", "node3", "swarm", "leave")
-    save(fleet, "node3_left", lambda s: any(n.state == "down" for n in s.nodes))
-    docker("--context", "node3", "swarm", "join", "--token", token, f"{first}:2377")
-    save(fleet, "node3_twice", lambda s: s.node("node3").state == "ready")
-    docker("node", "rm", "--force", "node2")
-    save(fleet, "node2_struck_off", lambda s: len(s.nodes) == 3)
-
-    docker("--context", "node2", "swarm", "leave", "--force")
-    Create("bloc", "traefik/whoami", publish=((2377, 80),)).apply(fleet)
-    words = ("--context", "node2", "swarm", "join", "--token", token, f"{first}:2377")
-    docker(*words, check=False)  # in vain
-    save(fleet, "port_2377", lambda s: s.engine("node2").swarm in {"pending", "error"})
-    Remove("bloc").apply(fleet)
-
-    leave_all(fleet)
-    make_swarm(fleet)
-    docker("swarm", "update", "--autolock=true")
-    stop("node1", fleet, quiet=True)
-    start("node1", fleet, quiet=True)
-    save(fleet, "locked", lambda s: s.engine("node1").swarm == "locked")
-    leave_all(fleet)
-    make_swarm(fleet)
-    for name in ("node2", "node3"):
-        Promote(name).apply(fleet)
-    docker("swarm", "update", "--autolock=true")
-    stop("node1", fleet, quiet=True)
-    start("node1", fleet, quiet=True)
-    save(fleet, "one_locked", lambda s: s.active and s.engine("node1").swarm == "locked")
-    leave_all(fleet)
-
-
 def main() -> None:
     """Record all moments, or those that are named."""
     fleet = labkit.engine.up()
@@ -377,8 +290,6 @@ def main() -> None:
         "voting": record_voting,
         "kubernetes": record_kubernetes,
         "proxies": record_proxies,
-        "jobs": record_jobs,
-        "amiss": record_amiss,
     }
     for name in sys.argv[1:] or moments:
         moments[name](fleet)

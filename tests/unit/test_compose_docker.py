@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -100,3 +103,45 @@ def test_the_files_that_docker_reads_are_looked_at_and_that_which_it_does_not(
     (tmp_path / ".env").write_text("TAG=1\n")
     assert ".env" in [f.option for f in explain(read(path)).of(Verdict.NOTE)]
     assert not explain(read(path, environment={"TAG": "1"})).of(Verdict.NOTE)
+
+
+def labkit(*words: str | Path, stdout: int | IO[bytes] = subprocess.PIPE) -> tuple[int, str]:
+    """Run ``labkit compose`` in a process of its own; return its status and what it says wrong."""
+    done = subprocess.run(
+        [sys.executable, "-m", "labkit", "compose", *map(str, words)],
+        stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, check=False,
+        env={**os.environ, "LABKIT_TEST_NEEDED": "1"},
+    )  # fmt: skip
+    return done.returncode, done.stderr.decode()
+
+
+def test_the_exit_status_says_whether_docker_would_refuse(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yml", tmp_path / "bad.yml"
+    good.write_text("services: {web: {image: 'x:${LABKIT_TEST_NEEDED:?}'}}")
+    bad.write_text("services: {web: {image: x, restart: maybe}}")
+    assert labkit("explain", good) == (0, "")
+    assert labkit("explain", bad) == (1, "")
+    assert labkit("explain", "--lenient", bad) == (0, "")
+
+
+def test_an_output_that_breaks_leaves_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "web.yml"
+    path.write_text(
+        "services: {" + ", ".join(f"s{i}: {{image: x, restart: no}}" for i in range(900)) + "}"
+    )
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        assert labkit("explain", path, stdout=write_end) == (141, "")
+    finally:
+        os.close(write_end)
+    with Path("/dev/full").open("wb") as full:
+        status, said = labkit("explain", path, stdout=full)
+    assert status == 1 and "il n’y a plus de place" in said and "Traceback" not in said
+
+
+def test_what_cannot_be_read_is_said_in_french(tmp_path: Path) -> None:
+    status, said = labkit("explain", tmp_path)
+    assert status == 1 and "c’est un dossier" in said
+    status, said = labkit("explain", "/dev/zero")
+    assert status == 1 and "Mo" in said

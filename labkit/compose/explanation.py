@@ -179,6 +179,10 @@ def _services(file: ComposeFile) -> Iterator[Finding]:
             if port.address and not _long_form(service.options.get("ports")):
                 why = "l’adresse est ignorée : le port est publié sur toutes celles des nœuds."
                 yield finding(file, (*path, "ports"), Verdict.IGNORED, why, str(port))
+        given = file.reading.stack["services"][service.name].get("image")
+        if service.image and given == "":
+            why = "les variables de cette image n’ont pas de valeur : il ne reste rien."
+            yield finding(file, (*path, "image"), Verdict.REJECTED, why, service.image)
         if not service.image and "provider" not in service.options:
             followed = "extends" not in service.options
             why = "un service de stack a besoin d’une image" + (

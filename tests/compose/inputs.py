@@ -324,6 +324,7 @@ INPUTS = [
     Input('services:\n  web:\n    image: x\n    command: "one\n      two\n      $(date)"\n', 6),
     Input("services:\n  web:\n    image: x\n    command: one\n      $$two\n      $(date)\n", 6),
     # names
+    Input("services:\n  web:\n    image: ${IMAGE}\n", 3),
     Input("services:\n  été: {image: x}\n", 2),
     Input("services:\n  'a b': {image: x}\n", 2),
     Input(f"{WEB}volumes:\n  'a b': \n", 3),

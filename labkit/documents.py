@@ -1,7 +1,7 @@
 """YAML as plain data, each value with the line it came from; what is wrong is said in French.
 
-Anchors and merge keys are expanded, within limits; a key written twice is an error. What the
-scalars are is the reader's choice: Docker reads YAML 1.2, Kubernetes YAML 1.1.
+Anchors and merge keys are expanded, within limits; a key written twice is an error unless the
+reader says otherwise, and so are scalars its choice: docker 26.1 and Kubernetes read YAML 1.1.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _NUMBERS = (
 
 
 class Yaml12(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Resolves plain scalars as YAML 1.2 and Docker do."""
+    """Resolves plain scalars as YAML 1.2 does."""
 
     yaml_implicit_resolvers: ClassVar[_Resolvers] = {}
 

@@ -944,13 +944,13 @@ def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
         return NoLeader(
             f"{who}, mais le swarm ne répond pas pour l’instant : il élit un leader, ou il est "
             "débordé. Les tasks continuent.",
-            remedy="Attendez une vingtaine de secondes. Si cela dure, les managers ne se joignent "
+            remedy="Attendez une quarantaine de secondes. Si cela dure, les managers ne se joignent "
             "plus : un câble est-il coupé (« labkit node ls ») ?",
         )
     return QuorumLost(
         "Les managers n’ont plus la majorité (quorum perdu) : les tasks continuent, mais plus "
         "rien ne peut être changé.",
-        remedy="Un manager vient de tomber ? Les autres élisent un leader en une vingtaine de "
+        remedy="Un manager vient de tomber ? Les autres élisent un leader en une quarantaine de "
         "secondes. Sinon, rallumez les managers manquants, ou, sur un manager survivant : "
         "« docker swarm init --force-new-cluster --advertise-addr … », puis redémarrez son "
         "moteur : sans cela, son routing mesh reste vide.",
@@ -1029,8 +1029,10 @@ def _port_troubles(service: Service, state: ClusterState) -> Iterator[Trouble]:
 
 def _task_troubles(service: Service, state: ClusterState) -> Iterator[Trouble]:
     """Tell of the tasks of a service that wait or failed for good."""
-    waiting = [t for t in state.tasks_of(service.id) if "host-mode port" in t.error]
-    if waiting and service.update and service.update.order == "start-first":
+    first = service.update is not None and service.update.order == "start-first"
+    held = {t.slot or t.node_id for t in state.running(service.id)}  # by the tasks to be replaced
+    tasks = state.tasks_of(service.id) if first else ()
+    if any("host-mode port" in t.error and (t.slot or t.node_id) in held for t in tasks):
         yield Trouble(
             f"Le service « {service.name} » remplace ses tasks en start-first : la nouvelle attend "
             "le port que l’ancienne tient, en mode host, jusqu’à son départ.",

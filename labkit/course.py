@@ -43,6 +43,10 @@ _FORM = re.compile(r"^souffler\(\"(\S+)\"\)$", re.MULTILINE)
 _FOLDED = re.compile(r"(?:predire|ClusterView|Scaler|Repartition|Rattrapage)\(")
 _INTRODUCED = "-solution-mot"  # the end of the ids of the cells before solutions
 _ANSWERS = "solution-"  # how the names of files begin that are solutions
+# what students make in the notebooks' folder, and .gitignore has
+_WORK = re.compile(
+    r"ma-stack|stack-a-debugger.*\.yml|kube-a-vous|mon-travail\.zip|mot-de-passe|.*\.htpasswd|drill-"
+)
 _NOT_COPIED = {"__pycache__", ".ipynb_checkpoints", BASE}
 _ASK = (
     "**Solution**\u00a0: lancez la cellule ci-dessous. À la première demande, elle vous renvoie "
@@ -202,8 +206,9 @@ def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
 def _files(course: Path, answers: bool) -> Iterator[Path]:
     for path in sorted(course.rglob("*")):
         name = path.relative_to(course)
-        skipped = _NOT_COPIED & set(name.parts) or (name.name.startswith(_ANSWERS) and not answers)
-        if path.is_file() and not skipped:
+        own = _WORK.match(name.name) or _NOT_COPIED & set(name.parts)
+        solved = name.name.startswith(_ANSWERS) and not answers
+        if path.is_file() and not path.is_symlink() and not own and not solved:
             yield name
 
 

@@ -127,6 +127,8 @@ def upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     nbformat.write(notebook(a="un", b="deux"), place / "01.ipynb")
     (place / "fichier.yml").write_text("a: 1\n")
     (place / "solution-x.yml").write_text("s: 1\n")
+    for work in ("mon-travail.zip", "ma-stack.yml", "mot-de-passe.txt", "tableau.htpasswd"):
+        (place / work).write_text("of whoever ran the notebooks here")
     monkeypatch.setattr(course, "source", lambda: place)
     return place
 

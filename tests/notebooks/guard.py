@@ -117,6 +117,8 @@ def verdicts(name: str, notebook: Notebook) -> Iterator[str]:
         text = json.dumps(cell["outputs"], ensure_ascii=False)
         if "à revoir" in text or "Déjà fait" in text:
             yield f"cell {cell['id']} was not run on a new cluster, or its check failed"
+        if "elle se montre une fois" in text:
+            yield f"cell {cell['id']} hides its measure: run it with LABKIT_FRESH=1"
 
 
 def hidden_solutions(name: str, notebook: Notebook) -> Iterator[str]:

@@ -202,6 +202,7 @@ def _straight(notebook: Any) -> None:
         _stream(f"-----BEGIN{' '}PRIVATE KEY-----\nMIGH"),
         _stream("/home/someone/course"),
         _stream("192.168.1.7 is an address"),
+        _stream("Mesure : elle se montre une fois votre prédiction faite"),
         _stream("✘ Créer le service : 1 point à revoir"),
         _token_in_source,
         _widget_state,

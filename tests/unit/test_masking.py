@@ -14,7 +14,7 @@ from labkit.masking import contains_secret, mask
 # shapes of secrets, not secrets
 TOKEN = "SWMTKN-1-" + "0a1" * 16 + "ab-" + "9z" * 12 + "z"
 UNLOCK = "SWMKEY-1-" + "aB3/" * 9 + "x+Z/q8w"
-HEADER = "-----BEGIN EC PRIVATE KEY-----"
+HEADER = "-----BEGIN EC " + "PRIVATE KEY-----"  # in two, or a search for keys would find it
 PRIVATE = f"{HEADER}\n" + "MHcCAQEE/+zZ9q\n" * 30 + "-----END EC PRIVATE KEY-----"
 PIECES = ("0a10a1", "9z9z", "aB3/a", "x+Z", "MHcC", "zZ9q")  # that only secrets have
 SETTING = f"""import subprocess, sys

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.resources import files
@@ -23,7 +23,7 @@ from typing import Any
 
 from labkit.engine import images
 from labkit.engine.debian import Archive, Package, find_mirror, unpack
-from labkit.engine.images import making, voting, wheels
+from labkit.engine.images import making, wheels
 from labkit.engine.settings import Settings
 from labkit.engine.store import aside, disk_error, intact, need_room
 from labkit.errors import BadChecksum, BuildError, DownloadFailed, NotInArchive
@@ -73,6 +73,15 @@ LATE = tuple(
     ipvlan 8021q""".split()
 )
 ALWAYS = frozenset({"whoami", "debian"})  # layers without which there is no course
+FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+    "etc/group": "root:x:0:\ndocker:x:101:\n",
+    "etc/nsswitch.conf": "hosts: files dns\n",
+}
+RECIPE = 1
+"""Version of how the parts that :func:`_recipe` lists are put together. Raise it when a function
+makes another machine or another image of the same parts: functions are not part of the key.
+``tests/unit/test_recipe.py`` names them, and fails when one changes."""
 DISK = 4 << 30  # bytes that the machine's data disk may hold, and so the most that it may grow to
 NEEDED = 2_200_000_000  # bytes of disk that a build takes at its largest
 
@@ -121,17 +130,36 @@ class Guest:
 
 def guest_key(settings: Settings) -> str:
     """Return the key of the guest that these settings and this version of labkit make."""
+    digest = hashlib.sha256(json.dumps(_recipe(settings), sort_keys=True).encode())
+    return f"{settings.suite}-{digest.hexdigest()[:12]}"
+
+
+def _recipe(settings: Settings) -> dict[str, Any]:
+    """List all that shapes the guest: a change of it is another guest, any other edit is not."""
     from labkit import __version__  # here: labkit itself imports this module
 
-    digest = hashlib.sha256(f"{settings.suite}\n{__version__}\n".encode())
     here = files("labkit.engine")
-    sources = [Path(str(here / "build.py")), Path(str(here / "debian.py")), *voting.sources()]
-    for part in ("guest", "images"):
-        sources += sorted(p for p in Path(str(here / part)).rglob("*") if p.is_file())
-    for path in sources:
-        if path.suffix != ".pyc":
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return f"{settings.suite}-{digest.hexdigest()[:12]}"
+    scripts = sorted(p for p in Path(str(here / "guest")).iterdir() if p.is_file())
+    return {
+        "versions": [__version__, RECIPE],
+        "packages": [settings.suite, KERNEL, ROOT, HOST, COMPILER],
+        "patterns": [p.pattern for p in (FOLLOW, DROP, FOLLOW_IN_IMAGES, DROP_IN_IMAGES)],
+        "modules": [EARLY, LATE],
+        "disk": DISK,
+        "files": [FILES, {p.name: p.read_text() for p in scripts}],
+        "whoami": (here / "images/whoami.c").read_text(),
+        "layers": {name: _listed(layer) for name, layer in images.LAYERS.items()},
+        "images": [_listed(image) for image in images.catalogue()],
+    }
+
+
+def _listed(part: images.Layer | images.Image) -> dict[str, Any]:
+    """Return the fields of a part of the images, with the contents of its files."""
+    found = asdict(part)
+    for name, content in part.files.items():
+        if isinstance(content, Path):
+            found["files"][name] = hashlib.sha256(content.read_bytes()).hexdigest()
+    return found
 
 
 def build_guest(
@@ -414,9 +442,8 @@ def _root(root: Path, busybox: Path) -> None:
     authorities = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
     bundle = "".join(p.read_text() for p in authorities)
     (root / "etc/ssl/certs/ca-certificates.crt").write_text(bundle)
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (root / "etc/group").write_text("root:x:0:\ndocker:x:101:\n")
-    (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
+    for name, text in FILES.items():
+        (root / name).write_text(text)
     (root / "etc/mtab").symlink_to("/proc/mounts")
     for name in ("init", "node", "node-crun", "node-start", "quiet-ipvs"):
         target = root / "usr/sbin" / name

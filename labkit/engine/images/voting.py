@@ -18,7 +18,7 @@ from typing import Any
 from labkit.engine.images.model import Image
 from labkit.errors import BuildError
 
-__all__ = ["BEFORE", "app", "before", "sources", "voting_images"]
+__all__ = ["BEFORE", "app", "before", "voting_images"]
 
 BEFORE = {"worker": "app.py", "worker-lua": "worker.lua", "result": "app.py"}
 """File that differs in the ``before`` image, by directory of ``notebooks/example-voting-app``."""
@@ -79,16 +79,6 @@ def voting_images(bases: Mapping[str, Image]) -> tuple[Image, ...]:
         The images that a ``FROM`` may name, by name.
     """
     return tuple(_image(name, directory, bases) for name, directory in _IMAGES.items())
-
-
-def sources() -> list[Path]:
-    """Return the files that the images are made of, and their Dockerfiles."""
-    found = {app() / d / "Dockerfile" for d in _IMAGES.values()}
-    for directory in _IMAGES.values():
-        for words in _instructions(directory):
-            if words[0] == "COPY":
-                found |= {_source(directory, name) for name in words[1:-1]}
-    return sorted(found)
 
 
 def _image(name: str, directory: str, bases: Mapping[str, Image]) -> Image:

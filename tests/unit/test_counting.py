@@ -1,0 +1,42 @@
+"""What the course asks of its students stays within bounds; these only ever get tighter."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "notebooks"))
+
+import counting  # noqa: E402
+
+MOST_WORDS = 22_300  # of the whole course
+LEAST_OWN = 0.12  # of the cells of code: the student types them
+MOST_WIDGETS = 0.46  # of the cells of code: widgets, predictions and checks
+MOST_HELPERS = 52  # names that a student meets beside docker's
+
+
+def test_what_the_course_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    counting.main()
+    with capsys.disabled():
+        print("\n" + capsys.readouterr().out)
+    found = [counting.count(path) for path in sorted(counting.NOTEBOOKS.glob("*.ipynb"))]
+    code = sum(c.code for c in found)
+    assert sum(c.words for c in found) <= MOST_WORDS
+    assert sum(c.own for c in found) >= LEAST_OWN * code
+    assert sum(c.widgets for c in found) <= MOST_WIDGETS * code
+    assert len(frozenset[str]().union(*(c.helpers for c in found))) <= MOST_HELPERS
+
+
+def test_a_mark_holds_until_the_next() -> None:
+    texts = ["# Titre", "## A\n\n*Parcours de base*", "…", "### B\n\n*Pour aller plus loin*", "…"]
+    cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
+    assert [basic for _, basic in counting.marked(cells)] == [False, True, True, False, False]
+
+
+def test_words_are_those_that_are_read() -> None:
+    text = "L’état [voulu](glossaire.md#état-voulu)\n\n```yaml\na: b\n```\n<details>fin</details>"
+    assert counting.words(text) == 3

@@ -35,6 +35,7 @@ student, and a French ``remedy`` that says what to do next::
     │   ├── PortTaken             another service publishes the port
     │   ├── ConvergenceTimeout    the cluster did not reach the wanted state in time
     │   └── DockerFailed          anything else the engine refused
+    ├── MetricsError              Prometheus does not answer, or does not understand
     └── TrafficError              no published port to send requests to
 
 >>> try:
@@ -75,13 +76,16 @@ __all__ = [
     "NoSwarm",
     "NotAManager",
     "NotEnoughMemory",
+    "NotInArchive",
     "PlatformNotSupported",
     "PortTaken",
     "QuorumLost",
+    "ReleaseExpired",
     "SettingError",
     "SwarmError",
     "SwarmLocked",
     "TrafficError",
+    "reason_of",
 ]
 
 

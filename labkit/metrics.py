@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import pandas as pd
 
 from labkit.engine import Fleet, connect
 from labkit.errors import MetricsError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["PORT", "history", "query", "targets"]
 
@@ -50,6 +52,8 @@ def query(
         When Prometheus does not answer, or refuses the query.
     EngineNotRunning
     """
+    import pandas as pd
+
     asked = {"query": promql} | ({} if at is None else {"time": str(at)})
     data = _ask("query", asked, port, fleet)
     if data["resultType"] in ("scalar", "string"):
@@ -98,6 +102,8 @@ def history(
         When Prometheus does not answer, or refuses the query.
     EngineNotRunning
     """
+    import pandas as pd
+
     now = time.time()
     asked = {"query": promql, "start": str(now - seconds), "end": str(now), "step": str(step)}
     columns = {}
@@ -127,6 +133,8 @@ def targets(*, port: int = PORT, fleet: Fleet | None = None) -> pd.DataFrame:
         When Prometheus does not answer.
     EngineNotRunning
     """
+    import pandas as pd
+
     found = _ask("targets", {"state": "active"}, port, fleet)["activeTargets"]
     rows = [
         [t["labels"].get(name, "") for name in ("job", "node", "service", "instance")]

@@ -12,9 +12,7 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from labkit._docker import engine_errors, read, talk
 from labkit.engine import cluster, connect
@@ -25,6 +23,9 @@ from labkit.engine.progress import Report
 from labkit.engine.settings import Settings
 from labkit.errors import ConvergenceTimeout, DockerFailed, QuorumLost
 from labkit.state import ClusterState, Node, capture
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Activate",
@@ -104,6 +105,8 @@ def ls(fleet: Fleet | None = None) -> pd.DataFrame:
     SettingError
         For engines that are not the embedded cluster's.
     """
+    import pandas as pd
+
     fleet = connect() if fleet is None else fleet
     machines = power(fleet)
     state = capture(fleet, timeout=5.0)

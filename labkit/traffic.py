@@ -19,14 +19,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from ipaddress import ip_address
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from labkit import elections
 from labkit.engine import connect
 from labkit.engine.endpoint import Fleet
 from labkit.errors import EngineError, SettingError, SwarmError, TrafficError
 from labkit.state import ClusterState, Task, capture
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Sample", "Uniformity", "send"]
 
@@ -167,6 +169,8 @@ class Sample:
             a replica, 0 to 1) and ``expected`` (equal share of the replicas that were running,
             0 for one that was not). Running replicas without hits are there, failures are not.
         """
+        import pandas as pd
+
         good = self.frame[self.frame["error"].isna() & self.frame["replica"].notna()]
         hits = good["replica"].value_counts()
         first = good.drop_duplicates("replica").set_index("replica")
@@ -279,6 +283,8 @@ def send(
     NoSwarm, QuorumLost, EngineUnreachable, EngineNotRunning
         When there is no cluster to ask.
     """
+    import pandas as pd
+
     if not 1 <= port <= 65535:
         raise SettingError(f"{port} n’est pas un port.", remedy="Un port va de 1 à 65535.")
     if requests < 1:
@@ -450,6 +456,8 @@ class _Row:
 
 def _sample(empty: Sample, run: _Run, state: ClusterState) -> Sample:
     """Return the sample so far, its answers joined to the tasks of ``state``."""
+    import pandas as pd
+
     tasks: dict[str, Task] = {}
     for task in state.tasks:
         if task.container_id:

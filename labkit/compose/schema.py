@@ -14,11 +14,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
-from jsonschema.validators import validator_for
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 __all__ = [
     "Problem",
@@ -53,6 +52,10 @@ def published_schema() -> dict[str, Any]:
 
 @functools.cache
 def _validator() -> Any:
+    # imported here, because jsonschema takes a second
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
     schema = published_schema()
     return validator_for(schema, default=Draft202012Validator)(schema)
 
@@ -133,6 +136,8 @@ def _alternatives(error: ValidationError) -> Iterator[Problem]:
         }  # fmt: skip
         yield Problem(here, _type_words(sorted(wanted), error.instance, here))
         return
+    from jsonschema.exceptions import best_match
+
     best = best_match([error])
     yield from (
         problems_of(best)

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import requests
 from docker.errors import DockerException
 
@@ -28,6 +27,9 @@ from labkit.exercises.verdict import Row
 from labkit.exercises.voting import find, gone_row, stack_rows
 from labkit.state import ClusterState, Task, capture
 from labkit.traffic import Sample, send
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "BALANCER_EXERCISES",
@@ -116,6 +118,8 @@ def _servers() -> pd.DataFrame:
 
 def servers_from(text: str) -> pd.DataFrame:
     """Return the table of :func:`serveurs` from HAProxy's CSV; pure."""
+    import pandas as pd
+
     table = pd.read_csv(io.StringIO(text.removeprefix("# ")))
     ours = table[(table["pxname"] == "replicas") & table["svname"].str.startswith("replica")]
     kept = ours[["svname", "addr", "status", "stot"]].fillna({"addr": "—"})
@@ -147,6 +151,8 @@ class Loss:
     @property
     def silence_s(self) -> float:
         """Longest time without an answer free of error, in seconds."""
+        import pandas as pd
+
         frame = self.sample.frame
         good = frame.loc[frame["error"].isna(), "time_s"].sort_values()
         edges = pd.Series([0.0, *good, frame["time_s"].max()])
@@ -266,6 +272,8 @@ def tableau(
         A row a measurement, with its unit in the name; a column a door, in the order of
         ``neuves``.
     """
+    import pandas as pd
+
     columns = {}
     for door, new in neuves.items():
         kept, loss = gardees[door], pertes[door]

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
-import nbformat
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from labkit import course, engine
+from labkit import engine
 from labkit.errors import LabkitError, SettingError
 from labkit.exercises.catalogue import EXERCISES
 from labkit.exercises.notebook import verifier
@@ -121,6 +120,8 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
     SettingError
         There is no such notebook or section, or this is no notebook.
     """
+    from labkit import course  # which imports nbformat: that takes a second
+
     shell: Any = get_ipython()
     if shell is None:
         raise SettingError(
@@ -166,6 +167,10 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
 
 def _read(notebook: str) -> Any:
     """Return a notebook with its solutions: the course's own, or the file of that name."""
+    import nbformat
+
+    from labkit import course
+
     if (known := course.corrected(notebook)) is not None:
         return known
     path = Path(notebook)

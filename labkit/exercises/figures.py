@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from labkit.traffic import Sample
 from labkit.views import (
@@ -18,6 +16,10 @@ from labkit.views import (
     doors_html,
 )
 from labkit.views.picture import png_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["Comparison", "Curves", "Doors", "comparer", "courbes", "portes"]
 

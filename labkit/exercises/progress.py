@@ -16,9 +16,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import platformdirs
 
 from labkit.compose.text import table_html, table_text
@@ -26,6 +25,9 @@ from labkit.errors import SettingError
 from labkit.exercises.files import account, append_line, guarded, read_file, replacing
 from labkit.exercises.verdict import Verdict
 from labkit.terminal import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Attempt",
@@ -161,6 +163,8 @@ def standing(attempts: Iterable[Attempt]) -> pd.DataFrame:
         ``stuck_since`` (UTC; the first failed check since it last passed, NaT where it passes)
         and ``wrong`` (text).
     """
+    import pandas as pd
+
     rows: dict[str, dict[str, Any]] = {}
     for attempt in attempts:
         before = rows.get(attempt.exercise, {"attempts": 0, "stuck_since": pd.NaT})
@@ -381,6 +385,8 @@ def classe(dossier: str | Path | None = None) -> pd.DataFrame:
 
 def class_table(students: Iterable[Student], now: datetime) -> pd.DataFrame:
     """Return the class's table as :func:`classe` describes it; pure."""
+    import pandas as pd
+
     rows = []
     for student in students:
         frame = standing(student.attempts)

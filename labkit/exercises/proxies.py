@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from labkit.engine import connect
 from labkit.errors import LabkitError, SettingError, TrafficError
@@ -23,6 +22,9 @@ from labkit.exercises.verdict import Row
 from labkit.exercises.voting import find, gone_row, stack_rows, tasks_row
 from labkit.state import ClusterState, Service, capture
 from labkit.traffic import Sample, send
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["PROXY_EXERCISES", "Doors", "domaine", "preparer_traefik", "routes"]
 
@@ -110,6 +112,8 @@ def routes(dossier: str | Path = "traefik") -> pd.DataFrame:
     TrafficError
         The dashboard does not answer, or refuses the password.
     """
+    import pandas as pd
+
     said = _ask("traefik.localhost", "/api/http/routers", _password(Path(dossier)))
     if isinstance(said, str) or said[0] != 200:
         problem = said if isinstance(said, str) else f"réponse {said[0]}"

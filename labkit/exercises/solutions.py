@@ -7,7 +7,6 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from labkit import course
 from labkit.errors import SettingError
 from labkit.exercises import forms
 
@@ -61,6 +60,8 @@ def solution(*noms: str) -> Solution:
     if not _asked.issuperset(noms):
         _asked.update(noms)
         return Solution("")
+    from labkit import course
+
     for commands in found.values():
         course.provide(commands, Path.cwd())
     return Solution("\n".join(found.values()))
@@ -78,6 +79,8 @@ def _commands(name: str) -> str:
 @cache
 def _all() -> dict[str, str]:
     """Return the commands of each solution of the course; "" for a form's."""
+    from labkit import course  # which imports nbformat: that takes a second
+
     found: dict[str, str] = {}
     for path in sorted(course.source().glob("*.ipynb")):
         for cell in course.corrected(path.name).cells:

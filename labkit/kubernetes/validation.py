@@ -16,13 +16,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
-
-import kubernetes_validate
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import ValidationError
-from kubernetes_validate.utils import schema_contents
-from referencing import Registry, Resource
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.compose.text import table_html, table_text
 from labkit.documents import Step
@@ -30,9 +25,13 @@ from labkit.kubernetes.constraints import LABEL, PATH_SEGMENT, SAID, SUBDOMAIN, 
 from labkit.kubernetes.manifest import KubeObject, Manifest
 from labkit.kubernetes.rules import Fault, faults
 
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema.exceptions import ValidationError
+
 __all__ = ["SCHEMA_VERSION", "ManifestProblem", "Validation", "validate"]
 
-SCHEMA_VERSION = ".".join(kubernetes_validate.__version__.split(".")[:2])
+SCHEMA_VERSION = ".".join(version("kubernetes-validate").split(".")[:2])
 """The Kubernetes whose schema is used, such as ``1.37``."""
 
 
@@ -159,6 +158,8 @@ def _without_nulls(value: Any) -> Any:
 @functools.cache
 def _schema() -> dict[str, Any]:
     """Return the published schema, strict, with what is asked of values joined to it."""
+    from kubernetes_validate.utils import schema_contents
+
     folder = f"kubernetes-json-schema/v{SCHEMA_VERSION}.0-local-strict"
     schema: dict[str, Any] = schema_contents(f"{folder}/_definitions.json", SCHEMA_VERSION)
     constrain(schema["$defs"])
@@ -234,6 +235,8 @@ def _name_faults(one: KubeObject) -> Iterator[Fault]:
             )
         return
     rule = LABEL if one.kind in ("Service", "Namespace") else SUBDOMAIN
+    from jsonschema import Draft202012Validator
+
     rule = PATH_SEGMENT if one.api_version.startswith("rbac.") else rule
     text = name or prefix.rstrip("-.") or "x"
     key = "name" if name else "generateName"
@@ -289,6 +292,8 @@ def _space(one: KubeObject) -> str:
 
 @functools.cache
 def _formats() -> FormatChecker:
+    from jsonschema import FormatChecker
+
     checker = FormatChecker(formats=())
     for name, bits in (("int32", 32), ("int64", 64)):
         checker.checks(name)(functools.partial(_fits_in, bits))
@@ -312,6 +317,9 @@ def _is_base64(value: Any) -> bool:
 
 @functools.cache
 def _validator(definition: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+    from referencing import Registry, Resource
+
     schema = _schema()
     registry: Registry[Any] = Registry().with_resource(
         schema["$id"], Resource.from_contents(schema)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from labkit.views.palette import DARK, LIGHT, Theme, node_colours
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["curves_figure"]
 
@@ -43,6 +44,8 @@ def curves_figure(
     Figure
         12 inches wide, drawn without pyplot; time is in seconds from the first moment.
     """
+    from matplotlib.figure import Figure
+
     theme = DARK if dark else LIGHT
     figure = Figure(figsize=(_INCHES, 0.6 + _PANEL * len(panels)), layout="constrained")
     figure.set_facecolor(theme.paper)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from labkit.traffic import Sample
 from labkit.views.palette import DARK, FAILURE, LIGHT, Theme, node_colours
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["distribution_figure", "distribution_html"]
 
@@ -51,6 +51,8 @@ def _bars(sample: Sample) -> list[_Bar]:
 
     What is expected is the share of the requests asked for, so that the bars grow towards it.
     """
+    import pandas as pd
+
     table = sample.counts()
     hits = int(table["hits"].sum())
     answers = hits if sample.complete else max(hits, sample.requested - sample.failures)
@@ -88,6 +90,8 @@ def distribution_figure(samples: Sequence[Sample], *, dark: bool = False) -> Fig
     Figure
         12 inches wide, drawn without pyplot: safe in threads and callbacks.
     """
+    from matplotlib.figure import Figure
+
     theme = DARK if dark else LIGHT
     panels = [_bars(sample) for sample in samples]
     most = max(1, *(len(bars) for bars in panels))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from html import escape
-
-import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from labkit.traffic import Sample
 from labkit.views.palette import DARK, LIGHT, palette
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["doors", "doors_figure", "doors_html"]
 
@@ -32,6 +33,8 @@ def doors(sample: Sample) -> pd.DataFrame:
         service and slot, and those without an answer are there; last ``échecs``, if there are
         any. Numbers of requests.
     """
+    import pandas as pd
+
     known = sample.counts()
     labels = {}
     for replica, row in known.iterrows():
@@ -60,6 +63,9 @@ def doors_figure(sample: Sample, *, dark: bool = False) -> Figure:
     Figure
         12 inches wide, drawn without pyplot.
     """
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
     theme = DARK if dark else LIGHT
     table = doors(sample)
     rows, columns = table.shape

@@ -12,8 +12,9 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 from docker import APIClient
@@ -22,8 +23,9 @@ from docker.errors import APIError, DockerException
 from labkit.engine.endpoint import Endpoint
 from labkit.engine.ssh import SSHFailed
 from labkit.errors import DockerFailed, EngineUnreachable, LabkitError
+from labkit.polling import until
 
-__all__ = ["NO_ANSWER", "engine_errors", "explain", "read", "talk"]
+__all__ = ["NO_ANSWER", "engine_errors", "explain", "read", "talk", "update_spec"]
 
 NO_ANSWER = (requests.RequestException, DockerException, OSError)  # what read() may raise
 
@@ -33,6 +35,8 @@ _REASONS: Mapping[type[BaseException], str] = {
     ssl.SSLError: "TLS : certificats refusés, ou absents",
     socket.gaierror: "nom de machine inconnu",
 }
+
+_IN_SEQUENCE = 10.0  # s to try an update that others come before
 
 _T = TypeVar("_T")
 _Key = tuple[str, Path | None, int]
@@ -177,3 +181,57 @@ def engine_errors(endpoint: Endpoint, doing: str) -> Iterator[None]:
             f"Le moteur de « {endpoint.name} » ne répond pas ({explain(error)}).",
             remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
         ) from error
+
+
+def update_spec(
+    manager: Callable[[], Endpoint],
+    doing: str,
+    inspect: Callable[[Endpoint], Mapping[str, Any]],
+    edit: Callable[[dict[str, Any]], bool],
+    send: Callable[[APIClient, int, dict[str, Any]], object],
+) -> None:
+    """Edit the whole spec of a node or a service and send it, again if somebody was faster.
+
+    Parameters
+    ----------
+    manager
+        Returns a manager that answers, or raises.
+    doing
+        The docker command that says what is tried.
+    inspect
+        Asks for the object.
+    edit
+        Changes its spec; False if there is nothing to send.
+    send
+        Sends the spec that belongs to a version.
+
+    Raises
+    ------
+    EngineUnreachable, DockerFailed
+    """
+    refused: DockerFailed | None = None
+
+    def sent() -> bool:
+        nonlocal refused
+        endpoint = manager()
+        with engine_errors(endpoint, doing):
+            raw = inspect(endpoint)
+        spec, version = deepcopy(raw["Spec"]), raw["Version"]["Index"]
+        if not edit(spec):
+            return True
+        try:
+            with engine_errors(endpoint, doing), talk(endpoint) as api:
+                send(api, version, spec)
+        except DockerFailed as error:
+            endpoint = manager()  # a lost quorum has a better name
+            with engine_errors(endpoint, doing):
+                now = inspect(endpoint)
+            # "update out of sequence": known by its cause, a version that has moved
+            if now["Version"]["Index"] == version:
+                raise
+            refused = error
+            return False
+        return True
+
+    if not until(sent, seconds=_IN_SEQUENCE, every=0.1) and refused:
+        raise refused

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labkit._docker import engine_errors, read, talk
+from labkit._docker import engine_errors, read, talk, update_spec
 from labkit.engine import cluster, connect
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.journal import Log, LogLine, follow, logs
@@ -22,7 +22,8 @@ from labkit.engine.power import Power, cut, embedded, heal, kill, power, start, 
 from labkit.engine.progress import Report
 from labkit.engine.settings import Settings
 from labkit.errors import ConvergenceTimeout, DockerFailed, QuorumLost
-from labkit.state import ClusterState, Node, capture
+from labkit.polling import until
+from labkit.state import ClusterState, Node, capture, manager
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,6 @@ __all__ = [
 ]
 
 _INTERVAL = 0.5  # s between two looks
-_RETRIES = 10  # of an update that came out of sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,26 +292,28 @@ class _Action:
         self._send(fleet, node)
         last: tuple[object, ...] | None = None
         said = ""
-        while True:
+
+        def look() -> ClusterState | None:
+            nonlocal last, said
             state = capture(fleet)
-            elapsed = time.monotonic() - start
-            if state.active:
-                progress = self._progress(state, state.node(node.id), elapsed)
-                said = progress.message
-                shown = (progress.node, progress.tasks, progress.done)
-                if on_progress is not None and shown != last:
-                    on_progress(progress)
-                last = shown
-                if progress.done:
-                    return state
-            if elapsed >= timeout:
-                state.require()  # a lost quorum has a better name
-                raise ConvergenceTimeout(
-                    f"Le nœud « {node.name} » n’est pas comme demandé après {elapsed:.0f} s : "
-                    f"{said}.",
-                    remedy=f"Regardez « docker node ls » et « docker node ps {node.name} ».",
-                )
-            time.sleep(_INTERVAL)
+            if not state.active:
+                return None
+            progress = self._progress(state, state.node(node.id), time.monotonic() - start)
+            said = progress.message
+            shown = (progress.node, progress.tasks, progress.done)
+            if on_progress is not None and shown != last:
+                on_progress(progress)
+            last = shown
+            return state if progress.done else None
+
+        if found := until(look, seconds=timeout, every=_INTERVAL):
+            return found
+        capture(fleet).require()  # a lost quorum has a better name
+        raise ConvergenceTimeout(
+            f"Le nœud « {node.name} » n’est pas comme demandé après "
+            f"{time.monotonic() - start:.0f} s : {said}.",
+            remedy=f"Regardez « docker node ls » et « docker node ps {node.name} ».",
+        )
 
     def _allow(self, state: ClusterState, node: Node) -> None:
         """Raise when the swarm should not even be asked."""
@@ -333,27 +335,19 @@ class _Action:
 
     def _send(self, fleet: Fleet, node: Node) -> None:
         """Send the whole changed spec, again if the node changed meanwhile."""
-        for attempt in range(_RETRIES):
-            state = capture(fleet).require()
-            assert state.asked is not None  # an active state has been asked for
-            endpoint = fleet[state.asked]
-            with engine_errors(endpoint, self.command):
-                raw = read(endpoint, lambda api: api.inspect_node(node.id))
-            spec, version = dict(raw["Spec"]), raw["Version"]["Index"]
+
+        def edit(spec: dict[str, Any]) -> bool:
+            before = dict(spec)
             self._edit(spec)
-            if spec == raw["Spec"]:
-                return
-            try:
-                with engine_errors(endpoint, self.command), talk(endpoint) as api:
-                    api.update_node(node.id, version, spec)
-                return
-            except DockerFailed:
-                with engine_errors(endpoint, self.command):
-                    now = read(endpoint, lambda api: api.inspect_node(node.id))
-                # "update out of sequence": known by its cause, a version that has moved.
-                if now["Version"]["Index"] == version or attempt == _RETRIES - 1:
-                    raise
-                time.sleep(0.05 * (attempt + 1))
+            return spec != before
+
+        update_spec(
+            lambda: manager(fleet),
+            self.command,
+            lambda endpoint: read(endpoint, lambda api: api.inspect_node(node.id)),
+            edit,
+            lambda api, version, spec: api.update_node(node.id, version, spec),
+        )
 
 
 @dataclass(frozen=True, slots=True)

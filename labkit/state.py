@@ -46,6 +46,7 @@ __all__ = [
     "capture",
     "ended",
     "from_raw",
+    "manager",
     "service_from_raw",
     "tasks_from_raw",
 ]
@@ -634,6 +635,13 @@ def capture(fleet: Fleet | None = None, *, timeout: float = 10.0) -> ClusterStat
 
 
 # -- from raw answers -----------------------------------------------------------------------
+
+
+def manager(fleet: Fleet) -> Endpoint:
+    """Return a manager that answers, or raise as :meth:`ClusterState.require` does."""
+    asked = capture(fleet).require().asked
+    assert asked is not None  # an active state has been asked for
+    return fleet[asked]
 
 
 def from_raw(raw: RawCluster) -> ClusterState:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from actions import create, deploy, remove, remove_stack, update
 from swarms import leave_all, make_clean, make_swarm, swarm_addresses
 from voters import FILE, remove_volumes
 
@@ -28,9 +29,7 @@ from labkit.errors import ConvergenceTimeout, ImageNotFound
 from labkit.exercises.breakdown import stale
 from labkit.exercises.proxies import preparer_traefik
 from labkit.nodes import Activate, Drain, Promote, kill, start
-from labkit.services import Create, Remove, Scale, Update
-from labkit.stacks import Deploy
-from labkit.stacks import Remove as RemoveStack
+from labkit.services import Scale
 from labkit.state import ClusterState, RawCluster, ask, capture, from_raw
 
 SOLUTIONS = {
@@ -41,6 +40,7 @@ SOLUTIONS = {
     "traefik-cookie": "docker service update web_whoami "
     "--label-add traefik.http.services.whoami.loadbalancer.sticky.cookie=true",
 }
+HOST = "mode=host,published=9999,target=80"
 RECORDED = Path(__file__).parent / "unit" / "recorded"
 
 # what is kept of each answer; True keeps all of it
@@ -145,7 +145,7 @@ def record_swarm(fleet: Fleet) -> None:
     make_swarm(fleet)
     save(fleet, "three_nodes_empty")
 
-    Create("whoami", "traefik/whoami", replicas=5).apply(fleet)
+    create("whoami", "--replicas", "5", "--publish", "9999:80", fleet=fleet)
     save(fleet, "three_nodes_whoami_5")
     set_replicas(fleet, "whoami", 8)
     save(fleet, "scaling_up", lambda s: sum(t.starting for t in s.tasks) == 3)
@@ -175,24 +175,24 @@ def record_swarm(fleet: Fleet) -> None:
             s.service("whoami").update_state == "updating" and any(t.starting for t in s.tasks)
         ),
     )
-    Remove("whoami").apply(fleet)
+    remove("whoami", fleet)
 
     try:
-        Create("absent", "nosuch/image:1", replicas=2).apply(fleet)
+        create("absent", "--replicas", "2", image="nosuch/image:1", fleet=fleet)
     except ImageNotFound:
         save(fleet, "missing_image", lambda s: any(t.failed for t in s.tasks))
-    Remove("absent").apply(fleet)
+    remove("absent", fleet)
     try:
-        Create("hote", "traefik/whoami", replicas=5, publish_mode="host").apply(fleet)
+        create("hote", "--replicas", "5", "--publish", HOST, fleet=fleet)
     except ConvergenceTimeout:
         save(fleet, "host_mode_pending")
-    Remove("hote").apply(fleet)
-    Create("partout", "traefik/whoami", mode="global", publish=()).apply(fleet)
-    Update("partout", force=True).apply(fleet)
+    remove("hote", fleet)
+    create("partout", "--mode", "global", fleet=fleet)
+    update("partout", "--force", fleet=fleet)
     save(fleet, "global_service")
-    Remove("partout").apply(fleet)
+    remove("partout", fleet)
 
-    Create("whoami", "traefik/whoami", replicas=3).apply(fleet)
+    create("whoami", "--replicas", "3", "--publish", "9999:80", fleet=fleet)
     Promote("node2").apply(fleet)
     save(fleet, "two_managers")
     Promote("node3").apply(fleet)
@@ -224,11 +224,11 @@ def record_voting(fleet: Fleet) -> None:
     remove_volumes(fleet)
     subprocess.run(["docker", "stack", "deploy", "--detach", "-c", FILE, "vote"], check=True)
     save(fleet, "vote_starting", lambda s: any(t.starting for t in s.tasks))
-    Deploy("vote", FILE).apply(fleet)
+    deploy("vote", FILE, fleet)
     save(fleet, "vote_stack")
     Scale("vote_vote", 4).apply(fleet)
     save(fleet, "vote_scaled")
-    Update("vote_worker", image="examplevotingapp_worker:lua").apply(fleet)
+    update("vote_worker", "--image", "examplevotingapp_worker:lua", fleet=fleet)
     save(fleet, "vote_lua")
     subprocess.run(["docker", "stack", "rm", "--detach", "vote"], check=True)
     save(fleet, "vote_leaving", lambda s: any(t.stopping for t in s.tasks))
@@ -240,7 +240,7 @@ def record_voting(fleet: Fleet) -> None:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "docker-stack.yml"
         file.write_text(stale(FILE.read_text(encoding="utf-8")), encoding="utf-8")
-        Deploy("debug", file).apply(fleet)
+        deploy("debug", file, fleet)
         save(fleet, "debug_broken")
         for name in ("result", "worker"):
             mine = f"registry:5000/examplevotingapp_{name}:2"
@@ -248,9 +248,9 @@ def record_voting(fleet: Fleet) -> None:
                 subprocess.run(["docker", *words], check=True, stdout=subprocess.DEVNULL)
             text = file.read_text(encoding="utf-8")
             file.write_text(text.replace(f"examplevotingapp_{name}:before", mine), "utf-8")
-            Deploy("debug", file).apply(fleet)
+            deploy("debug", file, fleet)
             save(fleet, "debug_half" if name == "result" else "debug_repaired")
-    RemoveStack("debug").apply(fleet)
+    remove_stack("debug", fleet)
     save(fleet, "debug_removed")
 
 
@@ -258,11 +258,11 @@ def record_kubernetes(fleet: Fleet) -> None:
     """Go through the moments of the stack that students write a manifest for."""
     make_clean(fleet)
     file = FILE.parents[1] / "kubernetes" / "stack-guet.yml"
-    Deploy("guet", file).apply(fleet)
+    deploy("guet", file, fleet)
     save(fleet, "guet")
     Scale("guet_accueil", 3).apply(fleet)
     save(fleet, "guet_scaled")
-    RemoveStack("guet").apply(fleet)
+    remove_stack("guet", fleet)
 
 
 def record_proxies(fleet: Fleet) -> None:
@@ -270,13 +270,13 @@ def record_proxies(fleet: Fleet) -> None:
     make_clean(fleet)
     file = FILE.parents[1] / "traefik" / "stack-traefik.yml"
     preparer_traefik(file.parent)
-    Deploy("web", file).apply(fleet)
+    deploy("web", file, fleet)
     save(fleet, "web_stack")
     for name, moment in (("traefik-bonjour", "web_bonjour"), ("traefik-cookie", "web_sticky")):
         subprocess.run(["sh", "-c", SOLUTIONS[name]], check=True, stdout=subprocess.DEVNULL)
         save(fleet, moment)
-    Remove("bonjour").apply(fleet)
-    RemoveStack("web").apply(fleet)
+    remove("bonjour", fleet)
+    remove_stack("web", fleet)
     save(fleet, "web_removed")
 
 

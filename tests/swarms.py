@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 
+from actions import remove
 from docker.errors import APIError
 
 from labkit._docker import talk
 from labkit.engine.endpoint import Fleet
-from labkit.services import Remove
 from labkit.state import capture
 
 
@@ -22,7 +22,7 @@ def leave_all(fleet: Fleet) -> None:
     """Remove every service, then make each engine leave its swarm, managers last."""
     state = capture(fleet)
     for service in state.services:
-        Remove(service.name).apply(fleet)
+        remove(service.name, fleet)
     for engine in sorted(capture(fleet).engines, key=lambda e: e.manager):
         if engine.swarm != "inactive":
             with talk(fleet[engine.name], 60) as api:
@@ -56,7 +56,7 @@ def make_clean(fleet: Fleet) -> None:
     )
     if sound:
         for service in state.services:
-            Remove(service.name).apply(fleet)
+            remove(service.name, fleet)
     else:
         leave_all(fleet)
         make_swarm(fleet)

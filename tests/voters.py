@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from actions import deploy, remove_stack
 from docker.errors import APIError
 
 from labkit._docker import talk
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.exercises.access import fetch
 from labkit.exercises.ballots import RESULT_PORT, VOTE_PORT, Scores, scores_at
-from labkit.stacks import Deploy, Remove
 from labkit.state import capture
 
 FILE = Path(__file__).parents[1] / "notebooks" / "example-voting-app" / "docker-stack.yml"
@@ -39,12 +39,12 @@ def until(what: str, true: Callable[[], bool], seconds: float) -> None:
 def deployed(fleet: Fleet) -> Iterator[Fleet]:
     """Deploy the stack on empty volumes, and leave nothing of it behind."""
     remove_volumes(fleet)
-    Deploy(STACK, FILE).apply(fleet)
+    deploy(STACK, FILE, fleet)
     until("the first count", lambda: "Aucun vote" in message(fleet), 90)
     try:
         yield fleet
     finally:
-        Remove(STACK).apply(fleet)
+        remove_stack(STACK, fleet)
         remove_volumes(fleet)
 
 

@@ -24,8 +24,10 @@ from pathlib import Path
 
 import psutil
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "drill"))
 
+from actions import create
 from drill import PORT, join, until, whoami, write
 
 import labkit
@@ -37,7 +39,7 @@ from labkit.engine.power import in_guest
 from labkit.engine.progress import Report
 from labkit.engine.settings import MAX_NODES, Settings
 from labkit.errors import ConvergenceTimeout
-from labkit.services import Create, Scale
+from labkit.services import Scale
 from labkit.state import capture
 
 STEPS = (5, 10, 20, 40, 70, 100)
@@ -83,9 +85,7 @@ def grow_nodes() -> str:
     with talk(first, 60) as api:
         api.init_swarm(advertise_addr=first.swarm_address)
         token = api.inspect_swarm()["JoinTokens"]["Worker"]
-    Create("partout", "traefik/whoami", mode="global", publish=((PORT, 80),)).apply(
-        timeout=PATIENCE
-    )
+    create("partout", "--mode", "global", "--publish", f"{PORT}:80", timeout=PATIENCE)
     for count in range(1, MAX_NODES + 1):
         cells = ["", "", ""]
         if count > 1:
@@ -129,14 +129,13 @@ def grow_tasks(most: int) -> str:
     until("three nodes", lambda: ready() == len(fleet))
     before = 0
     for count in [s for s in STEPS if s < most] + [most]:
-        action = (
-            Scale("whoami", count)
-            if before
-            else Create("whoami", "traefik/whoami", replicas=count, publish=((PORT, 80),))
-        )
         start = time.monotonic()
         try:
-            action.apply(fleet, timeout=PATIENCE)
+            if before:
+                Scale("whoami", count).apply(fleet, timeout=PATIENCE)
+            else:
+                options = ("--replicas", str(count), "--publish", f"{PORT}:80")
+                create("whoami", *options, fleet=fleet, timeout=PATIENCE)
         except ConvergenceTimeout as error:
             out += f"| {count} | not within {PATIENCE:.0f} s: {error.message} | | | | | | |\n"
             break

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from actions import deploy, remove_stack
 from swarms import make_clean
 from voters import FILE, STACK, Voters, message, remove_volumes, scores, told, until
 
@@ -24,7 +25,6 @@ from labkit.engine.machine import process_of
 from labkit.engine.settings import Settings
 from labkit.exercises.access import qui_repond
 from labkit.exercises.ballots import cast
-from labkit.stacks import Deploy, Remove
 
 PORTS = (5000, 5001, 8080)
 
@@ -45,7 +45,7 @@ def main() -> None:
     assert process
 
     start = time.monotonic()
-    Deploy(STACK, FILE).apply(fleet)
+    deploy(STACK, FILE, fleet)
     rows.append(("stack deploy until six services run (s)", f"{time.monotonic() - start:.1f}"))
     until("pages", lambda: all(qui_repond(p).nombre == len(fleet) for p in PORTS), 120)
     rows.append(("… and all pages answer at each node (s)", f"{time.monotonic() - start:.1f}"))
@@ -75,7 +75,7 @@ def main() -> None:
     rows.append(("memory after that (MB)", f"{process.memory_info().rss / 1e6:.0f}"))
 
     begin = time.monotonic()
-    Remove(STACK).apply(fleet)
+    remove_stack(STACK, fleet)
     rows.append(("stack rm until nothing is left (s)", f"{time.monotonic() - begin:.1f}"))
     remove_volumes(fleet)
 

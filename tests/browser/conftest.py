@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from actions import create, remove
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from real_lab import ARTEFACTS, Lab, running_lab
 from swarms import make_clean
 
 import labkit.engine
 from labkit.engine.endpoint import Fleet
-from labkit.services import Create, Remove, Scale
+from labkit.services import Scale
 from labkit.state import capture
 
 expect.set_options(timeout=60_000)
@@ -36,13 +37,13 @@ def whoami(fleet: Fleet) -> Iterator[str]:
     state = capture(fleet)
     for service in state.services:
         if service.name != "whoami":
-            Remove(service.name).apply(fleet)
+            remove(service.name, fleet)
     if state.has_service("whoami"):
         Scale("whoami", 5).apply(fleet)
     else:
-        Create("whoami", "traefik/whoami", replicas=5).apply(fleet)
+        create("whoami", "--replicas", "5", "--publish", "9999:80", fleet=fleet)
     yield "whoami"
-    Remove("whoami").apply(fleet)
+    remove("whoami", fleet)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from actions import deploy, remove_stack
 from playwright.sync_api import Browser, expect
 from real_lab import ARTEFACTS, ROOT, Lab
 from voters import until
 
 from labkit.engine.endpoint import Fleet
 from labkit.exercises import preparer_traefik
-from labkit.stacks import Deploy, Remove
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -32,7 +32,7 @@ def test_traefik_through_the_notebook_server(
         http_credentials={"username": "ada", "password": password},
     )
     try:
-        Deploy("web", folder / "stack-traefik.yml").apply(fleet)
+        deploy("web", folder / "stack-traefik.yml", fleet)
         page = context.new_page()
         page.set_default_timeout(60_000)
         page.goto(f"{lab.url}/lab?token={lab.token}")
@@ -48,4 +48,4 @@ def test_traefik_through_the_notebook_server(
         page.screenshot(path=ARTEFACTS / "1280x720-traefik.png")
     finally:
         context.close()
-        Remove("web").apply(fleet)
+        remove_stack("web", fleet)

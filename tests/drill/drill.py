@@ -41,8 +41,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import nbformat
 import psutil
+from actions import create
 from docker.errors import APIError
 from jupyter_client import KernelManager
 
@@ -56,7 +59,7 @@ from labkit.engine.power import in_guest
 from labkit.engine.settings import Settings
 from labkit.errors import LabkitError
 from labkit.nodes import Activate, Drain
-from labkit.services import Create, Scale
+from labkit.services import Scale
 from labkit.state import capture
 from labkit.views import cluster_picture
 from labkit.views.cluster_picture import error_picture
@@ -298,9 +301,8 @@ class Drill:
             token = tokens["Manager" if i <= managers else "Worker"]
             join(endpoint, first, token)
         until("three nodes", lambda: len(capture(fleet, timeout=5).require().nodes) == len(fleet))
-        Create("whoami", "traefik/whoami", replicas=REPLICAS, publish=((PORT, 80),)).apply(
-            fleet, timeout=PATIENCE
-        )
+        options = ("--replicas", str(REPLICAS), "--publish", f"{PORT}:80")
+        create("whoami", *options, fleet=fleet, timeout=PATIENCE)
         until("a whole cluster", self.whole)
         self.aim(fleet.endpoints[0].name)
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from actions import create
 from swarms import make_swarm
 
 import labkit
@@ -24,7 +25,6 @@ from labkit.engine.power import in_guest
 from labkit.errors import EngineUnreachable, QuorumLost, SettingError
 from labkit.exercises.shell import interleaved, run
 from labkit.nodes import Promote
-from labkit.services import Create
 from labkit.state import ClusterState, capture
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
@@ -43,7 +43,7 @@ def cluster() -> Iterator[Fleet]:
     for name in ("node2", "node3"):
         elections.wait(fleet=fleet)  # a manager more may cost an election on a busy machine
         Promote(name).apply(fleet)
-    Create("whoami", "traefik/whoami", mode="global", publish=((PORT, 80),)).apply(fleet)
+    create("whoami", "--mode", "global", "--publish", f"{PORT}:80", fleet=fleet)
     yield fleet
     labkit.down()
     del os.environ["LABKIT_CLUSTER"]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from actions import create, remove
 from machines import (
     PYTHON,
     TLS_PORT,
@@ -37,7 +38,7 @@ from labkit.exercises import adresses, commencer, preflight, qui_repond
 from labkit.exercises.notebook import FRESH
 from labkit.exercises.verdict import Row, Verdict
 from labkit.nodes import Activate, Demote, Drain, Promote
-from labkit.services import Create, Remove, Scale
+from labkit.services import Scale
 from labkit.state import ClusterState, capture
 from labkit.views.live import look
 
@@ -232,14 +233,14 @@ def test_the_course_runs_on_them(machines: Machines) -> None:
     assert "services" in repr(commencer())
     state = Promote("node2").apply()
     assert [n.role for n in state.nodes] == ["manager", "manager", "worker"]
-    state = Create("quiet", WHOAMI.name, replicas=3, publish=()).apply()
+    state = create("quiet", "--replicas", "3", image=WHOAMI.name)
     assert {t.node for t in state.running("quiet")} == {"vm1", "vm2", "vm3"}
     assert len(Scale("quiet", 5).apply().running("quiet")) == 5
     state = Drain("node3").apply()
     assert not state.tasks_on("node3")
     Activate("node3").apply()
-    state = Create("web", WHOAMI.name, mode="global", publish=((8080, 80),),
-                   publish_mode="host").apply()  # fmt: skip
+    state = create("web", "--mode", "global", "--publish",
+                   "mode=host,published=8080,target=80", image=WHOAMI.name)  # fmt: skip
     assert len(state.running("web")) == 3
     assert dict(adresses(8080).urls) == {
         "node1": f"http://{machines[0].address}:8080/",
@@ -254,7 +255,7 @@ def test_the_course_runs_on_them(machines: Machines) -> None:
     assert isinstance(seen, ClusterState)
     assert {s.name for s in seen.services} == {"quiet", "web"}
     for name in ("quiet", "web"):
-        Remove(name).apply()
+        remove(name)
     state = Demote("node2").apply()
     assert [n.role for n in state.nodes] == ["manager", "worker", "worker"]
 

@@ -9,13 +9,13 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from actions import create, remove
 from swarms import make_swarm
 
 import labkit
 from labkit import traffic
 from labkit.engine.endpoint import Fleet
 from labkit.engine.settings import Settings
-from labkit.services import Create, Remove
 from labkit.state import capture
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -41,9 +41,9 @@ def test_a_swarm_of_this_shape(shape: Fleet) -> None:
     make_swarm(shape)
     state = capture(shape)
     assert [n.name for n in state.nodes] == [e.name for e in shape]
-    Create("web", "traefik/whoami", replicas=5, publish=((80, 80),)).apply(shape, timeout=180)
+    create("web", "--replicas", "5", "--publish", "80:80", fleet=shape, timeout=180)
     sample = traffic.send(80, fleet=shape, requests=50)
     assert not sample.failures, sample.errors()
     assert sample.frame["node"].nunique() == len(shape)
     assert sample.frame["slot"].nunique() == 5
-    Remove("web").apply(shape)
+    remove("web", shape)

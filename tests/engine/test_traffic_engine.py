@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from actions import create, remove
 
 from labkit.engine.endpoint import Fleet
 from labkit.errors import TrafficError
-from labkit.services import Create, Remove, Scale
+from labkit.services import Scale
 from labkit.state import capture
 from labkit.traffic import Sample, send
 
@@ -20,7 +21,7 @@ def whoami(clean_swarm: Fleet) -> Fleet:
     """The fleet with five replicas of whoami behind the mesh."""
     with pytest.raises(TrafficError):
         send(PORT, fleet=clean_swarm)
-    Create("whoami", "traefik/whoami", replicas=5, publish=((PORT, 80),)).apply(clean_swarm)
+    create("whoami", "--replicas", "5", "--publish", f"{PORT}:80", fleet=clean_swarm)
     return clean_swarm
 
 
@@ -65,7 +66,7 @@ def test_replicas_that_come_up_meanwhile_are_named(whoami: Fleet) -> None:
 
 
 def test_nothing_published_any_more(whoami: Fleet) -> None:
-    Remove("whoami").apply(whoami)
+    remove("whoami", whoami)
     with pytest.raises(TrafficError) as caught:
         send(PORT, fleet=whoami)
     assert "docker service create" in caught.value.remedy

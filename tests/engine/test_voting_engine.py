@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from actions import update, wait
 from voters import FILE, STACK, deployed, kill, voting
 
 from labkit import compose
 from labkit.engine.endpoint import Fleet
-from labkit.errors import DockerFailed, NoSuchStack
 from labkit.exercises.access import qui_repond
 from labkit.exercises.ballots import cast
 from labkit.exercises.catalogue import EXERCISES, judge
-from labkit.services import Scale, Update, wait
-from labkit.stacks import Deploy, Remove, services_of
+from labkit.services import Scale
+from labkit.stacks import services_of
 from labkit.state import capture
 from labkit.traffic import send
 
@@ -62,16 +62,8 @@ def test_votes_while_services_are_scaled_killed_and_replaced(stack: Fleet) -> No
         Scale(f"{STACK}_vote", 3).apply(stack)
         kill(stack, "worker")
         voters.more(40)
-        Update(f"{STACK}_worker", image="examplevotingapp_worker:lua").apply(stack)
+        update(f"{STACK}_worker", "--image", "examplevotingapp_worker:lua", fleet=stack)
         voters.more(40)
         kill(stack, "vote")
     wait(f"{STACK}_vote", stack)
     assert voters.count >= 120
-
-
-def test_errors_have_names(stack: Fleet) -> None:
-    with pytest.raises(NoSuchStack):
-        Remove("absente").apply(stack)
-    with pytest.raises(DockerFailed, match="build"):
-        Deploy("autre", FILE.with_name("docker-compose-simple.yml")).apply(stack)
-    assert services_of(capture(stack), "autre") == ()

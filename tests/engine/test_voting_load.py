@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from actions import update, wait
 from voters import STACK, deployed, kill, voting
 
 from labkit.engine.endpoint import Fleet
 from labkit.nodes import Activate, Drain
-from labkit.services import Scale, Update, wait
+from labkit.services import Scale
 from labkit.state import capture
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
@@ -36,7 +37,7 @@ def test_a_thousand_votes_are_counted_whatever_happens(swarm: Fleet) -> None:
         wait(f"{STACK}_worker", fleet)
         voters.more(100)
 
-        Update(f"{STACK}_worker", image="examplevotingapp_worker:lua").apply(fleet)
+        update(f"{STACK}_worker", "--image", "examplevotingapp_worker:lua", fleet=fleet)
         Scale(f"{STACK}_vote", 2).apply(fleet)
         voters.more(max(100, 1000 - voters.count))
     print(f"{voters.count} votes accepted and counted, {voters.refused} answers refused or missing")

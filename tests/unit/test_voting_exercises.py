@@ -16,7 +16,7 @@ from labkit.exercises.ballots import Ballot, Scores
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.checks import moving
 from labkit.exercises.voting import VOTING_EXERCISES
-from labkit.stacks import Deploy, Remove, services_of
+from labkit.stacks import services_of
 from labkit.state import ClusterState, EngineState, Network, Port, Service, Task, from_raw
 from labkit.traffic import Sample
 
@@ -246,13 +246,6 @@ def test_the_services_of_a_stack() -> None:
         s.name for s in broken().services
     )
     assert services_of(state, "absente") == ()
-
-
-def test_stack_actions_say_their_command() -> None:
-    assert Deploy("vote", "my file.yml").command == (
-        "docker stack deploy --compose-file 'my file.yml' vote"
-    )
-    assert Remove("vote").command == "docker stack rm vote"
 
 
 def test_exercises_that_wait_longer_say_so() -> None:

@@ -2,7 +2,8 @@
 
 The corrected edition has been run: it holds every output and every solution, for instructors and
 for the tests. The student's has the same cells, in the same order, with nothing to read before it
-is earned: no output, and :func:`labkit.exercises.solution` in the place of a solution's commands.
+is earned: no output, :func:`labkit.exercises.solution` in the place of a solution's commands, and
+only the request in a cell tagged ``a-taper``, whose command the student types.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _SOLUTION = re.compile(r"%%solution (\S+)\n")
 _FORM = re.compile(r"^souffler\(\"(\S+)\"\)$", re.MULTILINE)
 _FOLDED = re.compile(r"(?:predire|ClusterView|Scaler|Repartition|Rattrapage)\(")
+_OWN, _TYPED = "a-vous", "a-taper"  # tags of cells to fill in, and of those that ask for a command
 _INTRODUCED = "-solution-mot"  # the end of the ids of the cells before solutions
 _ANSWERS = "solution-"  # how the names of files begin that are solutions
 # what students make in the notebooks' folder, and .gitignore has
@@ -48,10 +50,7 @@ _WORK = re.compile(
     r"ma-stack|stack-a-debugger.*\.yml|kube-a-vous|mon-travail\.zip|mot-de-passe|.*\.htpasswd|drill-"
 )
 _NOT_COPIED = {"__pycache__", ".ipynb_checkpoints", BASE}
-_ASK = (
-    "**Solution**\u00a0: lancez la cellule ci-dessous. À la première demande, elle vous renvoie "
-    "aux indices\u00a0; à la seconde, elle montre la solution. Elle ne lance jamais rien."
-)
+_ASK = "**Solution**, à la seconde demande\u00a0:"
 
 
 def source() -> Path:
@@ -98,6 +97,9 @@ def student(notebook: Any) -> Any:
             cell.source = "solution(" + ", ".join(json.dumps(name) for name in asked) + ")"
             cell.metadata.pop("jupyter", None)
             cell.metadata.tags = [t for t in cell.metadata.get("tags", []) if t != "hide-cell"]
+        elif _TYPED in cell.metadata.get("tags", []):
+            cell.source = "\n".join(re.findall(r"^# .*$", cell.source, re.MULTILINE))
+            cell.metadata.tags = [*cell.metadata.tags, _OWN]
         elif _FOLDED.match(cell.source):
             cell.metadata.setdefault("jupyter", {})["source_hidden"] = True
     return blank

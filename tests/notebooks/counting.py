@@ -20,7 +20,7 @@ from labkit import course
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 WORDS = 180.0  # read in a minute, by somebody who looks at the commands, too
-TYPED, PREDICTED, CHECKED, RUN = 3.0, 0.7, 0.5, 0.5  # minutes a cell
+FOUND, TYPED, PREDICTED, CHECKED, RUN = 3.0, 1.0, 0.7, 0.5, 0.5  # minutes a cell
 BASIC, MORE = "*Parcours de base*", "*Pour aller plus loin*"
 _LEFT_OUT = re.compile(r"```.*?```|<[^>]+>|\]\([^)]*\)", re.DOTALL)
 _WORD = re.compile(r"\w[\w’'-]*")
@@ -93,7 +93,7 @@ def minutes(cells: Iterable[Any]) -> float:
         if cell.cell_type == "markdown":
             total += words(cell.source) / WORDS
         elif own(cell):
-            total += TYPED
+            total += TYPED if "a-taper" in cell.metadata.tags else FOUND
         elif _PREDICTION.search(cell.source):
             total += PREDICTED / 2  # asked, and set against the measure
         elif not cell.source.startswith("solution("):

@@ -10,7 +10,7 @@ from typing import Any
 from labkit.masking import contains_secret
 
 IGNORE = "nbval-ignore-output"
-TRY = "a-vous"
+TRY, TYPED = "a-vous", "a-taper"
 # code cells whose outputs nbval may leave uncompared, a notebook
 BUDGET = {
     "00-demarrer.ipynb": 1,  # progression: it depends on what was done before
@@ -47,7 +47,8 @@ def tags(cell: Mapping[str, Any]) -> list[str]:
 def problems(name: str, notebook: Notebook) -> list[str]:
     """Return everything that is wrong with a notebook."""
     rules = (
-        outputs, ignored, counts, secrets, widgets, verdicts, hidden_solutions, commands, language,
+        outputs, ignored, counts, secrets, widgets, verdicts, hidden_solutions, requests, commands,
+        language,
     )  # fmt: skip
     return [f"{name}: {said}" for rule in rules for said in rule(name, notebook)]
 
@@ -134,6 +135,18 @@ def hidden_solutions(name: str, notebook: Notebook) -> Iterator[str]:
         folded = cell["metadata"].get("jupyter", {}).get("source_hidden")
         if kind == "solution" and not (folded and "hide-cell" in tags(cell)):
             yield f"the solution of {exercise} is not folded"
+
+
+def requests(name: str, notebook: Notebook) -> Iterator[str]:
+    """A command that students type is asked for in a comment, which does not give it."""
+    for cell in code_cells(notebook):
+        if TYPED not in tags(cell):
+            continue
+        asked = re.findall(r"^# .*$", cell["source"], re.MULTILINE)
+        if not asked or not asked[0].startswith("# À vous"):
+            yield f"cell {cell['id']} does not say what to type"
+        if re.search(r"\b[a-z]\w* = ", cell["source"]):
+            yield f"cell {cell['id']} sets a name, and students are to type it"
 
 
 def commands(name: str, notebook: Notebook) -> Iterator[str]:

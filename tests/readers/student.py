@@ -58,8 +58,8 @@ class Reader:
 
     Attributes
     ----------
-    solutions
-        The corrected edition's cells with solutions, by their ids.
+    solutions, commands
+        The corrected edition's cells with solutions, and with commands to type, by their ids.
     typed
         ``(cell, command)``, in their order.
     shown
@@ -72,6 +72,7 @@ class Reader:
 
     client: NotebookClient
     solutions: dict[str, str]
+    commands: dict[str, str] = field(default_factory=dict)
     typed: list[tuple[str, str]] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
@@ -87,8 +88,12 @@ class Reader:
             notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": folder}}
         )
         with client.setup_kernel(env=environment):
-            answers = {c.id: c.source for c in course.corrected(name).cells}
-            yield cls(client, {i: s for i, s in answers.items() if _SOLUTION.match(s)})
+            full = course.corrected(name).cells
+            yield cls(
+                client,
+                {c.id: c.source for c in full if _SOLUTION.match(c.source)},
+                {c.id: c.source for c in full if "a-taper" in c.metadata.get("tags", ())},
+            )
 
     def read(self) -> None:
         """Go through the whole notebook."""
@@ -135,6 +140,9 @@ class Reader:
     def _try(self, cells: list[Any], at: int) -> None:
         """Type what the text leads to, into the room to try."""
         cell, text = cells[at], _text_of(cells, at)
+        if cell.id in self.commands:
+            self._type(cell["id"], [self.commands[cell.id]])
+            return
         solution = self._first_solution(cells, at)
         hints = [c.source for c in text if "<summary>Un indice" in c.source]
         if solution is not None:

@@ -20,14 +20,15 @@ from typing import Any, NoReturn
 from urllib.request import getproxies, proxy_bypass
 
 from labkit import engine
-from labkit.engine import cluster, ending, own
+from labkit.engine import external
 from labkit.engine.contexts import activate
-from labkit.engine.limits import limits
-from labkit.engine.machine import alive, refuse_elsewhere
-from labkit.engine.ownership import no_link
+from labkit.engine.embedded import cluster, lifetime
+from labkit.engine.embedded.limits import limits
+from labkit.engine.embedded.machine import alive, refuse_elsewhere
+from labkit.engine.embedded.ownership import no_link
+from labkit.engine.embedded.settings import MAX_NODES, SHARED, Settings, writable
+from labkit.engine.embedded.tls import worn
 from labkit.engine.progress import Report
-from labkit.engine.settings import MAX_NODES, SHARED, Settings, writable
-from labkit.engine.tls import worn
 from labkit.errors import LabkitError, SettingError, reason_of
 from labkit.state import capture
 from labkit.terminal import plain, plain_stdout, tolerate
@@ -64,7 +65,7 @@ def _run(argv: Sequence[str] | None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is undone
     try:
         with contextlib.suppress(LabkitError):  # whom that concerns says so
-            ending.touch(Settings.read().run)
+            lifetime.mark_used(Settings.read().run)
         # a demonstration moves its own cursor
         with contextlib.nullcontext() if options.run is _demo else plain_stdout():
             status: int = options.run(options)
@@ -228,7 +229,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _build(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.shared:
-        settings = settings.for_everybody()
+        settings = settings.for_shared_cache()
         os.umask(0o022)  # whatever the administrator's own files are, everybody reads these
         writable(settings.cache, SHARED, mode=0o755)
     with Report() as report:
@@ -238,7 +239,7 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    if own.named():
+    if external.named():
         engine.up()
     else:
         with Report() as report:
@@ -261,7 +262,7 @@ def _down(options: argparse.Namespace) -> int:
 
 
 def _reset(options: argparse.Namespace) -> int:
-    if own.named():
+    if external.named():
         engine.reset()  # says why not
     with Report() as report:
         cluster.reset(_settings(options), report)
@@ -286,17 +287,17 @@ def _env(options: argparse.Namespace) -> int:
 
 def _variables(settings: Settings) -> dict[str, str]:
     """Return the environment that gives a shell the cluster that runs."""
-    named = own.named()
+    named = external.named()
     if named:
-        return own.prepare(named)
+        return external.prepare(named)
     cluster.join(settings)
     return cluster.variables(settings)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from labkit.engine.build import NEEDED
+    from labkit.engine.embedded.build.guest import NEEDED
 
-    if own.named():
+    if external.named():
         from labkit.exercises.preflight import preflight
 
         engine.up()  # writes the contexts, which are looked at too
@@ -373,7 +374,7 @@ def _try(text: str, look: Callable[[], str | None]) -> tuple[bool, str, str]:
 
 def _mirror(settings: Settings) -> str:
     """Return the address of the mirror once it answered with a signed release."""
-    from labkit.engine.debian import Archive, find_mirror, public
+    from labkit.engine.embedded.build.debian import Archive, find_mirror, public
 
     address = find_mirror(settings.mirror)
     archive = Archive(address, settings.suite, settings.cache / "downloads")
@@ -504,7 +505,7 @@ def _lab(options: argparse.Namespace) -> int:
     """
     settings = _settings(options)
     starting = labs = None
-    if own.named():
+    if external.named():
         engine.up()
     else:
         with Report() as report:

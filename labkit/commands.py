@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labkit.engine.ownership import ours
-from labkit.engine.settings import Settings
+from labkit.engine.embedded.ownership import ours
+from labkit.engine.embedded.settings import Settings
 from labkit.masking import mask
 
 __all__ = ["Command", "last", "note"]

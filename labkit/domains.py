@@ -41,10 +41,11 @@ from tornado.routing import Matcher, Rule
 from tornado.web import HTTPError, authenticated
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, websocket_connect
 
-from labkit.engine import cluster, own
+from labkit.engine import external
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded.keeper import published, wanted
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import UDP, Endpoint, Fleet
-from labkit.engine.keeper import published, wanted
-from labkit.engine.settings import Settings
 from labkit.errors import LabkitError
 
 __all__: list[str] = []  # the notebook server loads it by its name
@@ -436,7 +437,7 @@ async def _find(door: _Door) -> tuple[str, int]:
 
 def _published_at(node: str, port: int) -> tuple[str, int] | None:
     """Return where a port of a node, or of the first, is reached; None if it is not published."""
-    fleet = own.named() or cluster.join(Settings.read())
+    fleet = external.named() or cluster.join(Settings.read())
     name = node or fleet.endpoints[0].name
     if fleet.kind == "host" and (name, port) not in _told(fleet):
         return None
@@ -459,7 +460,7 @@ def _told(fleet: Fleet) -> set[tuple[str, int]]:
 def _reached_at(at: int) -> int | None:
     """Return which port of the embedded cluster is reached at a port of this machine."""
     with contextlib.suppress(LabkitError):
-        if own.named() is None:
+        if external.named() is None:
             remapped = cluster.join(Settings.read()).remapped
             return next((p for (_, p), its in remapped.items() if its == at and p < UDP), None)
     return None

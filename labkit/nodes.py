@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit._docker import engine_errors, read, talk, update_spec
-from labkit.engine import cluster, connect
+from labkit.engine import connect
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded.faults import Power, cut, embedded, heal, kill, power, start, stop
+from labkit.engine.embedded.logs import Log, LogLine, follow, logs
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.journal import Log, LogLine, follow, logs
-from labkit.engine.power import Power, cut, embedded, heal, kill, power, start, stop
 from labkit.engine.progress import Report
-from labkit.engine.settings import Settings
 from labkit.errors import ConvergenceTimeout, DockerFailed, QuorumLost
 from labkit.polling import until
 from labkit.state import ClusterState, Node, capture, manager

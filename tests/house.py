@@ -21,7 +21,7 @@ def main() -> None:
     lines = {str(p.relative_to(ROOT)): text.count("\n") for p, text in files.items()}
     long = sorted((name for name, n in lines.items() if n > 450), key=lines.__getitem__)
     called = [name for tree in trees.values() for name in calls(tree)]
-    whoami = (ROOT / "labkit/engine/images/whoami.c").read_text("utf-8")
+    whoami = (ROOT / "labkit/engine/embedded/images/whoami.c").read_text("utf-8")
     back = sorted(arrows_back({room(p): set() for p in files}, trees))
     say("lines of Python in labkit/", sum(lines.values()), 21_000)
     say("lines of whoami.c", whoami.count("\n"), 850)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from labkit.engine import cluster, ending, own
-from labkit.engine.cluster import Status
+from labkit.engine import external
 from labkit.engine.contexts import activate
+from labkit.engine.embedded import cluster, lifetime
+from labkit.engine.embedded.cluster import Status
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
-from labkit.engine.settings import Settings
 
 __all__ = ["Endpoint", "Fleet", "Status", "connect", "crowded", "down", "reset", "status", "up"]
 
@@ -20,12 +21,12 @@ def connect() -> Fleet:
     EngineNotRunning
         When no cluster is up.
     """
-    named = own.named()
+    named = external.named()
     if named:
         return named
     settings = Settings.read()
     if settings.idle_stop:
-        ending.watch(settings.run)
+        lifetime.track_cells(settings.run)
     return cluster.join(settings)
 
 
@@ -46,16 +47,16 @@ def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
     Fleet
         The engines.
     """
-    named = own.named()
+    named = external.named()
     if named:
-        activate(own.prepare(named))
+        activate(external.prepare(named))
         return named
     settings = Settings.read(nodes=nodes)
     with Report(quiet=quiet) as report:
         fleet = cluster.up(settings, report)
     activate(cluster.variables(settings))
     if settings.idle_stop:
-        ending.watch(settings.run)
+        lifetime.track_cells(settings.run)
     return fleet
 
 
@@ -67,9 +68,9 @@ def reset(*, quiet: bool = False) -> Fleet:
     SettingError
         For engines that labkit did not make: those are never reset.
     """
-    named = own.named()
+    named = external.named()
     if named:
-        raise own.refusal(named, "ne remet jamais à zéro")
+        raise external.refusal(named, "ne remet jamais à zéro")
     settings = Settings.read()
     with Report(quiet=quiet) as report:
         fleet = cluster.reset(settings, report)
@@ -85,18 +86,18 @@ def down() -> None:
     SettingError
         For engines that labkit did not make: those are never stopped.
     """
-    named = own.named()
+    named = external.named()
     if named:
-        raise own.refusal(named, "n’arrête jamais")
+        raise external.refusal(named, "n’arrête jamais")
     cluster.down(Settings.read())
 
 
 def crowded() -> str:
     """Say in French that the embedded cluster may soon lack memory; "" where it has enough."""
-    return "" if own.named() else cluster.crowded(Settings.read())
+    return "" if external.named() else cluster.crowded(Settings.read())
 
 
 def status() -> Status:
     """Say what runs: engine, nodes, images."""
-    named = own.named()
-    return own.status(named) if named else cluster.status(Settings.read())
+    named = external.named()
+    return external.status(named) if named else cluster.status(Settings.read())

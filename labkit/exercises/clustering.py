@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from labkit import elections
 from labkit.elections import unaware
-from labkit.engine.journal import LogLine, logs
+from labkit.engine.embedded.logs import LogLine, logs
 from labkit.errors import SettingError
 from labkit.exercises.checks import (
     enumerate_fr,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from labkit.engine.images import WHOAMI
+from labkit.engine.embedded.images import WHOAMI
 from labkit.exercises.verdict import Row
 from labkit.survey import PORTS, Machine, Survey
 

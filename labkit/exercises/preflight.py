@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from labkit.engine import connect, status
-from labkit.engine.images import WHOAMI
-from labkit.engine.limits import limits
+from labkit.engine.embedded.images import WHOAMI
+from labkit.engine.embedded.limits import limits
 from labkit.errors import LabkitError
 from labkit.exercises.machines import machine_rows
 from labkit.exercises.verdict import Row, Verdict

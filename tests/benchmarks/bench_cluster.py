@@ -27,12 +27,12 @@ import docker
 import psutil
 
 import labkit
-from labkit.engine import cluster
-from labkit.engine.build import guest_of
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded.build.guest import guest_of
+from labkit.engine.embedded.machine import Machine, process_of
+from labkit.engine.embedded.qemu import find_qemu
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.machine import Machine, process_of
-from labkit.engine.qemu import find_qemu
-from labkit.engine.settings import Settings
 from labkit.services import Scale
 
 IMAGE = "traefik/whoami:latest"

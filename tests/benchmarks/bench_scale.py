@@ -33,11 +33,11 @@ from drill import PORT, join, until, whoami, write
 import labkit
 from labkit import nodes
 from labkit._docker import talk
-from labkit.engine import cluster
-from labkit.engine.machine import process_of
-from labkit.engine.power import in_guest
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded.faults import in_guest
+from labkit.engine.embedded.machine import process_of
+from labkit.engine.embedded.settings import MAX_NODES, Settings
 from labkit.engine.progress import Report
-from labkit.engine.settings import MAX_NODES, Settings
 from labkit.errors import ConvergenceTimeout
 from labkit.services import Scale
 from labkit.state import capture

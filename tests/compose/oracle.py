@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from labkit.engine.settings import Settings
-from labkit.engine.shared import find_guest
+from labkit.engine.embedded.build.shared_cache import find_guest
+from labkit.engine.embedded.settings import Settings
 
 
 def docker() -> Path | None:

@@ -53,10 +53,10 @@ import labkit
 from labkit import nodes
 from labkit._docker import talk
 from labkit.cli import FOLDER
+from labkit.engine.embedded.faults import in_guest
+from labkit.engine.embedded.machine import process_of, waits_for_room
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.machine import process_of, waits_for_room
-from labkit.engine.power import in_guest
-from labkit.engine.settings import Settings
 from labkit.errors import LabkitError
 from labkit.nodes import Activate, Drain
 from labkit.services import Scale

@@ -23,12 +23,13 @@ from pathlib import Path
 
 import psutil
 
-from labkit.engine import cluster, images, probe
-from labkit.engine.build import guest_of
+from labkit.engine import probe
+from labkit.engine.embedded import cluster, images
+from labkit.engine.embedded.build.guest import guest_of
+from labkit.engine.embedded.images import WHOAMI
+from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.tls import make_keys
 from labkit.engine.endpoint import Endpoint
-from labkit.engine.images import WHOAMI
-from labkit.engine.settings import Settings
-from labkit.engine.tls import make_keys
 
 TOOLS = ("dockerd", "containerd", "sshd", "ssh", "ssh-keygen", "iptables", "ip", "cc")
 SSH_PORT = 2222

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.engine import cluster, ending, identity
-from labkit.engine.machine import process_of
+from labkit.engine.embedded import cluster, identity, lifetime
+from labkit.engine.embedded.machine import process_of
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
-from labkit.engine.settings import Settings
 from labkit.errors import EngineNotRunning
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -47,14 +47,14 @@ def test_an_idle_cluster_ends_and_says_so(run: Path) -> None:
     assert machine.is_running()
     busy.unlink()
     limit = time.monotonic() + PATIENCE
-    while machine.is_running() or keeper.is_running() or not ending.reason(run):
+    while machine.is_running() or keeper.is_running() or not lifetime.reason_left(run):
         assert time.monotonic() < limit
         time.sleep(0.2)
     assert [p.name for p in run.iterdir()] == ["ended"]
     with pytest.raises(EngineNotRunning, match="30 minutes sans activité"):
         cluster.join(Settings.read())
     cluster.up(Settings.read(), Report(quiet=True))
-    assert not ending.reason(run)
+    assert not lifetime.reason_left(run)
 
 
 def test_a_cell_of_a_notebook_is_use(run: Path) -> None:
@@ -67,5 +67,5 @@ def test_a_cell_of_a_notebook_is_use(run: Path) -> None:
         "shell.run_cell('1')\n"
     )
     subprocess.run([sys.executable, "-c", cell], check=True)
-    assert ending.idle_seconds(run) < 120
+    assert lifetime.idle_seconds(run) < 120
     assert not list(run.glob("busy-*"))

@@ -20,12 +20,12 @@ import psutil
 import pytest
 
 import labkit
-from labkit.engine import cluster, tls
-from labkit.engine.build import guest_of
-from labkit.engine.control import guest_shell
-from labkit.engine.machine import process_of, snapshot_of
-from labkit.engine.qemu import find_qemu
-from labkit.engine.settings import Settings
+from labkit.engine.embedded import cluster, tls
+from labkit.engine.embedded.build.guest import guest_of
+from labkit.engine.embedded.machine import process_of, snapshot_of
+from labkit.engine.embedded.qemu import find_qemu
+from labkit.engine.embedded.qemu.qmp import guest_shell
+from labkit.engine.embedded.settings import Settings
 from labkit.errors import EngineNotRunning
 from labkit.exercises import adresses
 

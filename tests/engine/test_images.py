@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import labkit.engine
+from labkit.engine.embedded.images import catalogue
 from labkit.engine.endpoint import Fleet
-from labkit.engine.images import catalogue
 from labkit.exercises.access import fetch
 
 pytestmark = pytest.mark.engine

@@ -13,14 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from labkit.engine import cluster, control, keeper
-from labkit.engine.cluster import _Record, _Remapped
+from labkit.engine.embedded import cluster, keeper
+from labkit.engine.embedded.build.shared_cache import find_guest
+from labkit.engine.embedded.cluster import _Record, _Remapped
+from labkit.engine.embedded.keeper import MOST, Forward, Keeper
+from labkit.engine.embedded.machine import can_bind
+from labkit.engine.embedded.qemu import find_qemu
+from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import UDP, Fleet
-from labkit.engine.keeper import MOST, Forward, Keeper
-from labkit.engine.machine import can_bind
-from labkit.engine.qemu import find_qemu
-from labkit.engine.settings import Settings
-from labkit.engine.shared import find_guest
 from labkit.exercises import access
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]

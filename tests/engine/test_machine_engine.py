@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import labkit.engine
-from labkit.engine import cluster, control, upkeep
+from labkit.engine.embedded import cluster, upkeep
+from labkit.engine.embedded.faults import in_guest
+from labkit.engine.embedded.machine import process_of
+from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Fleet
-from labkit.engine.machine import process_of
-from labkit.engine.power import in_guest
-from labkit.engine.settings import Settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 PAUSE = 12.0  # seconds

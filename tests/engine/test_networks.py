@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import docker
 import pytest
 
+from labkit.engine.embedded.faults import in_guest
 from labkit.engine.endpoint import Fleet
-from labkit.engine.power import in_guest
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 PYTHON = "python:3.13-slim"

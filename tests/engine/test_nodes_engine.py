@@ -20,8 +20,8 @@ from swarms import make_swarm
 import labkit
 from labkit import elections, nodes
 from labkit._docker import talk
+from labkit.engine.embedded.faults import in_guest
 from labkit.engine.endpoint import Fleet
-from labkit.engine.power import in_guest
 from labkit.errors import EngineUnreachable, QuorumLost, SettingError
 from labkit.exercises.shell import interleaved, run
 from labkit.nodes import Promote
@@ -308,7 +308,7 @@ def test_what_is_refused(whole: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(QuorumLost, match="quorum"):
         nodes.rm("node2", quiet=True)
     assert len(labkit.connect()) == 3
-    monkeypatch.setattr("labkit.engine.cluster.NODE_MEMORY", 100_000)
+    monkeypatch.setattr("labkit.engine.embedded.cluster.NODE_MEMORY", 100_000)
     with pytest.raises(SettingError, match="mémoire") as caught:
         nodes.add(quiet=True)
     assert "LABKIT_MEMORY" in caught.value.remedy

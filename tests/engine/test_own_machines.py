@@ -32,7 +32,7 @@ from machines import (
 
 import labkit
 from labkit import traffic
-from labkit.engine.images import WHOAMI
+from labkit.engine.embedded.images import WHOAMI
 from labkit.errors import EngineUnreachable, SettingError
 from labkit.exercises import adresses, commencer, preflight, qui_repond
 from labkit.exercises.notebook import FRESH

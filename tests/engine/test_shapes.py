@@ -14,8 +14,8 @@ from swarms import make_swarm
 
 import labkit
 from labkit import traffic
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Fleet
-from labkit.engine.settings import Settings
 from labkit.state import capture
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]

@@ -24,7 +24,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from real_hub import PATIENCE, PLACE, ROOT, Hub, Student, fences, until
 
-from labkit.engine.upkeep import written
+from labkit.engine.embedded.upkeep import written
 
 pytestmark = pytest.mark.timeout(900)
 ARTEFACTS = ROOT / "artefacts"

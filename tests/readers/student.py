@@ -18,7 +18,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from labkit import course
-from labkit.engine.settings import Settings
+from labkit.engine.embedded.settings import Settings
 from labkit.masking import contains_secret
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

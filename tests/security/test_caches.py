@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from accounts import Account
 
-from labkit.engine.ownership import trusted
+from labkit.engine.embedded.ownership import trusted
 from labkit.errors import SettingError
 
 # What a start does with a cache: find the guest, and the programs that it brings.
@@ -18,13 +18,13 @@ PLANT = """
 import os
 from pathlib import Path
 os.environ["LABKIT_CACHE"] = CACHE
-from labkit.engine.build import guest_of
-from labkit.engine.settings import Settings
-from labkit.engine.store import aside
+from labkit.engine.embedded.build.guest import guest_of
+from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.build.sealed import atomic_directory
 os.umask(0o022)
 target = guest_of(Settings.read()).directory
 target.parent.mkdir(parents=True, exist_ok=True)
-with aside(target) as work:
+with atomic_directory(target) as work:
     (work / "cli").mkdir()
     program = "#!/bin/sh\\nid >>%s\\necho Docker version 26.1.5, build x\\n"
     (work / "cli/docker").write_text(program % RAN)
@@ -80,11 +80,12 @@ def test_nor_one_whose_parents_or_files_are_another_accounts(
     student.run("chmod", "0777", docker)
     linked = place / "linked"
     neighbour.run("ln", "-s", mixed, linked)
-    look = "from labkit.engine.settings import Settings as S\nfrom labkit.engine.shared import "
-    look += (
-        "find_guest as f\nfrom labkit.errors import SettingError as E\ntry: print(f(S.read()))\n"
+    look = (
+        "from labkit.engine.embedded.settings import Settings as S\n"
+        "from labkit.engine.embedded.build.shared_cache import find_guest as f\n"
+        "from labkit.errors import SettingError as E\ntry: print(f(S.read()))\n"
+        "except E as e: print('refused', e.message)"
     )
-    look += "except E as e: print('refused', e.message)"
     for cache, why in (
         (below / "cache", f"{below} appartient à {neighbour.name}"),
         (mixed, f"écrire dans {docker}"),
@@ -109,7 +110,7 @@ def test_a_group_counts_by_who_is_in_it(student: Account, neighbour: Account) ->
     own = student.home / "own"
     student.run("mkdir", "-m", "0775", own)
     look = (
-        "import sys, pathlib\nfrom labkit.engine.ownership import ours\n"
+        "import sys, pathlib\nfrom labkit.engine.embedded.ownership import ours\n"
         f"print(ours(pathlib.Path({str(own)!r})))"
     )
     assert student.python(look).stdout == "True\n"

@@ -16,10 +16,10 @@ import docker
 import psutil
 import pytest
 
-from labkit.engine import cluster
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Fleet
 from labkit.engine.progress import Report
-from labkit.engine.settings import Settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 IMAGE = "debian:trixie-slim"

@@ -34,8 +34,8 @@ from accounts import Account
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from real_lab import Lab, running_lab
 
-from labkit.engine.cluster import _Record
-from labkit.engine.settings import Settings
+from labkit.engine.embedded.cluster import _Record
+from labkit.engine.embedded.settings import Settings
 from labkit.exercises import adresses
 
 pytestmark = pytest.mark.timeout(300)

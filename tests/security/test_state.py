@@ -87,9 +87,9 @@ def test_a_lock_that_is_a_link_is_not_followed(student: Account) -> None:
 
 RUNNING = """
 import json, subprocess, sys, time
-from labkit.engine import identity
-from labkit.engine.machine import note_process
-from labkit.engine.settings import Settings
+from labkit.engine.embedded import identity
+from labkit.engine.embedded.machine import note_process
+from labkit.engine.embedded.settings import Settings
 run = Settings.read().run
 run.mkdir(parents=True, mode=0o700)
 identity.note_host(run)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pysequoia
 import pytest
 
-from labkit.engine.debian import find_mirror, unpack, verify_release
+from labkit.engine.embedded.build.debian import find_mirror, unpack, verify_release
 from labkit.errors import BadSignature, BuildError, MirrorNotFound
 
 MIRROR = "http://mirror.example/debian"

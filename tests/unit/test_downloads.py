@@ -20,10 +20,10 @@ from pathlib import Path
 import pysequoia
 import pytest
 
-from labkit.engine import debian
-from labkit.engine.build import _Missing, build_guest
-from labkit.engine.debian import Archive, Package
-from labkit.engine.settings import Settings
+from labkit.engine.embedded.build import debian
+from labkit.engine.embedded.build.debian import Archive, Package
+from labkit.engine.embedded.build.guest import _Missing, build_guest
+from labkit.engine.embedded.settings import Settings
 from labkit.errors import (
     BadChecksum,
     BadSignature,
@@ -566,7 +566,7 @@ def test_a_mirrors_password_is_not_shown(tmp_path: Path, mirror: Mirror) -> None
 SCRIPT = """
 import sys
 from pathlib import Path
-from labkit.engine.debian import Archive, Package
+from labkit.engine.embedded.build.debian import Archive, Package
 url, downloads, sha, size = sys.argv[1:]
 package = Package("big", "1", "pool/big.deb", sha, int(size), "")
 Archive(url, "trixie", Path(downloads)).fetch(package, lambda n: None)
@@ -646,7 +646,7 @@ def test_a_full_disk_says_how_much_is_needed(small_disk: Path, mirror: Mirror) -
 def test_a_disk_that_fills_up_midway_keeps_what_came(
     small_disk: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labkit.engine import build as module
+    from labkit.engine.embedded.build import guest as module
 
     # As if there had been room at first: the disk fills while packages are fetched.
     def fetch_only(settings: Settings, *rest: object) -> None:
@@ -678,6 +678,6 @@ def test_a_cache_that_is_a_file_is_no_full_disk(tmp_path: Path, mirror: Mirror) 
     assert caught.value.code == "build-error"
     assert str(tmp_path / "cache") in caught.value.message
     with pytest.raises(SettingError, match="pas un répertoire"):
-        from labkit.engine.settings import writable
+        from labkit.engine.embedded.settings import writable
 
         writable(tmp_path / "cache", "LABKIT_CACHE")

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from labkit.engine.egress import GATEWAY, PRIVATE, RESOLVER, Rule, pass_on, routes
-from labkit.engine.settings import Settings
+from labkit.engine.embedded.egress import GATEWAY, PRIVATE, RESOLVER, Rule, pass_on, routes
+from labkit.engine.embedded.settings import Settings
 from labkit.errors import SettingError
 
 INTERNET = "9.9.9.9"

@@ -13,7 +13,7 @@ import pytest
 from test_clustering import NOW, lost, out, swarm
 
 from labkit import elections
-from labkit.engine.journal import LogLine
+from labkit.engine.embedded.logs import LogLine
 from labkit.errors import ConvergenceTimeout, NoLeader, NoSwarm
 from labkit.exercises import notebook
 from labkit.exercises.clustering import Fall, read_fall

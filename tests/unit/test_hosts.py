@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from labkit import cli
-from labkit.engine import cluster
 from labkit.engine.contexts import environment, runs, write_contexts
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded.build.shared_cache import find_guest
+from labkit.engine.embedded.machine import note_process
+from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.tls import make_keys
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.machine import note_process
-from labkit.engine.settings import Settings
-from labkit.engine.shared import find_guest
-from labkit.engine.tls import make_keys
 
 DOCKER = shutil.which("docker") or str(find_guest(Settings.read()).cli)
 with_docker = pytest.mark.skipif(not os.path.exists(DOCKER), reason="wants a docker command")  # noqa: PTH110

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from labkit.engine.journal import ELECTION, Log, moment, parse
+from labkit.engine.embedded.logs import ELECTION, Log, moment, parse
 from labkit.errors import SettingError
 
 LEADS = (

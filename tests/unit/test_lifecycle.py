@@ -18,14 +18,28 @@ import accounts
 import pytest
 
 from labkit import cli
-from labkit.engine import cluster, control, debian
-from labkit.engine.build import guest_of, prune, remove_half_made
-from labkit.engine.keeper import Ports, wanted
-from labkit.engine.machine import Machine, copy_sparse, move_sparse, process_of, stop_process
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded.build import debian
+from labkit.engine.embedded.build.guest import guest_of, prune, remove_half_made
+from labkit.engine.embedded.build.sealed import (
+    atomic_directory,
+    disk_error,
+    fingerprint,
+    invalidate,
+    verify,
+)
+from labkit.engine.embedded.keeper import Ports, wanted
+from labkit.engine.embedded.machine import (
+    Machine,
+    copy_sparse,
+    move_sparse,
+    process_of,
+    stop_process,
+)
+from labkit.engine.embedded.qemu import Qemu
+from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
-from labkit.engine.qemu import Qemu
-from labkit.engine.settings import Settings
-from labkit.engine.store import aside, disk_error, fingerprint, intact, spoil
 from labkit.errors import (
     BuildError,
     DiskFull,
@@ -237,7 +251,7 @@ def test_nothing_long_begins_with_a_bad_directory(home: Path) -> None:
 
 
 def sealed(target: Path) -> Path:
-    with aside(target) as work:
+    with atomic_directory(target) as work:
         (work / "sub").mkdir()
         (work / "sub/state").write_bytes(b"s" * 5000)
         with (work / "disk").open("wb") as disk:
@@ -250,17 +264,17 @@ def sealed(target: Path) -> Path:
 
 def test_a_sealed_directory_knows_what_was_damaged(tmp_path: Path) -> None:
     target = sealed(tmp_path / "guest")
-    assert intact(target)
-    assert intact(target, thorough=True)
+    assert verify(target)
+    assert verify(target, thorough=True)
     assert target.stat().st_mode & 0o777 == 0o755
     state = target / "sub/state"
     state.write_bytes(b"s" * 4999)
-    assert not intact(target), "truncated"
+    assert not verify(target), "truncated"
     state.write_bytes(b"s" * 2500 + b"t" + b"s" * 2499)
-    assert intact(target), "sizes say nothing"
-    assert not intact(target, thorough=True), "changed"
+    assert verify(target), "sizes say nothing"
+    assert not verify(target, thorough=True), "changed"
     state.unlink()
-    assert not intact(target), "missing"
+    assert not verify(target), "missing"
 
 
 def test_a_changed_disk_is_seen(tmp_path: Path) -> None:
@@ -268,18 +282,18 @@ def test_a_changed_disk_is_seen(tmp_path: Path) -> None:
     with (target / "disk").open("r+b") as disk:
         disk.seek(10 << 20)
         disk.write(b"x")
-    assert not intact(target, thorough=True)
+    assert not verify(target, thorough=True)
 
 
 @pytest.mark.parametrize("seal", [None, "", "{", "[1]", '{"sub/state": 5}', '{"sub/state": [1]}'])
 def test_a_seal_that_is_no_seal(tmp_path: Path, seal: str | None) -> None:
     target = sealed(tmp_path / "guest")
     if seal is None:
-        spoil(target)
-        spoil(target)
+        invalidate(target)
+        invalidate(target)
     else:
         (target / "seal.json").write_text(seal)
-    assert not intact(target)
+    assert not verify(target)
 
 
 def test_a_damaged_directory_is_replaced_whole(tmp_path: Path) -> None:
@@ -288,7 +302,7 @@ def test_a_damaged_directory_is_replaced_whole(tmp_path: Path) -> None:
     (target / "sub/state").unlink()
     (target / "stranger").write_text("")
     assert fingerprint(sealed(target)) == before
-    assert intact(target, thorough=True)
+    assert verify(target, thorough=True)
     assert not (target / "stranger").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["guest"]
 
@@ -296,10 +310,10 @@ def test_a_damaged_directory_is_replaced_whole(tmp_path: Path) -> None:
 def test_what_fails_half_way_leaves_what_was_there(tmp_path: Path) -> None:
     target = sealed(tmp_path / "guest")
     for failure in (KeyboardInterrupt, OSError):
-        with pytest.raises(failure), aside(target) as work:
+        with pytest.raises(failure), atomic_directory(target) as work:
             (work / "half").write_text("")
             raise failure
-    assert intact(target, thorough=True)
+    assert verify(target, thorough=True)
     assert [p.name for p in tmp_path.iterdir()] == ["guest"]
 
 

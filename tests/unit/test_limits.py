@@ -8,11 +8,11 @@ import psutil
 import pytest
 
 from labkit import cli
-from labkit.engine import cluster
-from labkit.engine import settings as settings_module
-from labkit.engine.limits import MIB, Limits, limits
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded import settings as settings_module
+from labkit.engine.embedded.limits import MIB, Limits, limits
+from labkit.engine.embedded.settings import Settings, fitting
 from labkit.engine.progress import Report
-from labkit.engine.settings import Settings, fitting
 from labkit.errors import NotEnoughMemory
 
 GIB = 1 << 30

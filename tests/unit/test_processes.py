@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.engine import cluster, ending, identity
-from labkit.engine.machine import end_process, note_process, process_of, stop_process
+from labkit.engine.embedded import cluster, identity, lifetime
+from labkit.engine.embedded.machine import end_process, note_process, process_of, stop_process
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
-from labkit.engine.settings import Settings
 from labkit.errors import MachineFailed
 
 ROOT = Path(__file__).parents[2]
@@ -27,15 +27,15 @@ STEP = """
 import re, subprocess, sys
 from pathlib import Path
 import psutil
-from labkit.engine.machine import note_process
+from labkit.engine.embedded.machine import note_process
 
 run, stepped = Path(sys.argv[1]), Path(sys.argv[2])
 machine = subprocess.Popen(["sleep", "60"])
 note_process(run, machine.pid)
 started = psutil.Process(machine.pid).create_time()
 subprocess.run([sys.executable, "-P", "-c",
-                "import pathlib, sys; from labkit.engine import ending;"
-                "ending.attend(pathlib.Path(sys.argv[1]))", run], check=True)
+                "import pathlib, sys; from labkit.engine.embedded import lifetime;"
+                "lifetime.tie_to_server(pathlib.Path(sys.argv[1]))", run], check=True)
 assert (run / "server").exists()
 text = Path("/proc/stat").read_text()
 stepped.write_text(re.sub(r"^btime (\\d+)", lambda m: f"btime {int(m[1]) + 3600}", text,
@@ -45,8 +45,8 @@ fresh = "import psutil, sys; print(psutil.Process(int(sys.argv[1])).create_time(
 moved = subprocess.run([sys.executable, "-P", "-c", fresh, str(machine.pid)],
                        capture_output=True, text=True, check=True).stdout
 assert float(moved) - started > 3000, "the step is seen"
-look = ("import pathlib, sys; from labkit.engine import ending, machine;"
-        "run = pathlib.Path(sys.argv[1]); print(ending.left(run), machine.alive(run))")
+look = ("import pathlib, sys; from labkit.engine.embedded import lifetime, machine;"
+        "run = pathlib.Path(sys.argv[1]); print(lifetime.server_gone(run), machine.alive(run))")
 print(subprocess.run([sys.executable, "-P", "-c", look, run],
                      capture_output=True, text=True, check=True).stdout)
 machine.kill()
@@ -59,7 +59,7 @@ def test_a_step_of_the_clock_ends_no_cluster(tmp_path: Path) -> None:
         pytest.skip("a /proc/stat of one's own wants namespaces, which are refused here")
     done = subprocess.run(
         [*private, sys.executable, "-P", "-c", STEP, tmp_path, tmp_path / "stat"],
-        capture_output=True, text=True, env=os.environ | {ending.PREFIX: "/user/a/"},
+        capture_output=True, text=True, env=os.environ | {lifetime.PREFIX: "/user/a/"},
     )  # fmt: skip
     assert done.stdout.split() == ["False", "True"], done.stderr
 
@@ -158,7 +158,7 @@ def test_every_python_that_labkit_starts_is_kept_from_where_one_works() -> None:
         for path in (ROOT / "labkit").rglob("*.py")
         if re.search(r'sys\.executable,\s*"-[mc]"', path.read_text(encoding="utf-8"))
     }
-    assert started <= {"labkit/engine/images/wheels.py"}
+    assert started <= {"labkit/engine/embedded/images/wheels.py"}
 
 
 def test_a_build_imports_nothing_that_lies_where_one_works(
@@ -197,5 +197,5 @@ def test_a_keeper_ends_an_unused_cluster_whatever_the_files_dates(
     pid, boot, ticks = identity.stamp().split()
     (run / f"busy-{os.getpid()}").write_text(f"{pid} {boot} {int(ticks) - 1}")  # another's number
     eventually(lambda: not keeper.is_running())
-    assert "30 minutes sans activité" in ending.reason(run)
+    assert "30 minutes sans activité" in lifetime.reason_left(run)
     assert [p.name for p in run.iterdir()] == ["ended"]

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from labkit.engine import build, debian, images
-from labkit.engine.build import RECIPE, guest_key
-from labkit.engine.images import making, wheels
-from labkit.engine.settings import Settings
+from labkit.engine.embedded import images
+from labkit.engine.embedded.build import debian
+from labkit.engine.embedded.build import guest as build
+from labkit.engine.embedded.build.guest import RECIPE, guest_key
+from labkit.engine.embedded.images import making, wheels
+from labkit.engine.embedded.settings import Settings
 
 SETTINGS = Settings()
 MAKERS = (
@@ -27,9 +29,7 @@ VALUES = (
     making.STAND_IN_LABEL, making.STAND_INS, sorted(making.MERGED), build.LIBRARIES.as_posix(),
     sorted(build.ALWAYS),
 )  # fmt: skip
-MADE = {
-    1: "4402b591ae91"
-}  # the recipe's version, and the fingerprint of the functions that follow it
+MADE = {1: "3647117f0e0c"}  # RECIPE, and the fingerprint of the functions that follow it
 
 
 def code(function):
@@ -53,9 +53,9 @@ def test_what_is_made_of_the_same_parts_is_the_same_machine():
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A copy of the files that go into the machine, which may be edited."""
-    shutil.copytree(Path(build.__file__).parent, tmp_path / "engine")
-    monkeypatch.setattr(build, "files", lambda package: tmp_path / "engine")
-    return tmp_path / "engine"
+    shutil.copytree(Path(build.__file__).parents[1], tmp_path / "embedded")
+    monkeypatch.setattr(build, "files", lambda package: tmp_path / "embedded")
+    return tmp_path / "embedded"
 
 
 def test_an_edit_of_a_docstring_keeps_the_key(package):

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from labkit import cli
-from labkit.engine import cluster, ending, identity
-from labkit.engine.build import guest_of
+from labkit.engine.embedded import cluster, identity, lifetime
+from labkit.engine.embedded.build.guest import guest_of
+from labkit.engine.embedded.build.sealed import atomic_directory
+from labkit.engine.embedded.build.shared_cache import find_guest, is_shared
+from labkit.engine.embedded.keeper import ended_idle
+from labkit.engine.embedded.machine import endpoints_of, free_network
+from labkit.engine.embedded.qemu import engine_forward
+from labkit.engine.embedded.settings import SHARED, Settings
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.keeper import ended_idle
-from labkit.engine.machine import endpoints_of, free_network
 from labkit.engine.progress import Report
-from labkit.engine.qemu import engine_forward
-from labkit.engine.settings import SHARED, Settings
-from labkit.engine.shared import common, find_guest
-from labkit.engine.store import aside
 from labkit.errors import EngineNotRunning, LabkitError, MachineFailed, SettingError
 from labkit.exercises.access import Addresses
 
@@ -42,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def sealed(target: Path) -> Path:
     target.parent.mkdir(exist_ok=True)
-    with aside(target) as work:
+    with atomic_directory(target) as work:
         (work / "root.ext4").write_bytes(b"r" * 5000)
     return target
 
@@ -58,7 +58,7 @@ def test_what_is_shared_is_found_first_and_the_own_cache_not_made(home: Path) ->
     theirs = sealed(home / "shared" / name_of_guest())
     settings = Settings.read()
     assert find_guest(settings).directory == theirs
-    assert common(settings, theirs)
+    assert is_shared(settings, theirs)
     assert not settings.cache.exists()
     sealed(settings.cache / name_of_guest())
     assert find_guest(settings).directory == theirs
@@ -68,7 +68,7 @@ def test_without_what_is_shared_the_own_cache_is_filled(home: Path) -> None:
     settings = Settings.read()
     own = find_guest(settings).directory
     assert own.parent == settings.cache
-    assert not common(settings, own)
+    assert not is_shared(settings, own)
     steps: list[str] = []
 
     class Saying(Report):
@@ -267,11 +267,11 @@ def unused_for(run: Path, seconds: float) -> None:
 
 def test_idle_counts_from_the_last_use(home: Path) -> None:
     run = running(home)
-    assert ending.idle_seconds(run) < 60, "from the first look at the latest"
+    assert lifetime.idle_seconds(run) < 60, "from the first look at the latest"
     unused_for(run, 600)
-    assert 590 < ending.idle_seconds(run) < 660
-    ending.touch(run)
-    assert ending.idle_seconds(run) < 60
+    assert 590 < lifetime.idle_seconds(run) < 660
+    lifetime.mark_used(run)
+    assert lifetime.idle_seconds(run) < 60
 
 
 @pytest.mark.parametrize("years", [-1, 1])
@@ -281,7 +281,7 @@ def test_a_clock_that_is_set_makes_no_cluster_idle_and_keeps_none(home: Path, ye
     then = time.time() + years * 365 * 86400  # what the files' dates are after such a step
     for file in (run / "used", run / "cluster.json"):
         os.utime(file, (then, then))
-    assert 590 < ending.idle_seconds(run) < 660
+    assert 590 < lifetime.idle_seconds(run) < 660
 
 
 def test_a_cell_that_still_runs_is_use_and_one_whose_kernel_died_is_not(home: Path) -> None:
@@ -289,15 +289,15 @@ def test_a_cell_that_still_runs_is_use_and_one_whose_kernel_died_is_not(home: Pa
     unused_for(run, 600)
     busy = run / f"busy-{os.getpid()}"
     busy.write_text(identity.stamp())
-    assert ending.idle_seconds(run) == 0
+    assert lifetime.idle_seconds(run) == 0
     pid, boot, ticks = busy.read_text().split()
     for other in (f"{pid} {boot} {int(ticks) - 1}", f"{pid} x {ticks}", ""):
         busy.write_text(other)  # a kernel that was killed, and whose number another process has
-        assert ending.idle_seconds(run) > 590
+        assert lifetime.idle_seconds(run) > 590
 
 
 def test_nothing_is_noted_of_a_cluster_that_does_not_run(home: Path) -> None:
-    ending.touch(Settings.read().run)
+    lifetime.mark_used(Settings.read().run)
     assert not Settings.read().run.exists()
 
 
@@ -333,8 +333,8 @@ subprocess.run([sys.executable, "-c", sys.argv[1]])
 CHILD = """
 import sys
 from pathlib import Path
-from labkit.engine import ending
-ending.attend(Path({run!r}))
+from labkit.engine.embedded import lifetime
+lifetime.tie_to_server(Path({run!r}))
 print("ready", flush=True)
 input()
 """
@@ -342,8 +342,8 @@ input()
 
 def test_a_cluster_is_left_when_the_server_of_who_started_it_dies(home: Path) -> None:
     run = running(home)
-    assert not ending.left(run), "of no server"
-    environment = os.environ | {ending.PREFIX: "/user/a/"}
+    assert not lifetime.server_gone(run), "of no server"
+    environment = os.environ | {lifetime.PREFIX: "/user/a/"}
     server = subprocess.Popen(
         [sys.executable, "-c", PARENT, CHILD.format(run=str(run))],
         env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -352,36 +352,36 @@ def test_a_cluster_is_left_when_the_server_of_who_started_it_dies(home: Path) ->
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
         assert (run / "server").read_text().split()[0] == str(server.pid)
-        assert not ending.left(run)
+        assert not lifetime.server_gone(run)
         server.kill()
         deadline = time.monotonic() + 10
-        while not ending.left(run):  # also while nobody has asked for its status: a zombie
+        while not lifetime.server_gone(run):  # also while nobody has asked for its status: a zombie
             assert time.monotonic() < deadline
             time.sleep(0.05)
     finally:
         server.kill()
         server.communicate()
-    assert ending.left(run)
+    assert lifetime.server_gone(run)
 
 
 def test_a_pid_that_another_process_has_now_is_not_the_server(home: Path) -> None:
     run = running(home)
     pid, boot, ticks = identity.stamp().split()
     (run / "server").write_text(f"{pid} {boot} {ticks}")
-    assert not ending.left(run)
+    assert not lifetime.server_gone(run)
     (run / "server").write_text(f"{pid} {boot} {int(ticks) - 1}")
-    assert ending.left(run)
+    assert lifetime.server_gone(run)
 
 
 def test_outside_of_a_hub_a_cluster_is_of_no_server(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(ending.PREFIX, raising=False)
+    monkeypatch.delenv(lifetime.PREFIX, raising=False)
     run = running(home)
-    ending.attend(run)
+    lifetime.tie_to_server(run)
     assert not (run / "server").exists()
 
 
 def test_the_administrator_builds_where_all_look(home: Path) -> None:
-    settings = Settings.read().for_everybody()
+    settings = Settings.read().for_shared_cache()
     assert (settings.cache, settings.shared) == (home / "shared", None)

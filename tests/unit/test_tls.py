@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.engine import tls
+from labkit.engine.embedded import tls
+from labkit.engine.embedded.machine import wait_for_engine
+from labkit.engine.embedded.tls import make_keys, worn
 from labkit.engine.endpoint import Endpoint
-from labkit.engine.machine import answer
-from labkit.engine.tls import make_keys, worn
 from labkit.errors import MachineFailed
 
 
@@ -90,7 +90,7 @@ def test_a_certificate_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
         endpoint = Endpoint("node1", f"tcp://127.0.0.1:{port}", "127.0.0.1",
                             tls=tmp_path / "tls", api_version="1.44")  # fmt: skip
         with pytest.raises(MachineFailed, match=r"poignée de main TLS échoue.*IP address mismatch"):
-            answer(endpoint, 60, "Relancez.")
+            wait_for_engine(endpoint, 60, "Relancez.")
 
 
 @pytest.mark.parametrize(("left", "expected"), [(90, False), (46, False), (44, True), (-0.5, True)])

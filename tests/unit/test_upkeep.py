@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.engine import control
-from labkit.engine.upkeep import KEPT, LONGEST, lateness, shorten, written
+from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.upkeep import KEPT, LONGEST, lateness, shorten, written
 
 
 def test_a_log_keeps_its_end_while_a_process_appends(tmp_path: Path) -> None:

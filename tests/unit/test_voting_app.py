@@ -27,7 +27,7 @@ from docker.utils import exclude_paths
 from packaging.requirements import Requirement
 from ports import free_port
 
-from labkit.engine.images.voting import BEFORE, before
+from labkit.engine.embedded.images.voting import BEFORE, before
 from labkit.errors import BuildError
 
 ROOT = Path(__file__).parents[2]

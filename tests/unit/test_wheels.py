@@ -11,8 +11,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from labkit.engine.images import LAYERS, wheels
-from labkit.engine.images.model import Wheel
+from labkit.engine.embedded.images import LAYERS, wheels
+from labkit.engine.embedded.images.model import Wheel
 from labkit.errors import BadChecksum, BuildError, DownloadFailed
 
 PROGRAM = "tool-1.0.data/scripts/tool"

@@ -23,7 +23,7 @@ import pytest
 import redis
 from ports import free_port
 
-from labkit.engine.images.voting import BEFORE, before
+from labkit.engine.embedded.images.voting import BEFORE, before
 
 APP = Path(__file__).parents[2] / "notebooks" / "example-voting-app"
 USER = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root

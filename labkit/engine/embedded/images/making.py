@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 import httpx
 
-from labkit.engine.images.model import Files, Image, Layer
+from labkit.engine.embedded.images.model import Files, Image, Layer
 from labkit.errors import BuildError
 
 __all__ = ["compile_modules", "compile_whoami", "fill_registry", "installed", "repository"]
@@ -55,7 +55,7 @@ def compile_whoami(compiler: Path, loader: Sequence[str], output: Path) -> None:
         *loader, f"-B{tcc}", "-nostdinc", "-nostdlib", "-static",
         f"-I{compiler / 'usr/include/x86_64-linux-musl'}", f"-I{tcc / 'include'}",
         "-o", str(output), str(musl / "crt1.o"), str(musl / "crti.o"),
-        str(files("labkit.engine.images").joinpath("whoami.c")),
+        str(files("labkit.engine.embedded.images").joinpath("whoami.c")),
         str(musl / "libc.a"), str(tcc / "libtcc1.a"), str(musl / "crtn.o"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)

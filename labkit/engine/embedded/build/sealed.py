@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labkit.errors import BuildError, DiskFull
 
-__all__ = ["aside", "disk_error", "fingerprint", "intact", "need_room", "sealed", "spoil"]
+__all__ = ["atomic_directory", "disk_error", "fingerprint", "verify", "need_room", "sealed_files", "invalidate"]
 
 SEAL = "seal.json"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -23,13 +23,13 @@ ROOM = "Faites de la place, « labkit build --prune », ou placez le cache aille
 
 
 @contextmanager
-def aside(target: Path) -> Iterator[Path]:
+def atomic_directory(target: Path) -> Iterator[Path]:
     """Give a directory beside ``target`` that is sealed and becomes it only if all goes well."""
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     old = work.with_name(f"{work.name}.old")
     try:
         yield work
-        _seal(work)
+        _write_seal(work)
         work.chmod(0o755)
         if target.exists():
             target.rename(old)
@@ -39,7 +39,7 @@ def aside(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def intact(directory: Path, *, thorough: bool = False) -> bool:
+def verify(directory: Path, *, thorough: bool = False) -> bool:
     """Tell whether a sealed directory still holds its files.
 
     Parameters
@@ -58,7 +58,7 @@ def intact(directory: Path, *, thorough: bool = False) -> bool:
     return True
 
 
-def sealed(directory: Path) -> list[str]:
+def sealed_files(directory: Path) -> list[str]:
     """Return the names of the files of a sealed directory; none where its seal cannot be read."""
     try:
         return [SEAL, *json.loads((directory / SEAL).read_text())]
@@ -71,7 +71,7 @@ def fingerprint(directory: Path) -> str:
     return hashlib.sha256((directory / SEAL).read_bytes()).hexdigest()
 
 
-def spoil(directory: Path) -> None:
+def invalidate(directory: Path) -> None:
     """Break the seal of a directory that turned out not to be usable."""
     try:
         (directory / SEAL).unlink()
@@ -117,7 +117,7 @@ def disk_error(
     )
 
 
-def _seal(directory: Path) -> None:
+def _write_seal(directory: Path) -> None:
     files = (p for p in sorted(directory.rglob("*")) if p.is_file() and not p.is_symlink())
     seal = {str(p.relative_to(directory)): [p.stat().st_size, _digest(p)] for p in files}
     (directory / SEAL).write_text(json.dumps(seal, indent=0))

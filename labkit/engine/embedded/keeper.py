@@ -1,10 +1,10 @@
 """The process beside a machine: published ports of the cluster follow its services.
 
-``python -m labkit.engine.keeper RUN``. It listens to the engines' events and adds or removes
-QEMU's host forwards; it ends with the machine. Every service port is reached on every node
-at that node's own loopback address with the same port, and node1's at 127.0.0.1 too, where a
+``python -m labkit.engine.embedded.keeper RUN``. It listens to the engines' events and adds or
+removes the machine's forwards; it ends with the machine. Every service port is reached on every
+node at that node's own loopback address with the same port, and node1's at 127.0.0.1 too, where a
 browser looks for ``NAME.localhost``; a UDP port on the nodes alone. It also ends the cluster with
-its student's server, or when nobody uses it (:mod:`labkit.engine.ending`).
+its student's server, or when nobody uses it (:mod:`labkit.engine.embedded.lifetime`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from pathlib import Path
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from labkit.engine import control, egress, ending, identity, upkeep
-from labkit.engine.cluster import ON_LINE, _Record, end, hub_answers
+from labkit.engine.embedded import egress, identity, lifetime, upkeep
+from labkit.engine.embedded.cluster import ON_LINE, _Record, end, hub_answers
+from labkit.engine.embedded.machine import can_bind, end_process, note_process
+from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.settings import Settings, limit_sentence
 from labkit.engine.endpoint import LOCAL, UDP, Endpoint
-from labkit.engine.machine import can_bind, end_process, note_process
-from labkit.engine.settings import Settings, limit
 from labkit.errors import LabkitError
 
-__all__ = ["Ports", "main", "place", "published", "wanted"]
+__all__ = ["Ports", "free_port", "main", "published", "wanted"]
 
 log = logging.getLogger("labkit.keeper")
 EVENTS = {"type": ["service", "container", "node"]}
@@ -49,7 +50,7 @@ Place = tuple[str, str, int]  # address, node, published port
 _HERE = "127.0.0.1"
 
 
-def place(address: str, port: int) -> int | None:
+def free_port(address: str, port: int) -> int | None:
     """Return the port to listen on at ``address`` for ``port``: itself, or one that is free."""
     number = port % UDP
     kind = socket.SOCK_DGRAM if port >= UDP else socket.SOCK_STREAM
@@ -59,7 +60,7 @@ def place(address: str, port: int) -> int | None:
 
 def ended_idle(minutes: int) -> str:
     """Return the French sentence about a cluster that nobody used."""
-    return f"Le cluster a été arrêté après {minutes} minutes sans activité. " + limit(
+    return f"Le cluster a été arrêté après {minutes} minutes sans activité. " + limit_sentence(
         "LABKIT_IDLE_STOP", minutes
     )
 
@@ -226,14 +227,14 @@ class Keeper:
 
     def _ended(self) -> bool:
         """End the cluster if its server has gone or nobody uses it; tell whether it ended."""
-        if ending.left(self.run):
-            return end(self.run, lambda: ending.left(self.run), "")
+        if lifetime.server_gone(self.run):
+            return end(self.run, lambda: lifetime.server_gone(self.run), "")
         if self._unused():
             return end(self.run, self._unused, ended_idle(self.idle_stop))
         return False
 
     def _unused(self) -> bool:
-        return 0 < 60 * self.idle_stop < ending.idle_seconds(self.run)
+        return 0 < 60 * self.idle_stop < lifetime.idle_seconds(self.run)
 
     def _members_changed(self) -> bool:
         """Read again which nodes there are, and hear the new ones."""
@@ -256,7 +257,7 @@ class Keeper:
             try:
                 for event in client.api.events(decode=True, filters=EVENTS):
                     if event.get("Type") == "service":
-                        ending.touch(self.run)
+                        lifetime.mark_used(self.run)
                     if event.get("Action") in INTERESTING:
                         self.changes.put(endpoint.name)
             except (DockerException, RequestException, OSError, ValueError) as error:
@@ -308,7 +309,7 @@ class Keeper:
 
     def _open(self, places: list[Place]) -> bool:
         """Add forwards; tell whether all of them were."""
-        at = {p: found for p in places if (found := place(p[0], p[2]))}
+        at = {p: found for p in places if (found := free_port(p[0], p[2]))}
         inside = {p: f"{self.endpoints[p[1]].swarm_address}:{p[2] % UDP}" for p in at}
         answers = self._tell([f"hostfwd_add u {_listener(p, at[p])}-{inside[p]}" for p in at])
         refused = {p: said for p, said in zip(at, answers, strict=True) if said}

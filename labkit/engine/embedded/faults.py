@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labkit.engine import connect, control
+from labkit.engine import connect
+from labkit.engine.embedded.machine import wait_for_engine
+from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.machine import answer
 from labkit.engine.progress import Report
-from labkit.engine.settings import Settings
 from labkit.errors import SettingError
 
 __all__ = [
@@ -120,7 +121,9 @@ def start(name: str, fleet: Fleet | None = None, *, quiet: bool = False) -> None
     with Report(quiet=quiet) as report:
         report.step(f"{name} : le moteur démarre")
         in_guest(f"node start {number(endpoint)}", KILL_SECONDS)
-        answer(endpoint, START_SECONDS, f"Lisez son journal : « labkit node logs {name} ».")
+        wait_for_engine(
+            endpoint, START_SECONDS, f"Lisez son journal : « labkit node logs {name} »."
+        )
 
 
 def cut(name: str, fleet: Fleet | None = None, *, quiet: bool = False) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from labkit.engine.images.model import Image
+from labkit.engine.embedded.images.model import Image
 from labkit.errors import BuildError
 
 __all__ = ["BEFORE", "app", "before", "voting_images"]
@@ -33,7 +33,7 @@ _IMAGES = {  # name -> directory
     "examplevotingapp_worker:before": "worker",
     "examplevotingapp_worker:lua-before": "worker-lua",
 }
-_PACKAGE = Path(__file__).parents[2]
+_PACKAGE = Path(__file__).parents[3]
 _FROM_ROOT = {"visualizer"}  # built from the course's root: it has labkit's drawing in it
 
 

@@ -11,16 +11,16 @@ import contextlib
 import os
 from pathlib import Path
 
-from labkit.engine.build import Guest, guest_of
-from labkit.engine.ownership import trusted, trusted_tree
-from labkit.engine.settings import SHARED, Settings
-from labkit.engine.store import intact, sealed
+from labkit.engine.embedded.build.guest import Guest, guest_of
+from labkit.engine.embedded.ownership import trusted, trusted_tree
+from labkit.engine.embedded.settings import SHARED, Settings
+from labkit.engine.embedded.build.sealed import verify, sealed_files
 from labkit.errors import MachineFailed
 
-__all__ = ["common", "damaged", "find_guest", "place"]
+__all__ = ["is_shared", "damaged_error", "find_guest", "find_directory"]
 
 
-def place(settings: Settings, name: str) -> Path:
+def find_directory(settings: Settings, name: str) -> Path:
     """Return where a sealed directory is, or is to be made: shared where whole, or one's own.
 
     Raises
@@ -37,26 +37,26 @@ def place(settings: Settings, name: str) -> Path:
             _trust(
                 theirs, "Le cache partagé", f"En attendant, pour construire le vôtre : {SHARED}="
             )
-            if intact(theirs):
+            if verify(theirs):
                 return theirs
-            if not intact(own):
-                raise damaged(settings)
+            if not verify(own):
+                raise damaged_error(settings)
     _trust(own, "Le cache", "Ou choisissez un autre répertoire avec LABKIT_CACHE.")
     return own
 
 
 def find_guest(settings: Settings) -> Guest:
-    """Return the guest of these settings, built or not, as :func:`place` finds it."""
+    """Return the guest of these settings, built or not, as :func:`find_directory` finds it."""
     own = guest_of(settings)
-    return Guest(place(settings, own.directory.name), own.key)
+    return Guest(find_directory(settings, own.directory.name), own.key)
 
 
-def common(settings: Settings, directory: Path) -> bool:
+def is_shared(settings: Settings, directory: Path) -> bool:
     """Tell whether a directory is in the shared cache."""
     return directory.parent == settings.shared
 
 
-def damaged(settings: Settings) -> MachineFailed:
+def damaged_error(settings: Settings) -> MachineFailed:
     """Say that the shared cache is damaged, and who can mend it."""
     return MachineFailed(
         f"Le cache partagé {settings.shared} est abîmé ou incomplet.",
@@ -72,4 +72,4 @@ def _trust(directory: Path, what: str, remedy: str) -> None:
     with contextlib.suppress(OSError):  # it is not there yet, or one may not look
         for entry in cache.iterdir():
             trusted(entry, what, remedy)
-    trusted_tree(directory, sealed(directory), what, remedy)
+    trusted_tree(directory, sealed_files(directory), what, remedy)

@@ -453,7 +453,7 @@ def verify_release(signed: bytes, name: str, keyring: bytes | None = None) -> st
             remedy="Rien n’a été construit. Vérifiez le réseau ou le miroir (LABKIT_MIRROR).",
         )
     if keyring is None:
-        bundled = files("labkit.engine").joinpath("keys/debian-archive-keyring.gpg")
+        bundled = files("labkit.engine.embedded.build").joinpath("keys/debian-archive-keyring.gpg")
         keyring = bundled.read_bytes()
     certificates = pysequoia.Cert.split_bytes(keyring)
     try:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import platformdirs
 
-from labkit.engine.egress import routes
-from labkit.engine.limits import MIB, Limits, gibibytes, limits
-from labkit.engine.ownership import no_link, ours, trusted
+from labkit.engine.embedded.egress import routes
+from labkit.engine.embedded.limits import MIB, Limits, gibibytes, limits
+from labkit.engine.embedded.ownership import no_link, ours, trusted
 from labkit.errors import NotEnoughMemory, SettingError
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "STATE",
     "Settings",
     "fitting",
-    "limit",
+    "limit_sentence",
     "runnable",
     "writable",
 ]
@@ -172,7 +172,7 @@ class Settings:
         ):
             if asked > most:
                 raise SettingError(
-                    f"Il faudrait {asked} {what}. {limit(name, most)}",
+                    f"Il faudrait {asked} {what}. {limit_sentence(name, most)}",
                     remedy=f"Demandez-en {most} au plus.{remedy}",
                 )
 
@@ -280,7 +280,7 @@ class Settings:
             "LABKIT_MEMORY) ; ou servez-vous de vos propres machines : LABKIT_ENGINE=ssh://…",
         )
 
-    def for_everybody(self) -> Settings:
+    def for_shared_cache(self) -> Settings:
         """Return these settings with the shared cache as the one that is filled."""
         return replace(self, cache=self.shared or SITE, shared=None)
 
@@ -366,7 +366,7 @@ def fitting(found: Limits, nodes: int | None, memory: int, most: int = NODES) ->
     return number, lean
 
 
-def limit(name: str, value: int) -> str:
+def limit_sentence(name: str, value: int) -> str:
     """Return in French which limit was met, and who set it."""
     return f"La limite est de {value}, fixée par la personne qui administre ce serveur ({name})."
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from docker.context import ContextAPI
 from docker.context.config import get_tls_dir
 
-from labkit.engine import cluster
-from labkit.engine.cluster import Status
 from labkit.engine.contexts import environment, write_contexts
+from labkit.engine.embedded import cluster
+from labkit.engine.embedded.build.shared_cache import find_guest
+from labkit.engine.embedded.cluster import Status
+from labkit.engine.embedded.settings import STATE, Settings, writable
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.settings import STATE, Settings, writable
-from labkit.engine.shared import find_guest
 from labkit.errors import EngineError, SettingError
 
 __all__ = ["named", "prepare", "refusal", "status"]

@@ -21,15 +21,16 @@ from typing import Any
 
 import psutil
 
-from labkit.engine import control, identity
-from labkit.engine.build import Guest, Step
-from labkit.engine.egress import routes
+from labkit.engine.embedded import identity
+from labkit.engine.embedded.build.guest import Guest, Step
+from labkit.engine.embedded.build.sealed import atomic_directory, fingerprint, invalidate, verify
+from labkit.engine.embedded.build.shared_cache import damaged_error, find_directory, is_shared
+from labkit.engine.embedded.egress import routes
+from labkit.engine.embedded.qemu import API_PORT, SANDBOX, Qemu, arguments, split_network
+from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.settings import MAX_NODES, Settings
+from labkit.engine.embedded.tls import make_keys
 from labkit.engine.endpoint import API_VERSION, Endpoint
-from labkit.engine.qemu import API_PORT, SANDBOX, Qemu, arguments, split_network
-from labkit.engine.settings import MAX_NODES, Settings
-from labkit.engine.shared import common, damaged, place
-from labkit.engine.store import aside, fingerprint, intact, spoil
-from labkit.engine.tls import make_keys
 from labkit.errors import EngineNotRunning, MachineFailed
 
 __all__ = ["Machine", "Snapshot"]
@@ -47,9 +48,9 @@ class Snapshot:
 
     directory: Path
 
-    def intact(self, *, thorough: bool = False) -> bool:
+    def verify(self, *, thorough: bool = False) -> bool:
         """Tell whether it was saved, and is whole; ``thorough`` reads all of it."""
-        return intact(self.directory, thorough=thorough)
+        return verify(self.directory, thorough=thorough)
 
     @property
     def images(self) -> list[dict[str, Any]]:
@@ -72,7 +73,7 @@ def snapshot_of(guest: Guest, qemu: Qemu, settings: Settings) -> Snapshot:
     line.append(fingerprint(guest.directory))
     digest = hashlib.sha256("\0".join(line).encode()).hexdigest()[:12]
     name = f"snapshot-{guest.key}-{qemu.accel}-{qemu.version}-n{settings.nodes}-{digest}"
-    return Snapshot(place(settings, name))
+    return Snapshot(find_directory(settings, name))
 
 
 class Machine:
@@ -115,7 +116,7 @@ class Machine:
         # the engines' logs begin with what students do, not with the warming up
         empty = "for log in /run/node?.log; do : >$log; done"
         self.shell(f"killall stunnel 2>/dev/null; rm -f /run/tls.pem; {empty}; sync", timeout=60)
-        with aside(snapshot.directory) as work:
+        with atomic_directory(snapshot.directory) as work:
             state = work / "state"
             control.migrate(self.run / "qmp", "migrate", f"file:{state}")
             self.stop(keep_disk=True)
@@ -135,9 +136,9 @@ class Machine:
             control.qmp(self.run / "qmp", ("cont", {}))
             self._open_engines(ANSWER_SECONDS)
         except control.NotMigrated as error:
-            if common(self.settings, snapshot.directory):
-                raise damaged(self.settings) from error
-            spoil(snapshot.directory)
+            if is_shared(self.settings, snapshot.directory):
+                raise damaged_error(self.settings) from error
+            invalidate(snapshot.directory)
             remedy = "Lancez « labkit build », qui le refait, puis la même commande."
             raise MachineFailed(error.message, remedy=remedy) from error
         except MachineFailed as error:
@@ -180,7 +181,7 @@ done
             240,
         )
         for endpoint in self.endpoints:
-            answer(endpoint, ANSWER_SECONDS, "Relancez.")
+            wait_for_engine(endpoint, ANSWER_SECONDS, "Relancez.")
 
     def share_images(self) -> None:
         """Give the images of the first engine to all, without a copy.
@@ -303,7 +304,7 @@ done
         self.secure(patience)
         deadline = time.monotonic() + patience
         for endpoint in self.endpoints:
-            answer(endpoint, deadline - time.monotonic(), "Lancez « labkit reset ».")
+            wait_for_engine(endpoint, deadline - time.monotonic(), "Lancez « labkit reset ».")
 
     def secure(self, patience: float = ANSWER_SECONDS) -> None:
         """Set the clock, mix in fresh randomness, and open the engines behind mutual TLS, anew."""
@@ -351,7 +352,7 @@ cmp -s /run/closed.new /run/closed || {{
         self.shell(script, patience)
 
 
-def answer(endpoint: Endpoint, patience: float, remedy: str) -> None:
+def wait_for_engine(endpoint: Endpoint, patience: float, remedy: str) -> None:
     """Wait until an engine answers.
 
     Raises

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.engine.build import Guest, loader
-from labkit.engine.control import qmp
-from labkit.engine.egress import CLUSTER, GATEWAY, RESOLVER
-from labkit.engine.settings import Settings
-from labkit.errors import LabkitError, PlatformNotSupported
+from labkit.engine.embedded.build.guest import Guest, loader
+from labkit.engine.embedded.egress import CLUSTER, GATEWAY, RESOLVER
+from labkit.engine.embedded.settings import Settings
+from labkit.errors import PlatformNotSupported
 
 __all__ = ["MINIMUM", "Qemu", "find_qemu", "probe_kvm"]
 
@@ -207,12 +206,3 @@ def engine_forward(network: str, number: int) -> str:
     """Return what leads from a node's loopback address to its engine, in QEMU's words."""
     numbers, port = split_network(network)
     return f"tcp:{numbers}.{number}:{port}-192.168.77.9:{API_PORT + number}"
-
-
-def is_answering(run: Path) -> bool:
-    """Tell whether a QEMU answers on this directory's control socket."""
-    try:
-        qmp(run / "qmp", ("query-status", {}), timeout=5)
-    except (LabkitError, OSError):
-        return False
-    return True

@@ -21,11 +21,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from labkit.engine import images
-from labkit.engine.debian import Archive, Package, find_mirror, unpack
-from labkit.engine.images import making, wheels
-from labkit.engine.settings import Settings
-from labkit.engine.store import aside, disk_error, intact, need_room
+from labkit.engine.embedded import images
+from labkit.engine.embedded.build.debian import Archive, Package, find_mirror, unpack
+from labkit.engine.embedded.images import making, wheels
+from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.build.sealed import atomic_directory, disk_error, verify, need_room
 from labkit.errors import BadChecksum, BuildError, DownloadFailed, NotInArchive
 
 __all__ = ["Guest", "build_guest", "guest_key", "guest_of", "prune", "remove_half_made"]
@@ -138,7 +138,7 @@ def _recipe(settings: Settings) -> dict[str, Any]:
     """List all that shapes the guest: a change of it is another guest, any other edit is not."""
     from labkit import __version__  # here: labkit itself imports this module
 
-    here = files("labkit.engine")
+    here = files("labkit.engine.embedded")
     scripts = sorted(p for p in Path(str(here / "guest")).iterdir() if p.is_file())
     return {
         "versions": [__version__, RECIPE],
@@ -190,7 +190,7 @@ def build_guest(
         In one of its kinds; nothing half-made is left in use.
     """
     guest = guest_of(settings)
-    if intact(guest.directory, thorough=thorough):
+    if verify(guest.directory, thorough=thorough):
         if not (thorough and guest.missing):
             return guest
         step(f"Nouvel essai pour ce qui manque : {', '.join(guest.missing)}")
@@ -200,7 +200,7 @@ def build_guest(
     try:
         settings.cache.mkdir(parents=True, exist_ok=True)
         need_room(settings.cache, NEEDED - fetched)
-        with aside(guest.directory) as work:
+        with atomic_directory(guest.directory) as work:
             _build(settings, work, step, progress)
     except subprocess.CalledProcessError as error:
         need_room(settings.cache, NEEDED - fetched)
@@ -448,7 +448,7 @@ def _root(root: Path, busybox: Path) -> None:
     for name in ("init", "node", "node-crun", "node-start", "quiet-ipvs"):
         target = root / "usr/sbin" / name
         target.unlink(missing_ok=True)
-        target.write_bytes(files("labkit.engine").joinpath("guest", name).read_bytes())
+        target.write_bytes(files("labkit.engine.embedded").joinpath("guest", name).read_bytes())
         target.chmod(0o755)
 
 
@@ -500,7 +500,7 @@ def _initrd(tree: Path, busybox: Path, target: Path) -> None:
     for name in ("bin", "dev", "proc", "newroot"):
         (tree / name).mkdir()
     shutil.copy2(busybox, tree / "bin/busybox")
-    (tree / "init").write_bytes(files("labkit.engine").joinpath("guest/initrd-init").read_bytes())
+    (tree / "init").write_bytes(files("labkit.engine.embedded").joinpath("guest/initrd-init").read_bytes())
     (tree / "init").chmod(0o755)
     names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*"))) + "\n"
     with target.open("wb") as out:

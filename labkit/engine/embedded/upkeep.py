@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from labkit.engine import control
+from labkit.engine.embedded.qemu import qmp as control
 from labkit.errors import LabkitError
 
 __all__ = ["lateness", "mend_clock", "shorten", "watch", "written"]

@@ -25,8 +25,6 @@ from docker.errors import APIError, DockerException
 from docker.models.images import Image as DockerImage
 from requests.exceptions import RequestException
 
-from labkit.engine import control, egress, ending, identity, images, upkeep
-from labkit.engine.build import DISK, Guest, build_guest, prune, remove_half_made
 from labkit.engine.contexts import (
     add_context,
     environment,
@@ -35,14 +33,16 @@ from labkit.engine.contexts import (
     update_context,
     write_contexts,
 )
-from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.images.making import STAND_INS, repository
-from labkit.engine.limits import MIB, gibibytes, limits
-from labkit.engine.machine import (
+from labkit.engine.embedded import egress, identity, images, lifetime, upkeep
+from labkit.engine.embedded.build.guest import DISK, Guest, build_guest, prune, remove_half_made
+from labkit.engine.embedded.build.sealed import disk_error, need_room, verify
+from labkit.engine.embedded.build.shared_cache import damaged_error, find_guest, is_shared
+from labkit.engine.embedded.images.making import STAND_INS, repository
+from labkit.engine.embedded.limits import MIB, gibibytes, limits
+from labkit.engine.embedded.machine import (
     Machine,
     Snapshot,
     alive,
-    answer,
     endpoints_of,
     free_network,
     note_process,
@@ -50,15 +50,24 @@ from labkit.engine.machine import (
     refuse_elsewhere,
     snapshot_of,
     stop_process,
+    wait_for_engine,
     waits_for_room,
 )
-from labkit.engine.ownership import no_link, trusted
+from labkit.engine.embedded.ownership import no_link, trusted
+from labkit.engine.embedded.qemu import Qemu, engine_forward, find_qemu, split_network
+from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.settings import (
+    MAX_NODES,
+    MOST_MEMORY,
+    NODES,
+    STATE,
+    Settings,
+    limit_sentence,
+    writable,
+)
+from labkit.engine.embedded.tls import worn
+from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
-from labkit.engine.qemu import Qemu, engine_forward, find_qemu, split_network
-from labkit.engine.settings import MAX_NODES, MOST_MEMORY, NODES, STATE, Settings, limit, writable
-from labkit.engine.shared import common, damaged, find_guest
-from labkit.engine.store import disk_error, intact, need_room
-from labkit.engine.tls import worn
 from labkit.errors import EngineNotRunning, MachineFailed, NotEnoughMemory, SettingError
 
 __all__ = [
@@ -281,14 +290,14 @@ def build(
         try:
             remove_half_made(settings)
             guest = find_guest(settings)
-            if not common(settings, guest.directory):
+            if not is_shared(settings, guest.directory):
                 with _safe_path():
                     guest = build_guest(
                         settings, step=report.step, progress=report.bytes, thorough=thorough
                     )
             qemu = find_qemu(guest, settings)
             snapshot = snapshot_of(guest, qemu, settings)
-            if not snapshot.intact(thorough=thorough):
+            if not snapshot.verify(thorough=thorough):
                 _save(snapshot, Machine(settings.build_run, guest, qemu, settings), report)
         except OSError as error:
             raise disk_error(settings.cache, SNAPSHOT, error) from error
@@ -317,15 +326,15 @@ def _safe_path() -> Iterator[None]:
 def _ready(settings: Settings, *, thorough: bool) -> Snapshot | None:
     """Return the snapshot if it and its guest are there, whole."""
     guest = find_guest(settings)
-    if not intact(guest.directory, thorough=thorough):
-        if common(settings, guest.directory):
-            raise damaged(settings)
+    if not verify(guest.directory, thorough=thorough):
+        if is_shared(settings, guest.directory):
+            raise damaged_error(settings)
         return None
     snapshot = snapshot_of(guest, find_qemu(guest, settings), settings)
-    if snapshot.intact(thorough=thorough):
+    if snapshot.verify(thorough=thorough):
         return snapshot
-    if common(settings, snapshot.directory):
-        raise damaged(settings)
+    if is_shared(settings, snapshot.directory):
+        raise damaged_error(settings)
     return None
 
 
@@ -341,15 +350,15 @@ def built(settings: Settings) -> bool:
     if not guest.directory.exists():
         return False
     what, where = "La machine construite est abîmée.", guest.directory
-    if intact(guest.directory, thorough=True):
+    if verify(guest.directory, thorough=True):
         snapshot = snapshot_of(guest, find_qemu(guest, settings), settings)
         if not snapshot.directory.exists():
             return False
-        if snapshot.intact(thorough=True):
+        if snapshot.verify(thorough=True):
             return True
         what, where = "L’instantané est abîmé.", snapshot.directory
-    if common(settings, where):
-        raise damaged(settings)
+    if is_shared(settings, where):
+        raise damaged_error(settings)
     raise MachineFailed(what, remedy="Lancez « labkit build », qui le refait.")
 
 
@@ -433,7 +442,7 @@ def join(settings: Settings) -> Fleet:
         what = "Aucun cluster n’est démarré."
         if record:
             what = _ended("Le cluster s’est arrêté.", record)
-        what = ending.reason(settings.run) or what
+        what = lifetime.reason_left(settings.run) or what
         raise EngineNotRunning(
             what, remedy="Lancez « labkit up » (dans un notebook : labkit.up())."
         )
@@ -523,7 +532,7 @@ def status(settings: Settings) -> Status:
     if record is None and _unreadable(settings.run):
         return Status("none", detail=f"{_LOST} {_FRESH}")
     if record is None:
-        ended = ending.reason(settings.run)
+        ended = lifetime.reason_left(settings.run)
         why = f"{ended} « labkit up »." if ended else "Aucun cluster n’est démarré : « labkit up »."
         return Status("none", detail=why)
     process = process_of(settings.run)
@@ -598,7 +607,7 @@ def _missing(image: ImageStatus, tags: Mapping[str, frozenset[str] | None]) -> t
 
 def _start(settings: Settings, report: Report) -> Fleet:
     if settings.nodes == settings.max_nodes < NODES:
-        report.step(limit("LABKIT_MAX_NODES", settings.max_nodes))
+        report.step(limit_sentence("LABKIT_MAX_NODES", settings.max_nodes))
     snapshot = build(settings, report)
     guest = find_guest(settings)
     qemu = find_qemu(guest, settings)
@@ -701,7 +710,7 @@ def add(settings: Settings, report: Report) -> Endpoint:
         if len(record.numbers) >= settings.max_nodes:
             raise SettingError(
                 f"Il y a déjà {len(record.numbers)} nœuds. "
-                + limit("LABKIT_MAX_NODES", settings.max_nodes),
+                + limit_sentence("LABKIT_MAX_NODES", settings.max_nodes),
                 remedy="Retirez-en un : « labkit node rm NŒUD ».",
             )
         number = min(missing)
@@ -724,7 +733,9 @@ def add(settings: Settings, report: Report) -> Endpoint:
             )
             if said:
                 raise MachineFailed(f"QEMU n’ouvre pas {endpoint.address} : {said}")
-            answer(endpoint, ADD_SECONDS, "Relancez ; si cela recommence : « labkit reset ».")
+            wait_for_engine(
+                endpoint, ADD_SECONDS, "Relancez ; si cela recommence : « labkit reset »."
+            )
             add_context(endpoint, settings.run / "docker", docker_cli(find_guest(settings)))
         except BaseException:
             _forget(settings, record, endpoint)
@@ -800,7 +811,7 @@ def end(run: Path, gone: Callable[[], bool], why: str) -> bool:
         stop_process(run)
         shutil.rmtree(run, ignore_errors=True)
         if why:
-            ending.remember(run, why)
+            lifetime.leave_reason(run, why)
         else:
             lock.unlink(missing_ok=True)
             Settings.read().unsettle()
@@ -810,14 +821,14 @@ def end(run: Path, gone: Callable[[], bool], why: str) -> bool:
 def _keeper(settings: Settings, report: Report) -> None:
     """Start the process that looks after the cluster, unless it lives; say if it ends at once."""
     run = settings.run
-    ending.attend(run)
-    ending.touch(run)
+    lifetime.tie_to_server(run)
+    lifetime.mark_used(run)
     if process_of(run, "keeper.pid"):
         return
     if machine := process_of(run):  # an older labkit wrote its id alone
         note_process(run, machine.pid)
     # neither what lies in the directory where a student works, nor where that is, is its business
-    command = [sys.executable, "-P", "-m", "labkit.engine.keeper", str(run)]
+    command = [sys.executable, "-P", "-m", "labkit.engine.embedded.keeper", str(run)]
     detached = subprocess.run(  # the shell ends at once: the keeper is nobody's child
         ["sh", "-c", 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh",
          run / "keeper.log", *command],

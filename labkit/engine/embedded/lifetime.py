@@ -15,24 +15,32 @@ from pathlib import Path
 
 import psutil
 
-from labkit.engine import identity
-from labkit.engine.ownership import no_link, ours
+from labkit.engine.embedded import identity
+from labkit.engine.embedded.ownership import no_link, ours
 
-__all__ = ["attend", "idle_seconds", "left", "reason", "remember", "touch", "watch"]
+__all__ = [
+    "idle_seconds",
+    "leave_reason",
+    "mark_used",
+    "reason_left",
+    "server_gone",
+    "tie_to_server",
+    "track_cells",
+]
 
 PREFIX = "JUPYTERHUB_SERVICE_PREFIX"
 _watched: set[Path] = set()
 
 
-def attend(run: Path) -> None:
-    """Write whose server a cluster ends with: that of the process that asks for it, if any."""
+def tie_to_server(run: Path) -> None:
+    """Record the JupyterHub server process whose end stops this cluster, if there is one."""
     server = _server()
     if server is not None:
         with contextlib.suppress(OSError):  # it is ending, and what it started with it
             (run / "server").write_text(identity.stamp(server.pid))
 
 
-def left(run: Path) -> bool:
+def server_gone(run: Path) -> bool:
     """Tell whether the server that a cluster ends with is gone."""
     try:
         return identity.find((run / "server").read_text()) is None
@@ -53,7 +61,7 @@ def _server() -> psutil.Process | None:
     return found
 
 
-def touch(run: Path) -> None:
+def mark_used(run: Path) -> None:
     """Note that a cluster is used now; nothing where it does not run."""
     if not ours(run):
         return
@@ -73,11 +81,11 @@ def idle_seconds(run: Path) -> float:
     try:
         return time.monotonic() - float((run / "used").read_text())
     except (OSError, ValueError):
-        touch(run)
+        mark_used(run)
         return 0.0
 
 
-def watch(run: Path) -> None:
+def track_cells(run: Path) -> None:
     """In a notebook: note from now on when its cells run, and say why a cluster has ended."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is None or run in _watched:
@@ -88,24 +96,24 @@ def watch(run: Path) -> None:
     def before(_: object) -> None:
         with contextlib.suppress(OSError):
             busy.write_text(identity.stamp())
-        if said := reason(run):
+        if said := reason_left(run):
             print(said)
 
     def after(_: object) -> None:
         busy.unlink(missing_ok=True)
-        touch(run)
+        mark_used(run)
 
     shell.events.register("pre_run_cell", before)
     shell.events.register("post_run_cell", after)
 
 
-def remember(run: Path, why: str) -> None:
+def leave_reason(run: Path, why: str) -> None:
     """Leave, in place of a cluster, the French sentence that says why it ended."""
     run.mkdir(mode=0o700)
     (run / "ended").write_text(why, encoding="utf-8")
 
 
-def reason(run: Path) -> str:
+def reason_left(run: Path) -> str:
     """Return why a cluster ended by itself, in French; "" when it did not."""
     try:
         return (run / "ended").read_text(encoding="utf-8")

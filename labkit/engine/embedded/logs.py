@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from labkit.engine.embedded.faults import embedded, in_guest, number
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.power import embedded, in_guest, number
 from labkit.errors import SettingError
 from labkit.masking import mask
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
-from labkit.engine.images.model import Wheel
+from labkit.engine.embedded.images.model import Wheel
 from labkit.errors import BadChecksum, BuildError, DownloadFailed
 
 __all__ = ["fetch", "fetched", "unpack"]

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-from labkit.engine.images.model import Files, Image, Layer, Wheel
-from labkit.engine.images.voting import voting_images
+from labkit.engine.embedded.images.model import Files, Image, Layer, Wheel
+from labkit.engine.embedded.images.voting import voting_images
 
 __all__ = ["LAYERS", "WHOAMI", "Image", "Layer", "Wheel", "catalogue"]
 
@@ -21,7 +21,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _entrypoint(name: str) -> Files:
-    script = files("labkit.engine.images").joinpath("entrypoints", name)
+    script = files("labkit.engine.embedded.images").joinpath("entrypoints", name)
     return {"usr/local/bin/docker-entrypoint.sh": script.read_text()}
 
 

@@ -51,6 +51,7 @@ from labkit.exercises.predictions import Confrontation, Prediction, confronter, 
 from labkit.exercises.preflight import preflight
 from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
 from labkit.exercises.proxies import domaine, preparer_traefik, routes
+from labkit.exercises.recall import Recall, rappel
 from labkit.exercises.solutions import Solution, solution
 from labkit.exercises.verdict import Row, Verdict
 
@@ -72,6 +73,7 @@ __all__ = [
     "Pages",
     "Prediction",
     "Rattrapage",
+    "Recall",
     "Row",
     "Saved",
     "Scores",
@@ -110,6 +112,7 @@ __all__ = [
     "progression",
     "qui_repond",
     "qui_suis_je",
+    "rappel",
     "rattraper",
     "repondre",
     "resultats",

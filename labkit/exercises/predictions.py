@@ -10,6 +10,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from labkit.errors import SettingError
+from labkit.exercises.progress import record_reason
+
 __all__ = ["FRESH", "Confrontation", "Prediction", "confronter", "predire"]
 
 FRESH = "LABKIT_FRESH"
@@ -135,6 +138,44 @@ class Confrontation:
             f"<table style='margin-left:0'><tbody>{rows}</tbody></table>"
             f"<strong>{escape(self.comment)}</strong></div>"
         )
+
+    def expliquer(self, texte: str) -> str:
+        """Keep in the student's own progress why the measure differs; return how that went.
+
+        Parameters
+        ----------
+        texte
+            The student's explanation; an empty one is not kept.
+        """
+        if self.predicted is None or not (why := " ".join(texte.split())):
+            return "Écrivez d’abord votre explication, en une phrase."
+        try:
+            record_reason(self.question, self.predicted, self.measured, why)
+        except (OSError, SettingError):
+            return "Votre explication n’a pas pu être gardée : notez-la ailleurs."
+        return "Gardé : « progression() » vous la rappellera."
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        # Where the prediction was wrong, room to say why; the table stays in the saved notebook.
+        data: Any = {}
+        if self.predicted is not None and not self.right:
+            bundle: Any = self._ask_why()._repr_mimebundle_(**kwargs) or {}
+            data = bundle[0] if isinstance(bundle, tuple) else bundle
+        return {**data, "text/plain": repr(self), "text/html": self._repr_html_()}, {}
+
+    def _ask_why(self) -> Any:
+        text = widgets.Textarea(
+            placeholder="Votre explication, en une phrase",
+            layout=widgets.Layout(width="min(560px, 95%)", height="60px"),
+        )
+        keep = widgets.Button(description="Garder mon explication", layout={"width": "auto"})
+        said = widgets.Label()
+
+        def kept(_: Any) -> None:
+            said.value = self.expliquer(text.value)
+
+        keep.on_click(kept)
+        return widgets.VBox([widgets.HTML(self._repr_html_()), text, keep, said])
 
 
 _predictions: dict[str, Prediction] = {}

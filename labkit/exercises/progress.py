@@ -1,5 +1,7 @@
 """A student's progress: every check leaves a line in a file of the student's own.
 
+So does what a student wrote on a prediction that the measure contradicted; that is never shared.
+
 Nothing leaves the account by itself. Where the instructor has named a shared folder
 (``LABKIT_CLASS``), a student who agrees has the file copied there, and the instructor reads the
 folder as a table. There are no marks.
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempt",
     "Progress",
+    "Reason",
     "Student",
     "class_table",
     "classe",
@@ -39,7 +42,9 @@ __all__ = [
     "partager",
     "progression",
     "read",
+    "reasons",
     "record",
+    "record_reason",
     "standing",
 ]
 
@@ -81,6 +86,27 @@ class Attempt:
     def line(self) -> str:
         """Return the attempt as a line of JSON."""
         return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a measure was not what a student had predicted, in the student's words.
+
+    Attributes
+    ----------
+    at
+        When, in UTC.
+    question, predicted, measured
+        As the student saw them.
+    why
+        What the student wrote.
+    """
+
+    at: datetime
+    question: str
+    predicted: str
+    measured: str
+    why: str
 
 
 def _file() -> Path:
@@ -153,6 +179,31 @@ def _attempt(line: str) -> Attempt | None:
         return None
 
 
+def record_reason(question: str, predicted: str, measured: str, why: str) -> None:
+    """Add to the student's own file why a prediction was wrong.
+
+    Raises
+    ------
+    OSError, SettingError
+        The file cannot be written.
+    """
+    reason = Reason(datetime.now(UTC), question, predicted, measured, why[:_LONGEST])
+    text = json.dumps({**asdict(reason), "at": reason.at.isoformat()}, ensure_ascii=False)
+    append_line(_file(), text)
+
+
+def reasons() -> tuple[Reason, ...]:
+    """Return what the student wrote on wrong predictions: the last word on each question."""
+    found: dict[str, Reason] = {}
+    with contextlib.suppress(OSError):
+        for line in read_file(_file(), _BIGGEST)[0].split("\n"):
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                data = json.loads(line)
+                said = [_text(data[key]) for key in ("question", "predicted", "measured", "why")]
+                found[said[0]] = Reason(datetime.fromisoformat(data["at"]), *said)
+    return tuple(found.values())
+
+
 def standing(attempts: Iterable[Attempt]) -> pd.DataFrame:
     """Return one row an exercise, in the order of first attempts; pure.
 
@@ -193,10 +244,14 @@ class Progress:
     """Where a student stands; shown as a table."""
 
     HEAD = ("Exercice", "Dernière vérification", "Essais", "À revoir")
+    WHY = ("Question", "Votre prédiction", "Mesure", "Votre explication")
 
-    def __init__(self, attempts: Iterable[Attempt], total: int) -> None:
+    def __init__(
+        self, attempts: Iterable[Attempt], total: int, reasons: Iterable[Reason] = ()
+    ) -> None:
         self.frame = standing(attempts)
         self.total = total
+        self._why = [(r.question, r.predicted, r.measured, r.why) for r in reasons]
 
     @property
     def summary(self) -> str:
@@ -213,12 +268,17 @@ class Progress:
         ]
 
     def __repr__(self) -> str:
-        rows = self._rows()
-        return "\n".join([self.summary, *([table_text(self.HEAD, rows)] if rows else [])])
+        said = [self.summary]
+        if rows := self._rows():
+            said.append(table_text(self.HEAD, rows))
+        if self._why:
+            said.append(table_text(self.WHY, self._why))
+        return "\n".join(said)
 
     def _repr_html_(self) -> str:
         rows, said = self._rows(), f"<strong>{self.summary}</strong>"
-        return table_html(said, self.HEAD, rows) if rows else f"<p>{said}</p>"
+        page = table_html(said, self.HEAD, rows) if rows else f"<p>{said}</p>"
+        return page + (table_html("Vos explications", self.WHY, self._why) if self._why else "")
 
 
 def progression() -> Progress:
@@ -226,7 +286,7 @@ def progression() -> Progress:
     from labkit.exercises.catalogue import EXERCISES
 
     known = [a for a in read() if a.exercise in EXERCISES]
-    return Progress(known, len(EXERCISES))
+    return Progress(known, len(EXERCISES), reasons())
 
 
 # -- the class ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 from labkit.cli import main
 from labkit.errors import SettingError
-from labkit.exercises import EXERCISES, ne_plus_partager, partager, progression
+from labkit.exercises import EXERCISES, Confrontation, ne_plus_partager, partager, progression
 from labkit.exercises.files import account
 from labkit.exercises.progress import (
     FILE,
@@ -25,6 +25,7 @@ from labkit.exercises.progress import (
     class_table,
     classe,
     read,
+    reasons,
     record,
     standing,
 )
@@ -222,3 +223,27 @@ def test_the_command_shows_both_tables(folder: Path, capsys: pytest.CaptureFixtu
     assert out[1].startswith("Ada,")
     assert main(["progress", "--class", str(folder / "absent")]) == 1
     assert "LABKIT_CLASS" in capsys.readouterr().err
+
+
+def test_what_a_student_wrote_on_a_wrong_prediction_is_kept(own: Path, folder: Path) -> None:
+    wrong = Confrontation("Combien de replicas ?", "1", "5")
+    assert "Écrivez" in wrong.expliquer("  ")
+    assert not own.exists()
+    wrong.expliquer("Je pensais à une seule connexion.")
+    assert "Gardé" in wrong.expliquer("Le mesh choisit\nà chaque connexion.")
+    assert [(r.predicted, r.why) for r in reasons()] == [
+        ("1", "Le mesh choisit à chaque connexion.")
+    ]
+    assert read() == ()
+    shown = progression()
+    assert "Le mesh choisit" in repr(shown)
+    assert "Le mesh choisit" in shown._repr_html_()
+    partager("Ada")
+    assert "mesh" not in next(folder.glob("*.jsonl")).read_text()
+
+
+def test_only_a_wrong_prediction_asks_why() -> None:
+    view = "application/vnd.jupyter.widget-view+json"
+    assert view in Confrontation("Q ?", "1", "5")._repr_mimebundle_()[0]
+    for fine in (Confrontation("Q ?", "5", "5"), Confrontation("Q ?", None, "5")):
+        assert set(fine._repr_mimebundle_()[0]) == {"text/plain", "text/html"}

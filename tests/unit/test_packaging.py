@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from hatchling.builders.wheel import WheelBuilder
+
 ROOT = Path(__file__).parents[2]
 CONDA_NAMES = {
     "jupyter-server": "jupyter_server",
@@ -43,3 +45,15 @@ def test_binder_can_find_a_mirror_and_run_its_steps() -> None:
     assert "debootstrap" in (ROOT / "binder/apt.txt").read_text().split()
     for name in ("postBuild", "start"):
         assert (ROOT / "binder" / name).stat().st_mode & 0o111
+
+
+def test_a_wheel_holds_all_of_labkit() -> None:
+    """What git ignores is left out of it: an ignored name may not be one of labkit's rooms."""
+    packed = {file.relative_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "labkit").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert len(files) > 100
+    assert files - packed == set()

@@ -5,10 +5,12 @@ course holds for other spawners, too; the network is of use only where students 
 each container has a loopback of its own.
 """
 
+import asyncio
 import fcntl
 import os
 import pwd
 import subprocess
+import sys
 from pathlib import Path
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821
@@ -65,4 +67,24 @@ def own_network(spawner):
             subprocess.run(["iptables", "-w", "-A", *rule], check=True)
 
 
-c.Spawner.pre_spawn_hook = own_network
+async def course(spawner):
+    """Write the student's edition to their ~/cours, as the student, or bring it up to date."""
+    account = pwd.getpwnam(spawner.user.name)
+    writing = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("labkit"), "course", Path(account.pw_dir, "cours"),
+        user=account.pw_uid, group=account.pw_gid, extra_groups=[], cwd=account.pw_dir,
+        env={"HOME": account.pw_dir, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await writing.communicate()
+    if writing.returncode:  # such as a full disk: what is there already can still be used
+        spawner.log.warning("The course of %s: %s", account.pw_name, said.decode(errors="replace"))
+
+
+async def prepare(spawner):
+    """Do both before a student's server starts."""
+    own_network(spawner)
+    await course(spawner)
+
+
+c.Spawner.pre_spawn_hook = prepare

@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import secrets
-import shutil
 import socket
 import subprocess
 import time
@@ -249,7 +248,7 @@ def fences(uid: int) -> list[list[str]]:
 
 @contextmanager
 def accounts() -> Iterator[dict[str, str]]:
-    """Three accounts with a home that others may enter, and the course in it; then no more."""
+    """Three accounts with a home that others may enter; then no more."""
     passwords = {name: secrets.token_hex(8) for name in NAMES}
     try:
         for name, password in passwords.items():
@@ -258,8 +257,6 @@ def accounts() -> Iterator[dict[str, str]]:
             entry = pwd.getpwnam(name)
             home = Path(entry.pw_dir)
             home.chmod(0o755)  # the worst that is usual: what protects a cluster is not this
-            shutil.copytree(ROOT / "notebooks", home / "cours")
-            subprocess.run(["chown", "-R", f"{name}:", home / "cours"], check=True)
         yield passwords
     finally:
         for name in NAMES:

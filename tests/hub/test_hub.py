@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from real_hub import PATIENCE, PLACE, ROOT, Hub, Student, fences, until
 
 from labkit.engine.embedded.upkeep import written
+from labkit.exercises.progress import classe
 
 pytestmark = pytest.mark.timeout(900)
 ARTEFACTS = ROOT / "artefacts"
@@ -83,6 +85,16 @@ def test_three_students_have_three_clusters(class_: list[Student]) -> None:
 def running(student: Student) -> int:
     line = "docker service ps whoami --filter desired-state=running --format '{{.CurrentState}}'"
     return student.shell(line).count("Running")
+
+
+def test_each_has_the_students_edition(class_: list[Student]) -> None:
+    """The example's hook wrote it, and what a student changed stays when it comes again."""
+    for student in class_:
+        page = student.home / "cours/02-la-stack-example-voting-app.ipynb"
+        assert page.stat().st_uid == student.uid
+        cells = json.loads(page.read_text())["cells"]
+        assert not any(cell.get("outputs") for cell in cells)
+        assert "solution(" in page.read_text()
 
 
 def test_a_start_writes_nothing_but_its_own_run(class_: list[Student], shared: Path) -> None:
@@ -237,6 +249,40 @@ def test_a_container_does_not_reach_the_host(class_: list[Student]) -> None:
     run = "docker run --rm --privileged --network host --entrypoint python examplevotingapp_vote:1"
     said = student.shell(f"{run} -c {shlex.quote(code)} {' '.join(ports)}")
     assert set(said.splitlines()) == {"closed"}
+
+
+SHARE = """
+import os
+os.environ["LABKIT_CLASS"] = {folder!r}
+from labkit.exercises import partager, verifier
+verifier("initialiser")
+print(partager("Ada"))
+"""
+PLANT = """
+import os
+for end, plant in (("jsonl", os.mkfifo), ("tmp", lambda file: os.symlink({precious!r}, file))):
+    plant({folder!r} + "/{victim}." + end)
+print(os.listdir({folder!r}))
+"""
+
+
+def test_a_neighbour_spoils_nothing_in_the_classs_folder(class_: list[Student]) -> None:
+    """As binder/instructors.md says to make it, for a class without a group."""
+    attacker, victim = class_[:2]
+    precious = victim.home / "precious"
+    victim.do(f"with open({str(precious)!r}, 'w') as file: file.write('mine')")
+    with tempfile.TemporaryDirectory(prefix="class-") as folder:
+        Path(folder).chmod(0o1777)  # the attacker may even list it
+        plant = {"folder": folder, "victim": victim.name, "precious": str(precious)}
+        assert victim.name in attacker.do(PLANT.format(**plant))
+        victim.do(SHARE.format(folder=folder))
+        attacker.do(SHARE.format(folder=folder).replace("Ada", "Ada "))
+        take = f"rm -f {folder}/*; cat {folder}/*.jsonl > {folder}/{victim.name}.1.jsonl"
+        attacker.shell(f"timeout 5 sh -c '{take}' || true")
+        table = classe(Path(folder))
+        assert set(zip(table["Nom"], table["Compte"], strict=True)) >= {("Ada", victim.name)}
+        assert list(table["Compte"]).count(victim.name) == 1
+    assert precious.read_text() == "mine"
 
 
 # The front ends, as a student sees them

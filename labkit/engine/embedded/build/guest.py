@@ -23,9 +23,9 @@ from typing import Any
 
 from labkit.engine.embedded import images
 from labkit.engine.embedded.build.debian import Archive, Package, find_mirror, unpack
+from labkit.engine.embedded.build.sealed import atomic_directory, disk_error, need_room, verify
 from labkit.engine.embedded.images import making, wheels
 from labkit.engine.embedded.settings import Settings
-from labkit.engine.embedded.build.sealed import atomic_directory, disk_error, verify, need_room
 from labkit.errors import BadChecksum, BuildError, DownloadFailed, NotInArchive
 
 __all__ = ["Guest", "build_guest", "guest_key", "guest_of", "prune", "remove_half_made"]
@@ -500,7 +500,9 @@ def _initrd(tree: Path, busybox: Path, target: Path) -> None:
     for name in ("bin", "dev", "proc", "newroot"):
         (tree / name).mkdir()
     shutil.copy2(busybox, tree / "bin/busybox")
-    (tree / "init").write_bytes(files("labkit.engine.embedded").joinpath("guest/initrd-init").read_bytes())
+    (tree / "init").write_bytes(
+        files("labkit.engine.embedded").joinpath("guest/initrd-init").read_bytes()
+    )
     (tree / "init").chmod(0o755)
     names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*"))) + "\n"
     with target.open("wb") as out:

@@ -12,12 +12,12 @@ import os
 from pathlib import Path
 
 from labkit.engine.embedded.build.guest import Guest, guest_of
+from labkit.engine.embedded.build.sealed import sealed_files, verify
 from labkit.engine.embedded.ownership import trusted, trusted_tree
 from labkit.engine.embedded.settings import SHARED, Settings
-from labkit.engine.embedded.build.sealed import verify, sealed_files
 from labkit.errors import MachineFailed
 
-__all__ = ["is_shared", "damaged_error", "find_guest", "find_directory"]
+__all__ = ["damaged_error", "find_directory", "find_guest", "is_shared"]
 
 
 def find_directory(settings: Settings, name: str) -> Path:

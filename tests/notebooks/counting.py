@@ -92,6 +92,8 @@ def minutes(cells: Iterable[Any]) -> float:
     for cell in cells:
         if cell.cell_type == "markdown":
             total += words(cell.source) / WORDS
+        elif cell.source.startswith("# Facultatif"):
+            continue
         elif own(cell):
             total += TYPED if "a-taper" in cell.metadata.tags else FOUND
         elif _PREDICTION.search(cell.source):

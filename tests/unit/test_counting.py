@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,9 +14,12 @@ sys.path.insert(0, str(ROOT / "tests" / "notebooks"))
 
 import counting  # noqa: E402
 
-MOST_WORDS = 20_900  # of the whole course
+README = counting.NOTEBOOKS / "README.md"
+
+MOST_WORDS = 21_200  # of the whole course
 LEAST_OWN = 0.19  # of the cells of code: the student types them
 MOST_WIDGETS = 0.46  # of the cells of code: widgets, predictions and checks
+CORE_PATH = 210  # minutes, of notebooks 01, 02, 04 and 05
 MOST_HELPERS = 52  # names that a student meets beside docker's
 
 
@@ -29,6 +33,18 @@ def test_what_the_course_asks(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(c.own for c in found) >= LEAST_OWN * code
     assert sum(c.widgets for c in found) <= MOST_WIDGETS * code
     assert len(frozenset[str]().union(*(c.helpers for c in found))) <= MOST_HELPERS
+    assert sum(c.basic for c in found) <= CORE_PATH
+
+
+@pytest.mark.parametrize("path", sorted(counting.NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.name)
+def test_a_notebook_says_how_long_it_takes(path: Path) -> None:
+    counted = counting.count(path)
+    head = nbformat.read(path, as_version=4).cells[0].source
+    said = [int(n) for n in re.findall(r"(\d+)\smin\b", head)]
+    wanted = [counted.basic, counted.minutes] if counted.basic else [counted.minutes]
+    assert said == [pytest.approx(minutes, abs=6) for minutes in wanted]
+    listed = re.search(rf"\({re.escape(path.name)}\)(.*)$", README.read_text(), re.MULTILINE)
+    assert listed and [int(n) for n in re.findall(r"(\d+)\smin\b", listed[1])] == said
 
 
 def test_a_mark_holds_until_the_next() -> None:

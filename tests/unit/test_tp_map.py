@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from labkit import course
+
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "notebooks"))
+
+import counting  # noqa: E402
+
 NOTEBOOKS = ROOT / "notebooks"
 MAP = NOTEBOOKS / "README.md"
+HOW = ("fait", "donné", "lu", "cité")
+MAIN = range(8, 80)  # the lines of the TP's main parts
+OPTIONAL = {34, 46, 48}  # comments, in these
 
 
 def tp_lines() -> dict[int, str]:
@@ -20,13 +30,14 @@ def tp_lines() -> dict[int, str]:
     return {int(number): words.replace("`", "").strip() or "…" for number, words in rows}
 
 
-def rows(text: str) -> dict[int, tuple[str, list[tuple[str, str]]]]:
-    """Return what a map has for each line: the words, and notebook and cell of each link."""
-    found: dict[int, tuple[str, list[tuple[str, str]]]] = {}
-    for number, words, links in re.findall(r"^\| (\d+) \| (.*) \| (.*) \|$", text, re.MULTILINE):
+def rows(text: str) -> dict[int, tuple[str, str, list[tuple[str, str]]]]:
+    """Return what a map has for each line: the words, how, notebook and cell of each link."""
+    found: dict[int, tuple[str, str, list[tuple[str, str]]]] = {}
+    row = re.compile(r"^\| (\d+) \| (.*) \| (\w*) \| (.*) \|$", re.MULTILINE)
+    for number, words, how, links in row.findall(text):
         assert int(number) not in found, f"line {number} is there twice"
         cells = re.findall(r"\[`[\w-]+`\]\(([^)#]+\.ipynb)#cell-id=([\w-]+)\)", links)
-        found[int(number)] = (words.strip("`"), cells)
+        found[int(number)] = (words.strip("`"), how, cells)
     return found
 
 
@@ -35,7 +46,9 @@ def problems(text: str) -> list[str]:
     lines, mapped = tp_lines(), rows(text)
     said = [f"line {n} is not mapped" for n in lines if n not in mapped]
     said += [f"the TP has no line {n}" for n in set(mapped) - set(lines)]
-    for number, (words, cells) in mapped.items():
+    for number, (words, how, cells) in mapped.items():
+        if how not in HOW:
+            said.append(f"line {number} does not say how it is done")
         if words != lines.get(number):
             said.append(f"line {number} does not begin with {words!r}")
         if not cells:
@@ -51,6 +64,33 @@ def problems(text: str) -> list[str]:
 
 def test_every_line_of_the_tp_has_its_cells() -> None:
     assert problems(MAP.read_text(encoding="utf-8")) == []
+
+
+def test_a_line_that_is_done_leads_to_what_the_student_does() -> None:
+    cells = {
+        (path.name, cell.id): cell
+        for path in NOTEBOOKS.glob("*.ipynb")
+        for cell in course.student(nbformat.read(path, as_version=4)).cells
+    }
+    for number, (_, how, links) in rows(MAP.read_text(encoding="utf-8")).items():
+        if how == "fait":
+            asked = [cells[link] for link in links]
+            assert any(
+                counting.own(c) or re.search(r"\w+\(", c.source) or "mission" in c.source
+                for c in asked
+            ), f"line {number}"
+
+
+def test_the_core_path_has_every_line_of_the_main_parts() -> None:
+    basic = {
+        (path.name, cell.id)
+        for path in NOTEBOOKS.glob("*.ipynb")
+        for cell, marked in counting.marked(nbformat.read(path, as_version=4).cells)
+        if marked or cell.id == "titre" or path.name.startswith("00")
+    }
+    mapped = rows(MAP.read_text(encoding="utf-8"))
+    main = [n for n in mapped if n in MAIN and n not in OPTIONAL]
+    assert [n for n in main if not basic & set(mapped[n][2])] == []
 
 
 def test_the_lines_are_those_of_the_tp() -> None:
@@ -74,6 +114,7 @@ def test_every_notebook_is_named() -> None:
         (r"Initialisez Swarm", "Initialiser Swarm", "line 10 does not begin"),
         (r"^(\| 10 \| .* \|) .* \|$", r"\1 — |", "line 10 leads nowhere"),
         (r"^\| 10 \|", "| 11 |", "the TP has no line 11"),
+        (r"\| fait \|", "| vu |", "does not say how"),
     ],
 )
 def test_a_map_that_is_wrong_is_seen(old: str, new: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -10,8 +11,9 @@ from pathlib import Path
 from labkit.errors import SettingError
 from labkit.exercises import forms
 
-__all__ = ["Solution", "solution"]
+__all__ = ["Solution", "shown", "solution"]
 
+_EDITS = re.compile(r"(?:sed|grep|cp|diff) ")
 _asked: set[str] = set()
 
 
@@ -67,6 +69,20 @@ def solution(*noms: str) -> Solution:
     return Solution("\n".join(found.values()))
 
 
+def shown(commands: str) -> str:
+    """Return commands as a student reads them; pure.
+
+    Where comments say what changes in a file, as a difference, these stand in the place of the
+    commands that edit it.
+    """
+    lines = commands.splitlines()
+    changes = [line[2:] for line in lines if line.startswith("# ")]
+    if not changes:
+        return commands
+    kept = [line for line in lines if not line.startswith("# ") and not _EDITS.match(line)]
+    return "\n".join([*changes, *([""] if kept else []), *kept])
+
+
 def _commands(name: str) -> str:
     if name not in (known := _all()):
         raise SettingError(
@@ -85,7 +101,7 @@ def _all() -> dict[str, str]:
     for path in sorted(course.source().glob("*.ipynb")):
         for cell in course.corrected(path.name).cells:
             if cell.cell_type == "code":
-                commands = cell.source.partition("\n")[2].strip()
+                commands = shown(cell.source.partition("\n")[2].strip())
                 form = not cell.source.startswith("%%solution")
                 found |= dict.fromkeys(course.solved(cell), "" if form else commands)
     return found

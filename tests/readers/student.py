@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 
 from labkit import course
 from labkit.engine.embedded.settings import Settings
+from labkit.exercises.solutions import shown
 from labkit.masking import contains_secret
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -168,13 +169,14 @@ class Reader:
 
     def _ask(self, cell: Any) -> str:
         """Ask for a solution until it is shown: it is not at the first demand."""
-        wanted = _SOLUTION.match(self.solutions[cell.id])[2].strip()
+        whole = _SOLUTION.match(self.solutions[cell.id])[2].strip()
+        wanted = shown(whole)
         first, failed = self._execute(cell.source)
         assert not failed and (wanted not in first or wanted in self.shown), first
         again, failed = self._execute(cell.source)
         assert not failed and wanted in again, again
         self.shown.append(wanted)
-        return wanted
+        return whole
 
     def _type(self, cell: str, commands: list[str], *, again: bool = True) -> str:
         said = ""
@@ -237,7 +239,7 @@ def last_hint(markdown: str) -> list[str]:
 
 def as_typed(solution: str) -> list[str]:
     """Return a solution as a student types it: a line each, or as a script where it is one."""
-    lines = [line for line in solution.strip().splitlines() if line.strip()]
+    lines = [line for line in solution.splitlines() if line.strip() and line[:2] != "# "]
     if _SCRIPT.search(solution):
         return ["%%bash\n" + "\n".join(lines)]
     return [f"!{line}" for line in lines]

@@ -64,7 +64,7 @@ def test_every_solution_is_found_and_shown_at_the_second_demand_only(
         for cell in course.corrected(name).cells:
             if cell.cell_type == "code" and cell.source.startswith("%%solution"):
                 (exercise,) = course.solved(cell)
-                command = cell.source.partition("\n")[2].strip()
+                command = solutions.shown(cell.source.partition("\n")[2].strip())
                 first, second = solutions.solution(exercise), solutions.solution(exercise)
                 assert command not in repr(first)
                 assert command not in first._repr_html_()
@@ -75,6 +75,17 @@ def test_every_solution_is_found_and_shown_at_the_second_demand_only(
     assert [p.name for p in tmp_path.rglob("*.*")] == ["solution-guetteur.yml"]
     with pytest.raises(SettingError, match="pas de solution nommée"):
         solutions.solution("inconnue")
+
+
+def test_a_solution_that_edits_a_file_is_shown_as_a_difference() -> None:
+    edits = "# dans ma-stack.yml, sous vote :\n# -  replicas: 2\n# +  replicas: 3\nsed -i s/2/3/ f"
+    assert solutions.shown(f"{edits}\ndocker ps") == (
+        "dans ma-stack.yml, sous vote :\n-  replicas: 2\n+  replicas: 3\n\ndocker ps"
+    )
+    for name in NAMES:
+        for cell in course.corrected(name).cells:
+            if cell.cell_type == "code" and cell.source.startswith("%%solution"):
+                assert "sed " not in solutions.shown(cell.source)
 
 
 def test_a_measure_waits_for_its_prediction(monkeypatch: pytest.MonkeyPatch) -> None:

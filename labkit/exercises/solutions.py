@@ -13,6 +13,7 @@ from labkit.exercises import forms
 
 __all__ = ["Solution", "shown", "solution"]
 
+_STEP = re.compile(r"%%(?:solution|etape) (\S+)\n")
 _EDITS = re.compile(r"(?:sed|grep|cp|diff) ")
 _asked: set[str] = set()
 
@@ -76,7 +77,7 @@ def shown(commands: str) -> str:
     commands that edit it.
     """
     lines = commands.splitlines()
-    changes = [line[2:] for line in lines if line.startswith("# ")]
+    changes = [line[2:] for line in lines if re.match("# (?!À vous)", line)]
     if not changes:
         return commands
     kept = [line for line in lines if not line.startswith("# ") and not _EDITS.match(line)]
@@ -94,7 +95,7 @@ def _commands(name: str) -> str:
 
 @cache
 def _all() -> dict[str, str]:
-    """Return the commands of each solution of the course; "" for a form's."""
+    """Return the commands of each solution and given step of the course; "" for a form's."""
     from labkit import course  # which imports nbformat: that takes a second
 
     found: dict[str, str] = {}
@@ -102,6 +103,8 @@ def _all() -> dict[str, str]:
         for cell in course.corrected(path.name).cells:
             if cell.cell_type == "code":
                 commands = shown(cell.source.partition("\n")[2].strip())
-                form = not cell.source.startswith("%%solution")
-                found |= dict.fromkeys(course.solved(cell), "" if form else commands)
+                if step := _STEP.match(cell.source):
+                    found.setdefault(step[1], commands)
+                else:
+                    found |= dict.fromkeys(course.solved(cell), "")
     return found

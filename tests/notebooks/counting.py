@@ -20,7 +20,8 @@ from labkit import course
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 WORDS = 180.0  # read in a minute, by somebody who looks at the commands, too
-FOUND, TYPED, PREDICTED, CHECKED, RUN = 3.0, 1.0, 0.7, 0.5, 0.5  # minutes a cell
+# minutes a cell: what is to be found out has a solution, what is asked for in a word has none
+FOUND, TYPED, PREDICTED, CHECKED, RUN = 3.0, 1.0, 0.7, 0.5, 0.5
 BASIC, MORE = "*Parcours de base*", "*Pour aller plus loin*"
 _LEFT_OUT = re.compile(r"```.*?```|<[^>]+>|\]\([^)]*\)", re.DOTALL)
 _WORD = re.compile(r"\w[\w’'-]*")
@@ -88,17 +89,20 @@ def words(markdown: str) -> int:
 
 def minutes(cells: Iterable[Any]) -> float:
     """Estimate how long a student is busy with some cells."""
-    total = 0.0
+    total, typed = 0.0, 0.0
     for cell in cells:
         if cell.cell_type == "markdown":
             total += words(cell.source) / WORDS
         elif cell.source.startswith("# Facultatif"):
             continue
         elif own(cell):
-            total += TYPED if "a-taper" in cell.metadata.tags else FOUND
+            total += TYPED
+            typed = TYPED
         elif _PREDICTION.search(cell.source):
             total += PREDICTED / 2  # asked, and set against the measure
-        elif not cell.source.startswith("solution("):
+        elif cell.source.startswith("solution("):
+            total, typed = total + (FOUND - typed if typed else 0), 0.0
+        else:
             total += CHECKED if "verifier(" in cell.source else RUN
     return total
 

@@ -54,7 +54,7 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
 
 
 def qmp(
-    socket: Path, *commands: tuple[str, dict[str, object]], timeout: float = 20
+    socket: Path, *commands: tuple[str, dict[str, object]], timeout: float = 60
 ) -> list[object]:
     """Run QMP commands one after another and return their answers."""
 

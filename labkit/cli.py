@@ -503,6 +503,8 @@ def _lab(options: argparse.Namespace) -> int:
 
     Both end together, unless the cluster was there before, or another Lab has it.
     """
+    from labkit.workspace import prepare
+
     settings = _settings(options)
     starting = labs = None
     if external.named():
@@ -525,9 +527,9 @@ def _lab(options: argparse.Namespace) -> int:
     command.append(f"--LabApp.app_settings_dir={Path(__file__).resolve().parent / 'lab'}")
     if os.geteuid() == 0:
         command.append("--allow-root")
-    command.append(f"--LabApp.default_url=/lab/tree/{START_PAGE}")
+    command.append(f"--LabApp.default_url={prepare(START_PAGE)}")
     command += [a for a in options.arguments if a != "--"]
-    lab = subprocess.Popen(command)
+    lab = subprocess.Popen(command, cwd=root)  # where its terminals open
     # Ctrl-C reaches JupyterLab, which asks; a SIGTERM is passed on. Here, only wait.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -10,7 +10,6 @@ from real_lab import running_lab
 
 from labkit import course, workspace
 
-
 pytestmark = pytest.mark.browser
 
 
@@ -30,4 +29,7 @@ def test_the_notebook_has_a_terminal_beside_it(
         assert notebook and terminal
         assert notebook["x"] + notebook["width"] <= terminal["x"]
         assert min(notebook["width"], terminal["width"]) > 350
+        page.locator(".jp-Terminal").click()
+        page.keyboard.type("exit\n")
+        expect(page.locator(".jp-Terminal")).to_have_count(0)
         page.close()

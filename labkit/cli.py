@@ -24,8 +24,8 @@ from labkit.engine import external
 from labkit.engine.contexts import activate
 from labkit.engine.embedded import cluster, lifetime
 from labkit.engine.embedded.limits import limits
-from labkit.engine.embedded.machine import alive, refuse_elsewhere
 from labkit.engine.embedded.ownership import no_link
+from labkit.engine.embedded.processes import alive, refuse_elsewhere
 from labkit.engine.embedded.settings import MAX_NODES, SHARED, Settings, writable
 from labkit.engine.embedded.tls import worn
 from labkit.engine.progress import Report
@@ -233,8 +233,8 @@ def _build(options: argparse.Namespace) -> int:
         os.umask(0o022)  # whatever the administrator's own files are, everybody reads these
         writable(settings.cache, SHARED, mode=0o755)
     with Report() as report:
-        snapshot = cluster.build(settings, report, remove_old=options.prune, thorough=True)
-    print(f"Prêt : {snapshot.directory}")
+        made = cluster.build(settings, report, remove_old=options.prune, thorough=True)
+    print(f"Prêt : {made.snapshot.directory}")
     return 0
 
 
@@ -374,7 +374,8 @@ def _try(text: str, look: Callable[[], str | None]) -> tuple[bool, str, str]:
 
 def _mirror(settings: Settings) -> str:
     """Return the address of the mirror once it answered with a signed release."""
-    from labkit.engine.embedded.build.debian import Archive, find_mirror, public
+    from labkit.engine.embedded.build.debian import Archive
+    from labkit.engine.embedded.build.mirror import find_mirror, public
 
     address = find_mirror(settings.mirror)
     archive = Archive(address, settings.suite, settings.cache / "downloads")

@@ -1,4 +1,4 @@
-"""Where Docker Engines come from: an embedded machine, or engines that the user names."""
+"""Start, reach and stop Docker Engines: an embedded machine's, or those that the user names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``docker`` CLI's side of a fleet: one context a node, in a configuration of its own.
+"""Write docker contexts, one for each node, in a configuration directory of their own.
 
 The user's ``~/.docker`` is neither read nor written.
 """

@@ -1,4 +1,4 @@
-"""Engines that labkit did not make: those that ``LABKIT_ENGINE`` names.
+"""Reach engines that labkit did not make: those that ``LABKIT_ENGINE`` names.
 
 ``host`` is the engine that ``docker`` already speaks to (``DOCKER_HOST``, or the active
 context); a list of addresses is one node each. Nothing here starts, stops or changes an engine,
@@ -18,10 +18,10 @@ from docker.context import ContextAPI
 from docker.context.config import get_tls_dir
 
 from labkit.engine.contexts import environment, write_contexts
-from labkit.engine.embedded import cluster
 from labkit.engine.embedded.build.shared_cache import find_guest
-from labkit.engine.embedded.cluster import Status
+from labkit.engine.embedded.docker_cli import docker_cli, refused
 from labkit.engine.embedded.settings import STATE, Settings, writable
+from labkit.engine.embedded.status import Status, node_status
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import EngineError, SettingError
 
@@ -72,12 +72,12 @@ def prepare(fleet: Fleet) -> dict[str, str]:
         When there is no ``docker`` command.
     """
     guest = find_guest(Settings.read())
-    cli = cluster.docker_cli(guest)
+    cli = docker_cli(guest)
     config = fleet.docker_config
     writable(Settings.read().state, STATE)
     if not cli.exists() or config is None:
         raise EngineError(
-            f"La commande docker ({theirs}) n’est pas utilisable : {cluster.refused(theirs)}."
+            f"La commande docker ({theirs}) n’est pas utilisable : {refused(theirs)}."
             if (theirs := shutil.which("docker"))
             else "La commande docker est introuvable.",
             remedy="Installez-la (paquet docker-cli ou docker.io), ou lancez « labkit build », qui "
@@ -103,7 +103,7 @@ def prepare(fleet: Fleet) -> dict[str, str]:
 def status(fleet: Fleet) -> Status:
     """Say what the engines are."""
     with ThreadPoolExecutor(max_workers=len(fleet)) as pool:
-        nodes = tuple(pool.map(cluster.node_status, fleet))
+        nodes = tuple(pool.map(node_status, fleet))
     silent = any(node.swarm == "unreachable" for node in nodes)
     detail = "« labkit doctor » dit pourquoi un moteur ne répond pas." if silent else ""
     return Status("host", nodes=nodes, detail=detail)

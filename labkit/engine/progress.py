@@ -1,4 +1,4 @@
-"""Progress of what takes more than two seconds."""
+"""Show the progress of commands that take more than two seconds."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class _Pool(HTTPConnectionPool):
 
 
 class SSHAdapter(HTTPAdapter):
-    """What carries the requests of one client to the engine of an ``ssh://`` address."""
+    """Carries the requests of one client to the engine of an ``ssh://`` address."""
 
     def __init__(self, url: str) -> None:
         super().__init__()

@@ -29,8 +29,9 @@ import psutil
 import labkit
 from labkit.engine.embedded import cluster
 from labkit.engine.embedded.build.guest import guest_of
-from labkit.engine.embedded.machine import Machine, process_of
-from labkit.engine.embedded.qemu import find_qemu
+from labkit.engine.embedded.installation import installation_of
+from labkit.engine.embedded.machine import Machine
+from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.services import Scale
@@ -114,9 +115,8 @@ class Side:
 def embedded(settings: Settings, rounds: int, cold: bool) -> Rows:
     rows: Rows = {}
     if cold:
-        guest = guest_of(settings)
         machine = Machine(
-            settings.run.with_name("bench.cold"), guest, find_qemu(guest, settings), settings
+            settings.run.with_name("bench.cold"), installation_of(settings, guest_of(settings))
         )
         try:
             clock(rows, "start, cold", lambda: machine.boot(lambda text: None))

@@ -35,7 +35,7 @@ from labkit import nodes
 from labkit._docker import talk
 from labkit.engine.embedded import cluster
 from labkit.engine.embedded.faults import in_guest
-from labkit.engine.embedded.machine import process_of
+from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import MAX_NODES, Settings
 from labkit.engine.progress import Report
 from labkit.errors import ConvergenceTimeout

@@ -21,7 +21,7 @@ from swarms import make_clean
 from voters import FILE, STACK, Voters, message, remove_volumes, scores, told, until
 
 import labkit
-from labkit.engine.embedded.machine import process_of
+from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
 from labkit.exercises.access import qui_repond
 from labkit.exercises.ballots import cast

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from labkit.engine.embedded.build.debian import find_mirror
+from labkit.engine.embedded.build.mirror import find_mirror
 
 ROOT = Path(__file__).parents[2]
 GROUPS = Path("/sys/fs/cgroup")

@@ -54,7 +54,8 @@ from labkit import nodes
 from labkit._docker import talk
 from labkit.cli import FOLDER
 from labkit.engine.embedded.faults import in_guest
-from labkit.engine.embedded.machine import process_of, waits_for_room
+from labkit.engine.embedded.machine import waits_for_room
+from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import LabkitError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from labkit.engine.embedded import cluster, identity, lifetime
-from labkit.engine.embedded.machine import process_of
+from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
 from labkit.errors import EngineNotRunning

@@ -22,9 +22,10 @@ import pytest
 import labkit
 from labkit.engine.embedded import cluster, tls
 from labkit.engine.embedded.build.guest import guest_of
-from labkit.engine.embedded.machine import process_of, snapshot_of
-from labkit.engine.embedded.qemu import find_qemu
+from labkit.engine.embedded.installation import installation_of
+from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.qemu.qmp import guest_shell
+from labkit.engine.embedded.record import Record
 from labkit.engine.embedded.settings import Settings
 from labkit.errors import EngineNotRunning
 from labkit.exercises import adresses
@@ -139,11 +140,11 @@ def test_worn_keys_are_replaced_on_rejoining(
 ) -> None:
     settings = Settings.read()
     worn, half = settings.run / "tls/cert.pem", datetime.timedelta(days=44)
-    record = cluster._Record.read(settings.run)
+    record = Record.read(settings.run)
     assert record is not None
     with monkeypatch.context() as old:
         old.setattr(tls, "VALID", half)
-        cluster._renew(settings, record)
+        cluster.renew(settings, record)
     before = worn.read_bytes()
     machine = process_of(settings.run)
     assert labkit_command("doctor").stdout.count("« labkit up » les renouvelle") == 1
@@ -283,7 +284,7 @@ def gone(address: tuple[str, int], seconds: float) -> bool:
 def test_a_snapshot_that_qemu_refuses_says_what_repairs_it(tmp_path: Path) -> None:
     settings = Settings.read()
     guest = guest_of(settings)
-    whole = snapshot_of(guest, find_qemu(guest, settings), settings).directory
+    whole = installation_of(settings, guest).snapshot.directory
     (tmp_path / guest.directory.name).symlink_to(guest.directory)
     copy = tmp_path / whole.name
     copy.mkdir()

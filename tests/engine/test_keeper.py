@@ -7,21 +7,23 @@ import random
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
 from labkit.engine.embedded import cluster, keeper
+from labkit.engine.embedded.addresses import Forward as Way
+from labkit.engine.embedded.addresses import can_bind
 from labkit.engine.embedded.build.shared_cache import find_guest
-from labkit.engine.embedded.cluster import _Record, _Remapped
 from labkit.engine.embedded.keeper import MOST, Forward, Keeper
-from labkit.engine.embedded.machine import can_bind
-from labkit.engine.embedded.qemu import find_qemu
 from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.qemu.finding import find_qemu
+from labkit.engine.embedded.record import Record, Remapped
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import UDP, Fleet
+from labkit.engine.progress import Report
 from labkit.exercises import access
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
@@ -32,7 +34,7 @@ NODES = ("node1", "node2", "node3")
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Keeper]:
     """A keeper, and the QEMU that it tells what to forward."""
-    cluster.build(Settings.read(), cluster.Report(quiet=True))
+    cluster.build(Settings.read(), Report(quiet=True))
     qemu = find_qemu(find_guest(Settings.read()), Settings.read())
     process = subprocess.Popen(
         [*qemu.command, "-M", "none", "-nodefaults", "-display", "none", "-S",
@@ -46,7 +48,7 @@ def kept(tmp_path: Path) -> Iterator[Keeper]:
             time.sleep(0.05)
         (tmp_path / "pid").write_text(str(process.pid))
         network = f"127.{random.randrange(64, 127)}.{random.randrange(256)}"
-        yield Keeper(tmp_path, _Record(network, 3, [1, 2, 3], "tcg"))
+        yield Keeper(tmp_path, Record(network, 3, [1, 2, 3], "tcg"))
     finally:
         process.kill()
         process.wait()
@@ -70,20 +72,20 @@ def settle(kept: Keeper, wanted: set[Forward]) -> None:
 
 def fleet_of(kept: Keeper) -> Fleet:
     return Fleet("embedded", tuple(kept.endpoints.values()),
-                 remapped=_Remapped(kept.run / "forwards.json"))  # fmt: skip
+                 remapped=Remapped(kept.run / "forwards.json"))  # fmt: skip
 
 
 def test_hundreds_of_ports_are_bounded_and_keep_nobody_waiting(
     kept: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversations: list[int] = []
-    qmp = control.qmp
+    execute = control.execute
 
     def counted(*arguments: object, **options: object) -> list[object]:
         conversations.append(len(arguments) - 1)
-        return qmp(*arguments, **options)  # type: ignore[arg-type]
+        return execute(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(control, "qmp", counted)
+    monkeypatch.setattr(control, "execute", counted)
     many = on_all_nodes(*range(20_001, 20_301))
     kept._apply(many)
     assert listeners(kept) == keeper.AT_ONCE and not kept.changes.empty()
@@ -106,13 +108,13 @@ def test_nobody_is_sent_to_a_place_that_is_being_closed(
 ) -> None:
     settle(kept, on_all_nodes(20_001))
     told: list[bool] = []
-    tell = kept._tell
+    forward = kept.instance.forward
 
-    def watched(lines: list[str]) -> list[str]:
+    def watched(opened: Sequence[Way] = (), closed: Sequence[Way] = ()) -> list[str]:
         told.append(fleet_of(kept).forwarded("node1", 20_001) is None)
-        return tell(lines)
+        return forward(opened, closed)
 
-    monkeypatch.setattr(kept, "_tell", watched)
+    monkeypatch.setattr(kept.instance, "forward", watched)
     settle(kept, set())
     assert told and all(told)
 

@@ -14,7 +14,7 @@ import pytest
 import labkit.engine
 from labkit.engine.embedded import cluster, upkeep
 from labkit.engine.embedded.faults import in_guest
-from labkit.engine.embedded.machine import process_of
+from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.qemu import qmp as control
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Fleet
@@ -30,9 +30,9 @@ def run(fleet: Fleet) -> Path:
 
 
 def qmp_pause(run: Path) -> None:
-    control.qmp(run / "qmp", ("stop", {}))
+    control.execute(run / "qmp", ("stop", {}))
     time.sleep(PAUSE)
-    control.qmp(run / "qmp", ("cont", {}))
+    control.execute(run / "qmp", ("cont", {}))
 
 
 def signal_pause(run: Path) -> None:

@@ -34,7 +34,7 @@ from accounts import Account
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from real_lab import Lab, running_lab
 
-from labkit.engine.embedded.cluster import _Record
+from labkit.engine.embedded.record import Record
 from labkit.engine.embedded.settings import Settings
 from labkit.exercises import adresses
 
@@ -243,7 +243,7 @@ def forwards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forwards]:
     run = Settings.read().run
     run.mkdir(parents=True)
     network = f"127.{random.randrange(64, 127)}.{random.randrange(256)}"
-    _Record(network, 3, [1, 2, 3], "tcg").write(run)
+    Record(network, 3, [1, 2, 3], "tcg").write(run)
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", str(run)])
     (run / "pid").write_text(str(sleeper.pid))
     try:

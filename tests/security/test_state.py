@@ -88,7 +88,7 @@ def test_a_lock_that_is_a_link_is_not_followed(student: Account) -> None:
 RUNNING = """
 import json, subprocess, sys, time
 from labkit.engine.embedded import identity
-from labkit.engine.embedded.machine import note_process
+from labkit.engine.embedded.processes import note_process
 from labkit.engine.embedded.settings import Settings
 run = Settings.read().run
 run.mkdir(parents=True, mode=0o700)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pysequoia
 import pytest
 
-from labkit.engine.embedded.build.debian import find_mirror, unpack, verify_release
+from labkit.engine.embedded.build.debian import unpack, verify_release
+from labkit.engine.embedded.build.mirror import find_mirror
 from labkit.errors import BadSignature, BuildError, MirrorNotFound
 
 MIRROR = "http://mirror.example/debian"
@@ -140,8 +141,8 @@ def test_a_package_is_unpacked_as_ours(tmp_path: Path) -> None:
         entry("./bin/left-out"),
         entry("./bin/link", tarfile.SYMTYPE, to="old"),
     )
-    unpack(deb, target, keep=lambda name: "left-out" not in name)
-    unpack(deb, target, keep=lambda name: "left-out" not in name)  # over itself
+    unpack(deb, target, drop=lambda name: "left-out" in name)
+    unpack(deb, target, drop=lambda name: "left-out" in name)  # over itself
     assert (target / "bin").is_symlink()
     assert sorted(p.name for p in (target / "usr/bin").iterdir()) == ["link", "old"]
     assert (target / "usr/bin/old").read_text() == ""

@@ -11,11 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from labkit.engine.embedded.egress import GATEWAY, PRIVATE, RESOLVER, Rule, pass_on, routes
+from labkit.engine.embedded.egress import PRIVATE, Rule, routes
+from labkit.engine.embedded.qemu.command import GATEWAY, RESOLVER
+from labkit.engine.embedded.qemu.wire import pass_on
 from labkit.engine.embedded.settings import Settings
 from labkit.errors import SettingError
 
 INTERNET = "9.9.9.9"
+
+
+def of(egress: str) -> Rule:
+    return Rule(egress, GATEWAY, RESOLVER)
 
 
 def frame(to: str, *, protocol: int = 6, port: int = 80, kind: bytes = b"\x08\x00", at: int = 0,
@@ -42,27 +48,27 @@ def mine() -> list[str]:
      "192.168.1.1", "100.64.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255"],
 )  # fmt: skip
 def test_neither_this_host_nor_a_private_network_is_reached(to: str) -> None:
-    rule = Rule("")
+    rule = of("")
     assert not any(rule.lets(frame(to, protocol=p)) for p in (1, 6, 17, 132))
-    assert not Rule("none").lets(frame(to))
-    assert Rule("open").lets(frame(to))
+    assert not of("none").lets(frame(to))
+    assert of("open").lets(frame(to))
 
 
 def test_the_addresses_of_this_host_are_not_reached_whatever_they_are() -> None:
     assert mine()
-    assert not any(Rule("").lets(frame(to)) for to in mine())
-    assert not any(Rule("0.0.0.0/0").lets(frame(to)) for to in mine())
-    assert Rule(mine()[-1]).lets(frame(mine()[-1]))
+    assert not any(of("").lets(frame(to)) for to in mine())
+    assert not any(of("0.0.0.0/0").lets(frame(to)) for to in mine())
+    assert of(mine()[-1]).lets(frame(mine()[-1]))
 
 
 def test_the_internet_is_reached() -> None:
-    assert Rule("").lets(frame(INTERNET))
-    assert Rule("").lets(frame(INTERNET, protocol=17, port=53))
-    assert not Rule("none").lets(frame(INTERNET))
+    assert of("").lets(frame(INTERNET))
+    assert of("").lets(frame(INTERNET, protocol=17, port=53))
+    assert not of("none").lets(frame(INTERNET))
 
 
 def test_what_is_listed_is_reached_too_but_never_the_loopback_behind_the_gateway() -> None:
-    rule = Rule("10.1.2.3, 192.168.0.0/16")
+    rule = of("10.1.2.3, 192.168.0.0/16")
     assert rule.lets(frame("10.1.2.3"))
     assert rule.lets(frame("192.168.1.1"))
     assert rule.lets(frame(INTERNET))
@@ -73,7 +79,7 @@ def test_what_is_listed_is_reached_too_but_never_the_loopback_behind_the_gateway
 
 def test_the_resolver_is_asked_for_names_alone() -> None:
     """It may be at 127.0.0.53 of this host, where more listens."""
-    rule, to = Rule(""), str(RESOLVER)
+    rule, to = of(""), str(RESOLVER)
     assert rule.lets(frame(to, protocol=17, port=53))
     assert rule.lets(frame(to, protocol=6, port=53))
     assert rule.lets(frame(to, protocol=17, port=53, at=0x4000))  # « do not fragment »
@@ -86,7 +92,7 @@ def test_the_resolver_is_asked_for_names_alone() -> None:
 
 
 def test_other_frames_stay() -> None:
-    rule = Rule("")
+    rule = of("")
     assert rule.lets(arp(str(GATEWAY)))
     assert rule.lets(arp(str(RESOLVER)))
     assert not rule.lets(arp("192.168.77.11"))
@@ -125,7 +131,7 @@ def test_frames_are_passed_on_whole_and_reading_never_waits(tmp_path: Path) -> N
         sent.bind(str(tmp_path / "sent"))
         sent.listen()
         for _ in range(2):  # the second goes on where the first ended
-            thread = threading.Thread(target=pass_on, args=(tmp_path, Rule("").lets))
+            thread = threading.Thread(target=pass_on, args=(tmp_path, of("").lets))
             thread.start()
             sender, _ = sent.accept()
             with sender:

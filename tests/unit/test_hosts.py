@@ -17,7 +17,7 @@ from labkit import cli
 from labkit.engine.contexts import environment, runs, write_contexts
 from labkit.engine.embedded import cluster
 from labkit.engine.embedded.build.shared_cache import find_guest
-from labkit.engine.embedded.machine import note_process
+from labkit.engine.embedded.processes import note_process
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.tls import make_keys
 from labkit.engine.endpoint import Endpoint, Fleet

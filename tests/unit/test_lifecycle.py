@@ -28,16 +28,13 @@ from labkit.engine.embedded.build.sealed import (
     invalidate,
     verify,
 )
+from labkit.engine.embedded.driver import Plan
 from labkit.engine.embedded.keeper import Ports, wanted
-from labkit.engine.embedded.machine import (
-    Machine,
-    copy_sparse,
-    move_sparse,
-    process_of,
-    stop_process,
-)
-from labkit.engine.embedded.qemu import Qemu
+from labkit.engine.embedded.lock import lock as lock_file
+from labkit.engine.embedded.machine import copy_sparse, move_sparse
+from labkit.engine.embedded.processes import process_of, stop_process
 from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
 from labkit.errors import (
@@ -205,13 +202,13 @@ def test_a_qemu_that_cannot_even_say_that_the_disk_is_full(other_disk: Path, hom
     """A real program in QEMU's place: it ends, and what it says finds no room."""
     settings = Settings.read()
     silent = Qemu(("sh", "-c", "echo no room here; exit 1"), "10.0.0", "tcg")
-    machine = Machine(other_disk / "run", guest_of(settings), silent, settings)
-    machine.run.mkdir()
+    plan = Plan(other_disk / "run", guest_of(settings), settings, "127.80.3")
+    plan.run.mkdir()
     with contextlib.suppress(OSError), (other_disk / "fill").open("wb") as fill:
         while True:
             fill.write(bytes(4096))
     with pytest.raises(OSError) as caught:
-        machine._start("file=none")
+        silent.start(plan, Path("none"))
     said = disk_error(other_disk, 100_000_000, caught.value, variable="XDG_STATE_HOME")
     assert isinstance(said, DiskFull)
     assert str(other_disk) in said.message
@@ -483,10 +480,10 @@ def test_a_machine_that_ends_while_it_is_asked(tmp_path: Path, answers: int) -> 
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(MachineFailed, match="ne répond pas"):
-            control.qmp(tmp_path / "qmp", ("query-status", {}), timeout=5)
+            control.execute(tmp_path / "qmp", ("query-status", {}), timeout=5)
         thread.join()
     with pytest.raises(MachineFailed, match="ne répond pas"):
-        control.qmp(tmp_path / "nothing", ("query-status", {}), timeout=5)
+        control.execute(tmp_path / "nothing", ("query-status", {}), timeout=5)
 
 
 # Two at once
@@ -502,7 +499,7 @@ def test_the_second_waits_says_so_and_only_one_holds_the_lock(tmp_path: Path) ->
 
     def work(remove: bool) -> None:
         nonlocal held, most
-        with cluster._lock(lock, Saying()):
+        with lock_file(lock, Saying()):
             with count:
                 held += 1
                 most = max(most, held)

@@ -8,9 +8,11 @@ import psutil
 import pytest
 
 from labkit import cli
-from labkit.engine.embedded import cluster
+from labkit.engine.embedded import headroom
 from labkit.engine.embedded import settings as settings_module
+from labkit.engine.embedded.headroom import ended, within_limits
 from labkit.engine.embedded.limits import MIB, Limits, limits
+from labkit.engine.embedded.record import Record
 from labkit.engine.embedded.settings import Settings, fitting
 from labkit.engine.progress import Report
 from labkit.errors import NotEnoughMemory
@@ -181,7 +183,7 @@ def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPat
 
 
 def allow(monkeypatch: pytest.MonkeyPatch, found: Limits) -> None:
-    for module in (settings_module, cluster, cli):
+    for module in (settings_module, headroom, cli):
         monkeypatch.setattr(module, "limits", lambda: found)
 
 
@@ -214,23 +216,23 @@ def test_what_others_hold_is_told_before_the_machine_starts(
 ) -> None:
     allow(limited, Limits(2 * GIB, 300 * MIB, 1.0))
     with pytest.raises(NotEnoughMemory, match="Il reste 0,2 Gio des 2,0 Gio") as caught:
-        cluster._within_limits(Settings.read(), Report())
+        within_limits(Settings.read(), Report())
     assert "Fermez les notebooks" in caught.value.remedy
     said = capsys.readouterr().out
     assert "limité à 2,0 Gio de mémoire et 1 processeur : cluster de 3 nœuds" in said
     assert "machine de 1024 Mio" in said
     allow(limited, Limits(2 * GIB, 2 * GIB, 1.0, 4))
-    assert cluster._within_limits(Settings.read(), Report()) == 4
+    assert within_limits(Settings.read(), Report()) == 4
     allow(limited, Limits(None, MIB))
-    assert cluster._within_limits(Settings.read(), Report()) == 0
+    assert within_limits(Settings.read(), Report()) == 0
 
 
 def test_a_machine_that_the_kernel_ended(limited: pytest.MonkeyPatch) -> None:
-    record = cluster._Record("127.80.3", 3, [1, 2, 3], "tcg", kills=1)
+    record = Record("127.80.3", 3, [1, 2, 3], "tcg", kills=1)
     allow(limited, Limits(2 * GIB, GIB, kills=1))
-    assert cluster._ended("Fini.", record) == "Fini."
+    assert ended("Fini.", record) == "Fini."
     allow(limited, Limits(2 * GIB, GIB, kills=2))
-    assert "(2,0 Gio de mémoire) a été dépassée" in cluster._ended("Fini.", record)
+    assert "(2,0 Gio de mémoire) a été dépassée" in ended("Fini.", record)
 
 
 def test_doctor_names_the_limits(

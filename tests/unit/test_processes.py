@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from labkit.engine.embedded import cluster, identity, lifetime
-from labkit.engine.embedded.machine import end_process, note_process, process_of, stop_process
+from labkit.engine.embedded.keeping import start_keeper
+from labkit.engine.embedded.processes import end_process, note_process, process_of, stop_process
 from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.snapshot import safe_path
 from labkit.engine.progress import Report
 from labkit.errors import MachineFailed
 
@@ -27,7 +29,7 @@ STEP = """
 import re, subprocess, sys
 from pathlib import Path
 import psutil
-from labkit.engine.embedded.machine import note_process
+from labkit.engine.embedded.processes import note_process
 
 run, stepped = Path(sys.argv[1]), Path(sys.argv[2])
 machine = subprocess.Popen(["sleep", "60"])
@@ -45,8 +47,8 @@ fresh = "import psutil, sys; print(psutil.Process(int(sys.argv[1])).create_time(
 moved = subprocess.run([sys.executable, "-P", "-c", fresh, str(machine.pid)],
                        capture_output=True, text=True, check=True).stdout
 assert float(moved) - started > 3000, "the step is seen"
-look = ("import pathlib, sys; from labkit.engine.embedded import lifetime, machine;"
-        "run = pathlib.Path(sys.argv[1]); print(lifetime.server_gone(run), machine.alive(run))")
+look = ("import pathlib, sys; from labkit.engine.embedded import lifetime, processes;"
+        "run = pathlib.Path(sys.argv[1]); print(lifetime.server_gone(run), processes.alive(run))")
 print(subprocess.run([sys.executable, "-P", "-c", look, run],
                      capture_output=True, text=True, check=True).stdout)
 machine.kill()
@@ -123,7 +125,7 @@ def test_the_keeper_runs_nothing_that_lies_where_one_works(
     (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.chdir(tmp_path)
     report = Saying()
-    cluster._keeper(settings, report)
+    start_keeper(settings.run, report)
     assert not (tmp_path / "ran").exists()
     assert process_of(settings.run, "keeper.pid")
     assert not report.said
@@ -135,7 +137,7 @@ def test_a_keeper_that_ends_at_once_is_told(
     (tmp_path / "psutil.py").write_text("raise RuntimeError('broken')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     report = Saying()
-    cluster._keeper(settings, report)
+    start_keeper(settings.run, report)
     (said,) = report.said
     assert "Les ports publiés ne sont pas suivis" in said
     assert "RuntimeError: broken" in said
@@ -143,7 +145,7 @@ def test_a_keeper_that_ends_at_once_is_told(
 
 
 def test_a_keeper_whose_directory_is_gone_ends_its_machine(settings: Settings) -> None:
-    cluster._keeper(settings, Report(quiet=True))
+    start_keeper(settings.run, Report(quiet=True))
     machine, keeper = process_of(settings.run), process_of(settings.run, "keeper.pid")
     assert machine and keeper
     shutil.rmtree(settings.run)  # as another host that has the same home would
@@ -168,7 +170,7 @@ def test_a_build_imports_nothing_that_lies_where_one_works(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     pip = [sys.executable, "-m", "pip", "download", "--no-index", "nothing"]
-    with cluster._safe_path():
+    with safe_path():
         subprocess.run(pip, capture_output=True)
         assert not (tmp_path / "ran").exists()
     assert "PYTHONSAFEPATH" not in os.environ
@@ -181,7 +183,7 @@ def test_a_keeper_ends_an_unused_cluster_whatever_the_files_dates(
 ) -> None:
     monkeypatch.setenv("LABKIT_IDLE_STOP", "30")
     run = settings.run
-    cluster._keeper(settings, Report(quiet=True))
+    start_keeper(settings.run, Report(quiet=True))
     keeper = process_of(run, "keeper.pid")
     assert keeper
     for years in (-10, 10):  # the dates that files have after a step of the clock

@@ -11,25 +11,23 @@ from pathlib import Path
 import pytest
 
 from labkit.engine.embedded import images
-from labkit.engine.embedded.build import debian
+from labkit.engine.embedded.build import debian, recipe
 from labkit.engine.embedded.build import guest as build
-from labkit.engine.embedded.build.guest import RECIPE, guest_key
+from labkit.engine.embedded.build.recipe import RECIPE, guest_key
 from labkit.engine.embedded.images import making, wheels
-from labkit.engine.embedded.settings import Settings
 
-SETTINGS = Settings()
 MAKERS = (
-    build._build, build._images, build._image_packages, build._initrd, build._keeps,
+    build._build, build._images, build._image_packages, build._initrd,
     build._merged, build._modules, build._mke2fs, build._root, build._slim, build.loader,
     debian.unpack, debian.Archive.closure, making.compile_modules, making.compile_whoami,
     making.fill_registry, making.installed, making.repository, making._entries, making._pack,
     making._push, wheels.unpack,
 )  # fmt: skip
 VALUES = (
-    making.STAND_IN_LABEL, making.STAND_INS, sorted(making.MERGED), build.LIBRARIES.as_posix(),
-    sorted(build.ALWAYS),
+    making.STAND_IN_LABEL, making.STAND_INS, sorted(making.MERGED), recipe.LIBRARIES.as_posix(),
+    sorted(recipe.ALWAYS),
 )  # fmt: skip
-MADE = {1: "3647117f0e0c"}  # RECIPE, and the fingerprint of the functions that follow it
+MADE = {1: "6f7a6f97d978"}  # RECIPE, and the fingerprint of the functions that follow it
 
 
 def code(function):
@@ -46,60 +44,60 @@ def test_what_is_made_of_the_same_parts_is_the_same_machine():
     now = hashlib.sha256(parts.encode()).hexdigest()[:12]
     assert {RECIPE: now} == MADE, (
         "A function that makes the machine changed. If it makes another one of the same parts, "
-        "raise build.RECIPE; in any case write the new fingerprint here."
+        "raise recipe.RECIPE; in any case write the new fingerprint here."
     )
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A copy of the files that go into the machine, which may be edited."""
-    shutil.copytree(Path(build.__file__).parents[1], tmp_path / "embedded")
-    monkeypatch.setattr(build, "files", lambda package: tmp_path / "embedded")
+    shutil.copytree(Path(recipe.__file__).parents[1], tmp_path / "embedded")
+    monkeypatch.setattr(recipe, "files", lambda package: tmp_path / "embedded")
     return tmp_path / "embedded"
 
 
 def test_an_edit_of_a_docstring_keeps_the_key(package):
-    before = guest_key(SETTINGS)
+    before = guest_key("trixie")
     for path in package.rglob("*.py"):
         path.write_text(path.read_text().replace('"""', '"""Again: ', 1))
-    assert guest_key(SETTINGS) == before
+    assert guest_key("trixie") == before
 
 
 @pytest.mark.parametrize("name", ["guest/node", "guest/initrd-init", "images/whoami.c"])
 def test_a_file_of_the_machine_counts(package, name):
-    before = guest_key(SETTINGS)
+    before = guest_key("trixie")
     (package / name).write_text((package / name).read_text() + "\n")
-    assert guest_key(SETTINGS) != before
+    assert guest_key("trixie") != before
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ROOT", (*build.ROOT, "strace")),
-        ("LATE", build.LATE[1:]),
+        ("ROOT", (*recipe.ROOT, "strace")),
+        ("LATE", recipe.LATE[1:]),
         ("DROP", re.compile("usr/share")),
-        ("DISK", build.DISK * 2),
-        ("FILES", {**build.FILES, "etc/motd": "Bonjour"}),
+        ("DISK", recipe.DISK * 2),
+        ("FILES", {**recipe.FILES, "etc/motd": "Bonjour"}),
         ("RECIPE", RECIPE + 1),
     ],
 )
 def test_a_changed_part_counts(monkeypatch, name, value):
-    before = guest_key(SETTINGS)
-    monkeypatch.setattr(build, name, value)
-    assert guest_key(SETTINGS) != before
+    before = guest_key("trixie")
+    monkeypatch.setattr(recipe, name, value)
+    assert guest_key("trixie") != before
 
 
 def test_a_changed_layer_counts(monkeypatch):
-    before = guest_key(SETTINGS)
+    before = guest_key("trixie")
     monkeypatch.setitem(images.LAYERS, "haproxy", images.Layer(packages=("haproxy", "vim")))
-    assert guest_key(SETTINGS) != before
+    assert guest_key("trixie") != before
 
 
 def test_what_an_image_copies_counts(tmp_path, monkeypatch):
-    before = guest_key(SETTINGS)
+    before = guest_key("trixie")
     drawn = tmp_path / "drawing.py"
     (image,) = (i for i in images.catalogue() if "visualizer" in i.name)
     name, source = next((n, p) for n, p in image.files.items() if str(p).endswith("state.py"))
     drawn.write_text(source.read_text() + "\n")
     monkeypatch.setitem(image.files, name, drawn)
-    assert guest_key(SETTINGS) != before
+    assert guest_key("trixie") != before

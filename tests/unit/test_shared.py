@@ -13,12 +13,13 @@ import pytest
 
 from labkit import cli
 from labkit.engine.embedded import cluster, identity, lifetime
+from labkit.engine.embedded.addresses import endpoints_of, engine_forward, free_network
 from labkit.engine.embedded.build.guest import guest_of
 from labkit.engine.embedded.build.sealed import atomic_directory
 from labkit.engine.embedded.build.shared_cache import find_guest, is_shared
 from labkit.engine.embedded.keeper import ended_idle
-from labkit.engine.embedded.machine import endpoints_of, free_network
-from labkit.engine.embedded.qemu import engine_forward
+from labkit.engine.embedded.keeping import end
+from labkit.engine.embedded.qemu.command import rule
 from labkit.engine.embedded.settings import SHARED, Settings
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
@@ -226,7 +227,8 @@ def test_a_neighbour_who_took_the_addresses_keeps_nobody_from_starting(
         assert first == "127.126.255" and int(port) != 2376
         (node,) = endpoints_of(network, [2], home)
         assert (node.url, node.address) == (f"tcp://127.126.255.2:{port}", "127.126.255.2")
-        assert engine_forward(network, 2) == f"tcp:127.126.255.2:{port}-192.168.77.9:2378"
+        way = engine_forward(network, 2)
+        assert rule(way) == f"tcp:127.126.255.2:{port}-192.168.77.9:2378"
     monkeypatch.delenv("LABKIT_NETWORK")
     usual = free_network(Settings.read())
     with socket.create_server((f"{usual}.7", 2376)):
@@ -305,9 +307,9 @@ def test_the_next_command_says_why_the_cluster_is_gone(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = running(home)
-    assert not cluster.end(run, lambda: False, "why"), "in use again"
+    assert not end(run, lambda: False, "why"), "in use again"
     assert (run / "cluster.json").exists()
-    assert cluster.end(run, lambda: True, ended_idle(20))
+    assert end(run, lambda: True, ended_idle(20))
     assert [p.name for p in run.iterdir()] == ["ended"]
     with pytest.raises(EngineNotRunning, match="après 20 minutes sans activité") as caught:
         cluster.join(Settings.read())
@@ -321,7 +323,7 @@ def test_the_next_command_says_why_the_cluster_is_gone(
 
 def test_nothing_is_left_of_a_cluster_whose_server_is_gone(home: Path) -> None:
     run = running(home)
-    assert cluster.end(run, lambda: True, "")
+    assert end(run, lambda: True, "")
     assert not list(run.parent.iterdir())
 
 

@@ -1,34 +1,24 @@
-"""The machine's way out: of what it sends, labkit passes on what may leave.
+"""Decide which of the machine's frames may leave it.
 
-QEMU hands each frame that the machine sends to its second network card to whoever listens at the
-socket ``sent`` in the run directory, and lets out those that come back by the pipe ``pass``. So
-the rule holds whatever a container does to the machine's kernel; and where labkit does not
-listen, nothing leaves.
+The driver hands over each frame that the machine sends, and lets out those that come back. So the
+rule holds whatever a container does to the machine's kernel; and where labkit does not listen,
+nothing leaves.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import select
 import socket
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from pathlib import Path
-from select import PIPE_BUF
 
 import psutil
 
 from labkit.errors import SettingError
 
-__all__ = ["CLUSTER", "GATEWAY", "NONE", "RESOLVER", "Rule", "pass_on", "routes", "watch"]
+__all__ = ["CLUSTER", "NONE", "Rule", "routes"]
 
-log = logging.getLogger("labkit.egress")
-CLUSTER = IPv4Network("192.168.77.0/24")  # QEMU takes all of it, but its own, for 127.0.0.1
-GATEWAY, RESOLVER = IPv4Address("192.168.77.4"), IPv4Address("192.168.77.3")
+CLUSTER = IPv4Network("192.168.77.0/24")  # the machine and its nodes; its driver, too, is in it
 OPEN, NONE = "open", "none"
 PRIVATE = tuple(
     IPv4Network(text)
@@ -36,8 +26,6 @@ PRIVATE = tuple(
     192.0.0.0/24 192.168.0.0/16 198.18.0.0/15 224.0.0.0/3""".split()
 )  # the last: groups and broadcast, which stay among the nodes, and what is nobody's
 ARP, IP, TCP, UDP, DNS = b"\x08\x06", b"\x08\x00", 6, 17, b"\x00\x35"
-FRAME = 1 << 17  # bytes, more than any frame has
-WAITING = 4096  # frames that wait for QEMU; what comes beyond is lost, as on any network
 FRESH = 10.0  # seconds for which the host's addresses are not read again
 
 
@@ -83,16 +71,19 @@ def _own() -> list[IPv4Interface]:
 
 
 class Rule:
-    """Which frames may leave the machine.
+    """Judges whether a frame may leave the machine.
 
     Parameters
     ----------
     egress
         A value of ``LABKIT_EGRESS``.
+    gateway, resolver
+        The driver's, for the machine.
     """
 
-    def __init__(self, egress: str) -> None:
+    def __init__(self, egress: str, gateway: IPv4Address, resolver: IPv4Address) -> None:
         self.egress = egress
+        self.gateway, self.resolver = gateway, resolver
         self.listed = _networks(egress)
         self._known: dict[bytes, bool] = {}
         self._read = float("-inf")
@@ -103,10 +94,10 @@ class Rule:
             return self.egress == OPEN
         kind, to = frame[12:14], frame[30:34]
         if kind == ARP:
-            return frame[38:42] in {GATEWAY.packed, RESOLVER.packed}
+            return frame[38:42] in {self.gateway.packed, self.resolver.packed}
         if kind != IP or len(frame) < 34 or frame[14] >> 4 != 4:
             return False
-        if to == RESOLVER.packed:
+        if to == self.resolver.packed:
             return _asks_for_a_name(frame)
         if time.monotonic() > self._read + FRESH:
             self._known.clear()
@@ -131,55 +122,3 @@ def _asks_for_a_name(frame: bytes) -> bool:
     whole = not (int.from_bytes(frame[20:22], "big") & 0x3FFF)
     port = 14 + 4 * (frame[14] & 15) + 2
     return whole and frame[23] in {TCP, UDP} and frame[port : port + 2] == DNS
-
-
-def watch(run: Path, egress: str) -> None:
-    """Pass on what may leave the machine of a run directory, in a thread, while it lives."""
-    rule = Rule(egress)
-
-    def body() -> None:
-        while (run / "sent").exists():
-            try:
-                pass_on(run, rule.lets)
-            except OSError as error:
-                log.info("egress: %s", error)
-            time.sleep(1)
-
-    threading.Thread(target=body, daemon=True).start()
-
-
-def pass_on(run: Path, lets: Callable[[bytes], bool]) -> None:
-    """Pass on frames until QEMU ends.
-
-    QEMU stands still while nobody reads what it sends: to read comes first, always. A pipe takes
-    a frame whole or not at all, so that the next process can go on where this one is killed.
-    """
-    pipe = os.open(run / "pass", os.O_WRONLY | os.O_NONBLOCK)
-    with os.fdopen(pipe, "wb", buffering=0) as out, socket.socket(socket.AF_UNIX) as sent:
-        sent.connect(str(run / "sent"))
-        poll = select.poll()
-        poll.register(sent, select.POLLIN)
-        read, waiting = bytearray(), deque[bytes](maxlen=WAITING)
-        while True:
-            poll.register(out, select.POLLOUT if waiting else 0)
-            ready = dict(poll.poll())
-            if sent.fileno() in ready:
-                block = sent.recv(FRAME)
-                if not block:
-                    return
-                read += block
-                waiting.extend(w for w in _frames(read) if len(w) <= PIPE_BUF and lets(w[4:]))
-            while waiting and out.write(waiting[0]):  # None: the pipe is full
-                waiting.popleft()
-
-
-def _frames(read: bytearray) -> Iterable[bytes]:
-    """Take whole frames, each after its length, from what was read."""
-    while len(read) >= 4:
-        size = 4 + int.from_bytes(read[:4], "big")
-        if size > FRAME:
-            raise OSError("a frame of QEMU's is out of bounds")
-        if len(read) < size:
-            return
-        yield bytes(read[:size])
-        del read[:size]

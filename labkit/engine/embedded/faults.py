@@ -1,6 +1,6 @@
 """The nodes of the embedded machine as machines: their power and their cable.
 
-The guest's own ``node`` command does it (``guest/node``); it is reached through the guest agent,
+The guest's own ``node`` command does it (``guest/node``); it is reached past the network,
 so that a node that is dead or cut off obeys, too.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labkit.engine import connect
+from labkit.engine.embedded.driver import instance
 from labkit.engine.embedded.machine import wait_for_engine
-from labkit.engine.embedded.qemu import qmp as control
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
@@ -166,4 +166,4 @@ def number(endpoint: Endpoint) -> int:
 
 def in_guest(script: str, timeout: float = 20) -> str:
     """Run a shell script as root in the machine of the current cluster."""
-    return control.guest_shell(Settings.read().run / "agent", script, timeout)
+    return instance(Settings.read().run).shell(script, timeout)

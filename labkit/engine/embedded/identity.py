@@ -1,4 +1,4 @@
-"""Who a process is, and on which host, whatever the clock does and whoever has its number next.
+"""Identify processes for good, and their host: clocks jump, and process ids are used again.
 
 A home may be that of several hosts, or of containers that follow one another.
 """

@@ -18,20 +18,27 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from labkit.engine.embedded import egress, identity, lifetime, upkeep
-from labkit.engine.embedded.cluster import ON_LINE, _Record, end, hub_answers
-from labkit.engine.embedded.machine import can_bind, end_process, note_process
-from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded import identity, lifetime, upkeep
+from labkit.engine.embedded.addresses import Forward as Way
+from labkit.engine.embedded.addresses import can_bind
+from labkit.engine.embedded.driver import instance
+from labkit.engine.embedded.egress import NONE
+from labkit.engine.embedded.keeping import end
+from labkit.engine.embedded.online import go_on_line, hub_answers, watch
+from labkit.engine.embedded.processes import end_process, note_process
+from labkit.engine.embedded.record import Record
 from labkit.engine.embedded.settings import Settings, limit_sentence
 from labkit.engine.endpoint import LOCAL, UDP, Endpoint
 from labkit.errors import LabkitError
+from labkit.polling import until
 
 __all__ = ["Ports", "free_port", "main", "published", "wanted"]
 
@@ -43,7 +50,7 @@ PLACES = 200  # how many are tried from there
 SETTLE = 0.15  # seconds in which several events count as one
 KINDS = {"tcp": 0, "udp": UDP}
 AT_ONCE = 60  # forwards changed in one go; then comes what was asked for meanwhile
-MOST = 900  # forwards at a time: QEMU waits at all of them with every turn it takes
+MOST = 900  # forwards at a time: the machine waits at all of them with every turn it takes
 CHECK = 2.0  # seconds between looks at whether the machine lives
 Forward = tuple[str, int]  # node, published port (with UDP added to that of a UDP port)
 Place = tuple[str, str, int]  # address, node, published port
@@ -157,10 +164,6 @@ def too_many(closed: int) -> str:
     )
 
 
-def _listener(place: Place, at: int) -> str:
-    return f"{'udp' if place[2] >= UDP else 'tcp'}:{place[0]}:{at}"
-
-
 class Keeper:
     """Follows one machine.
 
@@ -170,16 +173,17 @@ class Keeper:
         Minutes without use after which the cluster ends; 0 for never.
     """
 
-    def __init__(self, run: Path, record: _Record, idle_stop: int = 0) -> None:
+    def __init__(self, run: Path, record: Record, idle_stop: int = 0) -> None:
         self.run = run
         self.machine = (run / "pid").read_text()
+        self.instance = instance(run)
         self.private = record.private
         self.idle_stop = idle_stop
         self.endpoints = {e.name: e for e in record.fleet(run)}
         self.changes: queue.Queue[str] = queue.Queue()
         self.forwards: dict[Place, int] = {}  # at which port of the address
         self.asked: dict[Place, int] = {}  # in which round it was first asked for
-        self.closing: list[str] = []  # listeners that QEMU was not yet told to close
+        self.closing: list[Way] = []  # ways that the machine was not yet told to close
         self.said = ""
 
     def follow(self) -> None:
@@ -210,8 +214,7 @@ class Keeper:
         machine = identity.find(self.machine)
         if machine is None or self._held():
             return machine is not None
-        time.sleep(CHECK)  # on a network's disk, a glance may err
-        if self._held():
+        if until(self._held, seconds=CHECK, every=CHECK):  # on a network's disk, a glance may err
             return True
         end_process(machine)
         return False
@@ -228,7 +231,7 @@ class Keeper:
     def _ended(self) -> bool:
         """End the cluster if its server has gone or nobody uses it; tell whether it ended."""
         if lifetime.server_gone(self.run):
-            return end(self.run, lambda: lifetime.server_gone(self.run), "")
+            return end(self.run, partial(lifetime.server_gone, self.run), "")
         if self._unused():
             return end(self.run, self._unused, ended_idle(self.idle_stop))
         return False
@@ -238,7 +241,7 @@ class Keeper:
 
     def _members_changed(self) -> bool:
         """Read again which nodes there are, and hear the new ones."""
-        record = _Record.read(self.run)
+        record = Record.read(self.run)
         if record is None or record.numbers == [int(n[4:]) for n in self.endpoints]:
             return False
         before, self.endpoints = self.endpoints, {e.name: e for e in record.fleet(self.run)}
@@ -248,31 +251,31 @@ class Keeper:
         return True
 
     def _hear(self, endpoint: Endpoint) -> None:
-        threading.Thread(target=self._listen, args=(endpoint,), daemon=True).start()
+        gone: Callable[[object], bool] = lambda _: endpoint.name not in self.endpoints  # noqa: E731
+        listen = partial(until, partial(self._listen, endpoint), gone, every=1)
+        threading.Thread(target=listen, daemon=True).start()
 
     def _listen(self, endpoint: Endpoint) -> None:
-        """Put a change in the queue for each event of one engine, across its restarts."""
-        while endpoint.name in self.endpoints:
-            client = endpoint.client(timeout=None)  # type: ignore[arg-type]
-            try:
-                for event in client.api.events(decode=True, filters=EVENTS):
-                    if event.get("Type") == "service":
-                        lifetime.mark_used(self.run)
-                    if event.get("Action") in INTERESTING:
-                        self.changes.put(endpoint.name)
-            except (DockerException, RequestException, OSError, ValueError) as error:
-                log.info("%s: %s", endpoint.name, type(error).__name__)
-            finally:
-                client.close()
-            self.changes.put(endpoint.name)
-            time.sleep(1)
+        """Put a change in the queue for each event of one engine, until it restarts or ends."""
+        client = endpoint.client(timeout=None)  # type: ignore[arg-type]
+        try:
+            for event in client.api.events(decode=True, filters=EVENTS):
+                if event.get("Type") == "service":
+                    lifetime.mark_used(self.run)
+                if event.get("Action") in INTERESTING:
+                    self.changes.put(endpoint.name)
+        except (DockerException, RequestException, OSError, ValueError) as error:
+            log.info("%s: %s", endpoint.name, type(error).__name__)
+        finally:
+            client.close()
+        self.changes.put(endpoint.name)
 
     def _connect_to_the_world(self) -> None:
         """Give the guest a resolver if images can be pulled; without one, pulls fail at once."""
         client = next(iter(self.endpoints.values())).client(timeout=10)
         try:
-            if Settings.read().egress != egress.NONE and hub_answers(client):
-                control.guest_shell(self.run / "agent", ON_LINE)
+            if Settings.read().egress != NONE and hub_answers(client):
+                go_on_line(self.instance)
         except (DockerException, OSError, LabkitError) as error:
             log.info("offline: %s", type(error).__name__)
         finally:
@@ -293,10 +296,10 @@ class Keeper:
         meant = chosen(self.asked)
         self._say(len(places) - len(meant))
         gone = set(self.forwards).difference(meant)
-        self.closing += [_listener(p, self.forwards.pop(p)) for p in gone]
+        self.closing += [self._way(p, self.forwards.pop(p)) for p in gone]
         self._write()  # first: nobody is sent to a place that is no longer the cluster's
         while now := self.closing[:AT_ONCE]:
-            self._tell([f"hostfwd_remove u {listener}" for listener in now])
+            self.instance.forward(closed=now)
             del self.closing[:AT_ONCE]
         before = len(self.forwards)
         for _ in range(3):  # a neighbour may take a place between the look and the opening
@@ -310,21 +313,19 @@ class Keeper:
     def _open(self, places: list[Place]) -> bool:
         """Add forwards; tell whether all of them were."""
         at = {p: found for p in places if (found := free_port(p[0], p[2]))}
-        inside = {p: f"{self.endpoints[p[1]].swarm_address}:{p[2] % UDP}" for p in at}
-        answers = self._tell([f"hostfwd_add u {_listener(p, at[p])}-{inside[p]}" for p in at])
+        answers = self.instance.forward([self._way(p, port) for p, port in at.items()])
         refused = {p: said for p, said in zip(at, answers, strict=True) if said}
         self.forwards |= {p: port for p, port in at.items() if p not in refused}
         for (address, _, port), said in refused.items():
             log.warning("%s:%d: %s", address, port % UDP, said)
         return not refused
 
-    def _tell(self, lines: list[str]) -> list[str]:
-        """Give commands to QEMU in one conversation, and return what it says to each."""
-        commands: list[tuple[str, dict[str, object]]]
-        commands = [("human-monitor-command", {"command-line": line}) for line in lines]
-        if not commands:
-            return []
-        return [str(said).strip() for said in control.qmp(self.run / "qmp", *commands)]
+    def _way(self, place: Place, at: int) -> Way:
+        """Return the way from a port of this host to a published port of a node."""
+        address, name, port = place
+        node = self.endpoints.get(name)  # gone, when its ways are closed
+        inside = str(node.swarm_address) if node else ""
+        return Way("udp" if port >= UDP else "tcp", address, at, inside, port % UDP)
 
     def _say(self, closed: int) -> None:
         """Leave in the run directory what ``labkit status`` says of ports that are not open."""
@@ -353,13 +354,13 @@ def main() -> int:
     """Follow the machine of the run directory given on the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     run = Path(sys.argv[1])
-    record = _Record.read(run)
+    record = Record.read(run)
     if record is None:
         return 1
     settings = Settings.read()
     keeper = Keeper(run, record, settings.idle_stop)
     note_process(run, os.getpid(), "keeper.pid")
-    egress.watch(run, settings.egress)
+    watch(run, settings.egress)
     upkeep.watch(run)
     keeper.follow()
     return 0

@@ -1,4 +1,4 @@
-"""When a cluster ends by itself: with its student's JupyterHub server, or when nobody uses it.
+"""End unused clusters: with the student's JupyterHub server, or after minutes without use.
 
 In use means: a cell of a notebook that has the cluster runs or ran, a ``labkit`` command was
 given, or a service was created, changed or removed. A look at the engines (``docker ps``, a live

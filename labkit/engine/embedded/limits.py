@@ -1,4 +1,4 @@
-"""What this process may take: the limits of its control groups, and what is left below them."""
+"""Read the limits of this process's control groups, and what is left below them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNLIMITED = 1 << 60  # version 1 writes a number that no machine has
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the control groups of this process allow, from its own up to the root.
+    """Memory and processors that the control groups of this process allow, up to the root.
 
     Attributes
     ----------

@@ -51,7 +51,7 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What a node's engine wrote, oldest first; printed as it would be in a terminal."""
+    """The lines of a node's engine, oldest first; printed as they would be in a terminal."""
 
     node: str
     lines: tuple[LogLine, ...] = field(repr=False)

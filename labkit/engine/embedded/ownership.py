@@ -1,4 +1,4 @@
-"""Who else could change what lies at a path: whoever may write there, or to a directory above."""
+"""Refuse paths that other accounts could change, there or through a directory above."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINKS = 40  # that Linux follows on the way to one file
 
 
 def trusted(path: Path, what: str, remedy: str) -> None:
-    """See that nobody but root and this user could change what lies at a path, there or not.
+    """Check that nobody but root and this user could change what lies at a path, there or not.
 
     Parameters
     ----------

@@ -1,21 +1,20 @@
-"""What can be set about the embedded engine, from ``LABKIT_*`` variables or options."""
+"""Read the settings of the embedded engine from ``LABKIT_*`` variables or options."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import socket
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
 
+from labkit.engine.embedded.directories import of_user, runnable, takes_sockets, writable
 from labkit.engine.embedded.egress import routes
 from labkit.engine.embedded.limits import MIB, Limits, gibibytes, limits
-from labkit.engine.embedded.ownership import no_link, ours, trusted
+from labkit.engine.embedded.ownership import no_link, ours
 from labkit.errors import NotEnoughMemory, SettingError
 
 __all__ = [
@@ -41,10 +40,9 @@ SHARED = "LABKIT_SHARED_CACHE"
 STATE = "XDG_STATE_HOME"
 SITE = Path("/var/cache/labkit")
 NETWORK = re.compile(r"127\.(6[4-9]|[7-9]\d|1[01]\d|12[0-6])\.(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])")
-QEMU = 320  # MiB that QEMU takes beside the machine's memory; translated code, most of all
+DRIVER = 320  # MiB that the driver takes beside the machine's; translated code, most of all
 LEANER = 256  # MiB less than usual: enough for the course, with fewer tasks at once
 BESIDE = 384  # MiB of JupyterLab and the kernel of one notebook
-SOCKET_PATH = 107  # bytes that Linux takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ class Settings:
 
     nodes: int = NODES
     cluster: str = "lab"
-    cache: Path = field(default_factory=lambda: _of_user(platformdirs.user_cache_path))
+    cache: Path = field(default_factory=lambda: of_user(platformdirs.user_cache_path))
     mirror: str | None = None
     suite: str = "trixie"
     accel: str = "auto"
@@ -145,7 +143,7 @@ class Settings:
         self._check_limits()
 
     def _check_limits(self) -> None:
-        """See that the limits are usable, and that nothing asked for is beyond them.
+        """Check that the limits are usable, and that nothing asked for is beyond them.
 
         Raises
         ------
@@ -191,7 +189,7 @@ class Settings:
         return cls(
             nodes=nodes,
             cluster=env.get("LABKIT_CLUSTER") or "lab",
-            cache=Path(cache).absolute() if cache else _of_user(platformdirs.user_cache_path),
+            cache=Path(cache).absolute() if cache else of_user(platformdirs.user_cache_path),
             mirror=mirror or env.get("LABKIT_MIRROR") or None,
             suite=env.get("LABKIT_SUITE") or "trixie",
             accel=env.get("LABKIT_ACCEL") or "auto",
@@ -208,12 +206,12 @@ class Settings:
         )
 
     def check(self) -> None:
-        """See that the directories can be used, before anything long begins.
+        """Check that the directories can be used, before anything long begins.
 
         Raises
         ------
         SettingError
-            When QEMU could not name a file there, or nothing can be written.
+            When the driver could not name a file there, or nothing can be written.
         NotEnoughMemory
             When the machine and a notebook are more than this server allows.
         """
@@ -240,15 +238,15 @@ class Settings:
     def _settle(self) -> None:
         """Find a place for the run directory where the usual one has none for sockets."""
         if self._place.exists():
-            if ours(self.run.parent) and _takes_sockets(self.build_run):
+            if ours(self.run.parent) and takes_sockets(self.build_run):
                 return
             self._place.unlink()  # what clears /tmp has been there
-        if _takes_sockets(self.build_run):
+        if takes_sockets(self.build_run):
             return
         for short in ("/tmp", os.environ.get("XDG_RUNTIME_DIR", "")):
             with contextlib.suppress(OSError):
                 made = Path(tempfile.mkdtemp(prefix=f"labkit-{os.getuid()}-", dir=short or None))
-                if _takes_sockets(made / self.build_run.name):
+                if takes_sockets(made / self.build_run.name):
                     with open(self._place, "x", encoding="utf-8", opener=no_link) as file:
                         file.write(str(made))
                     return
@@ -291,8 +289,8 @@ class Settings:
 
     @property
     def footprint(self) -> int:
-        """Memory that QEMU takes at most for the machine, in MiB."""
-        return self.guest_memory + QEMU
+        """Memory that the machine takes at most of this host's, in MiB."""
+        return self.guest_memory + DRIVER
 
     @property
     def state(self) -> Path:
@@ -303,7 +301,7 @@ class Settings:
         SettingError
             When the account has no home.
         """
-        return _of_user(platformdirs.user_state_path)
+        return of_user(platformdirs.user_state_path)
 
     @property
     def run(self) -> Path:
@@ -357,7 +355,7 @@ def fitting(found: Limits, nodes: int | None, memory: int, most: int = NODES) ->
     """
     if memory or found.memory is None:
         return (most if nodes is None else nodes), memory
-    room = found.memory // MIB - QEMU - BESIDE
+    room = found.memory // MIB - DRIVER - BESIDE
     for number in range(most, 0, -1) if nodes is None else (nodes,):
         if _usual(number) <= room:
             return number, 0
@@ -371,81 +369,11 @@ def limit_sentence(name: str, value: int) -> str:
     return f"La limite est de {value}, fixée par la personne qui administre ce serveur ({name})."
 
 
-def _of_user(path: Callable[[str], Path]) -> Path:
-    try:
-        found = path("labkit")
-    except RuntimeError:  # an older platformdirs says "~" instead
-        found = Path("~")
-    if not found.is_absolute():
-        raise SettingError(
-            "Ce compte n’a pas de répertoire personnel.",
-            remedy="Donnez-lui-en un, où vous puissiez écrire : export HOME=/un/répertoire",
-        )
-    return found
-
-
 def _shared() -> Path | None:
     named = os.environ.get(SHARED)
     if named is None:
         return SITE if SITE.is_dir() else None
     return Path(named).absolute() if named else None
-
-
-def writable(path: Path, variable: str, *, mode: int = 0o700) -> None:
-    """Make a directory with this mode, and see that a file can be made in it.
-
-    Raises
-    ------
-    SettingError
-        When not, or when others could change what lies there; it names the variable that chooses
-        another directory.
-    """
-    what, remedy = "Le répertoire", f"Ou choisissez un autre répertoire avec {variable}."
-    try:
-        trusted(path, what, remedy)
-        path.mkdir(parents=True, exist_ok=True, mode=mode)
-        trusted(path, what, remedy)  # somebody may have been faster
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        file = isinstance(error, FileExistsError | NotADirectoryError)
-        reason = "ce n’est pas un répertoire" if file else error.strerror
-        raise SettingError(
-            f"Impossible d’écrire dans {path} : {reason}.",
-            remedy=f"Vérifiez ses droits, ou choisissez un autre répertoire avec {variable}.",
-        ) from error
-
-
-def _takes_sockets(run: Path) -> bool:
-    """Tell whether QEMU can name and open its sockets in a run directory, made or not."""
-    if set(str(run)) & set(",\n") or len(os.fsencode(run / "agent")) > SOCKET_PATH:
-        return False
-    probe = run.with_name(f".{os.getpid()}")
-    try:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(probe))
-    except OSError:
-        return False
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-    return True
-
-
-def runnable(path: Path, variable: str) -> None:
-    """See that programs can be run from a directory, or from where it will be made.
-
-    Raises
-    ------
-    SettingError
-        When its disk forbids it.
-    """
-    there = next(p for p in (path, *path.parents) if os.path.exists(p))  # noqa: PTH110
-    if os.statvfs(there).f_flag & os.ST_NOEXEC:
-        raise SettingError(
-            f"Aucun programme ne peut être lancé depuis {path} : son disque l’interdit (noexec).",
-            remedy=f"Choisissez un répertoire d’un autre disque avec {variable}.",
-        )
 
 
 def _integer(name: str, default: int) -> int:

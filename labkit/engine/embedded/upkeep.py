@@ -1,4 +1,4 @@
-"""What a machine wants while it runs: the host's time, and logs that stay small."""
+"""Keep a running machine's clock right and its logs small."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded.driver import instance
 from labkit.errors import LabkitError
+from labkit.polling import until
 
 __all__ = ["lateness", "mend_clock", "shorten", "watch", "written"]
 
@@ -17,23 +19,22 @@ log = logging.getLogger("labkit.upkeep")
 LOOK = 5.0  # seconds between looks
 PATIENCE = 10.0  # seconds for the machine's answer
 LATE = 2.0  # seconds by which the machine's clock may be wrong
-LOGS = ("console", "qemu.log", "keeper.log")  # all are appended to
 LONGEST, KEPT = 1_000_000, 100_000  # bytes of a log before it is cut, and after
 
 
 def watch(run: Path) -> None:
     """Look after the machine of a run directory, in a thread, while it lives."""
+    logs = (*instance(run).logs, "keeper.log")  # all are appended to
 
-    def body() -> None:
-        while (run / "qmp").exists():
-            with suppress(LabkitError, OSError):
-                mend_clock(run)
-            for name in LOGS:
-                with suppress(OSError):
-                    shorten(run / name)
-            time.sleep(LOOK)
+    def look() -> None:
+        with suppress(LabkitError, OSError):
+            mend_clock(run)
+        for name in logs:
+            with suppress(OSError):
+                shorten(run / name)
 
-    threading.Thread(target=body, daemon=True).start()
+    gone = partial(until, look, lambda _: not run.exists(), every=LOOK)
+    threading.Thread(target=gone, daemon=True).start()
 
 
 def lateness(run: Path, timeout: float = 60) -> float:
@@ -47,27 +48,27 @@ def lateness(run: Path, timeout: float = 60) -> float:
         When the machine does not answer.
     """
     before = time.time()
-    there = control.guest_time(run / "agent", timeout)
+    there = instance(run).clock(timeout)
     return max(before - there, 0.0) or min(time.time() - there, 0.0)
 
 
 def mend_clock(run: Path) -> None:
     """Set the machine's clock where it is wrong.
 
-    It stands still while the machine does: this host slept, or somebody stopped QEMU.
+    It stands still while the machine does: this host slept, or somebody stopped it.
 
     Raises
     ------
     MachineFailed
         When the machine stands still, or does not answer.
     """
-    (state,) = control.qmp(run / "qmp", ("query-status", {}), timeout=5)
-    if not isinstance(state, dict) or not state.get("running"):
+    machine = instance(run)
+    if machine.state() != "running":
         return
     late = lateness(run, PATIENCE)  # nobody else speaks to the agent meanwhile
     if abs(late) > LATE:  # by so much, however long the command waits for its turn
         moved = f"date -s @$(($(date +%s) + {late:.0f})) >/dev/null"
-        control.guest_shell(run / "agent", moved)
+        machine.shell(moved)
         log.info("the machine's clock was %.0f s late", late)
 
 
@@ -86,7 +87,7 @@ def shorten(path: Path) -> None:
 def written(run: Path, pid: int) -> int:
     """Return how many bytes a machine has on this host's disk.
 
-    Its written disk has no name in any directory: QEMU alone has it open.
+    Its written disk has no name in any directory: its process alone has it open.
     """
     place = f"{(run / 'tmp').resolve()}/"
     size = sum(512 * p.stat().st_blocks for p in run.rglob("*") if p.is_file())

@@ -1,4 +1,4 @@
-"""Debian packages without Debian: find a mirror, trust its release, fetch and unpack.
+"""Debian packages without Debian: trust a mirror's release, fetch and unpack.
 
 Nothing of apt or dpkg is needed on this machine. The release file's OpenPGP signature is
 verified against Debian's archive keys, the package list against the release file, and every
@@ -12,31 +12,29 @@ import lzma
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pysequoia
 from debian.deb822 import Deb822
 from debian.debfile import DebFile
 
+from labkit.engine.embedded.build.mirror import public
 from labkit.errors import (
     BadChecksum,
     BadSignature,
     BuildError,
     DownloadFailed,
-    MirrorNotFound,
     NotInArchive,
     ReleaseExpired,
-    SettingError,
 )
 
-__all__ = ["Archive", "Package", "find_mirror", "public", "unpack", "verify_release"]
+__all__ = ["Archive", "Package", "unpack", "verify_release"]
 
 Progress = Callable[[int], None]
 ATTEMPTS = 4  # without one more byte, before giving up
@@ -58,91 +56,6 @@ class Package:
     size: int
     depends: str
     architecture: str = "amd64"
-
-
-def find_mirror(wanted: str | None = None, root: Path = Path("/")) -> str:
-    """Return the address of a Debian mirror.
-
-    Parameters
-    ----------
-    wanted
-        What the user asked for; wins over everything.
-    root
-        Root of the file system to look at.
-
-    Raises
-    ------
-    SettingError
-        When what the user asked for is no address of a mirror.
-    MirrorNotFound
-        When nothing on this machine names a Debian mirror.
-    """
-    if wanted:
-        if not _is_mirror(wanted):
-            raise SettingError(
-                f"« {public(wanted)} » n’est pas l’adresse d’un miroir.",
-                remedy="Elle a la forme http://…/debian (LABKIT_MIRROR ou --mirror).",
-            )
-        return wanted.rstrip("/")
-    lists = [root / "etc/apt/sources.list", root / "etc/apt/sources.list.d/debian.sources"]
-    lists += sorted((root / "etc/apt/sources.list.d").glob("*"))
-    for source in lists if _is_debian(root) else ():
-        for uri, suite, components in _sources(source):
-            # other publishers have a /debian too, but hardly one with a « main »
-            ours = re.search(r"/debian/?$", uri) and "main" in components.split()
-            if ours and "security" not in suite and _is_mirror(uri):
-                return uri.rstrip("/")
-    script = _read(root / "usr/share/debootstrap/scripts/sid")
-    found = re.search(r"^\s*default_mirror\s+(https?://\S+)", script, re.MULTILINE)
-    if found:
-        return found[1].rstrip("/")
-    raise MirrorNotFound(
-        "Aucun miroir de paquets Debian n’est connu sur cette machine.",
-        remedy="Indiquez-en un : LABKIT_MIRROR=http://…/debian ou « labkit build --mirror … ».",
-    )
-
-
-def _is_mirror(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-        parts.port  # noqa: B018 - raises where it is no port
-        httpx.URL(address)
-    except (ValueError, httpx.InvalidURL):
-        return False
-    host = parts.hostname or ""
-    return parts.scheme in {"http", "https"} and bool(re.fullmatch(r"[\w.:%-]+", host))
-
-
-def public(address: str) -> str:
-    """Return an address without the password that it may hold."""
-    return re.sub(r"//[^/]*@", "//", address)
-
-
-def _is_debian(root: Path) -> bool:
-    return bool(re.search(r"^ID=[\"']?debian\b", _read(root / "etc/os-release"), re.MULTILINE))
-
-
-def _read(path: Path) -> str:
-    """Return the text of a file, or nothing where there is none that this user may read."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _sources(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (URI, suites, components) of an apt source file, in either of apt's two formats."""
-    if path.suffix == ".sources":
-        for paragraph in Deb822.iter_paragraphs(_read(path)):
-            enabled = paragraph.get("Enabled", "yes").lower() != "no"
-            if enabled and "deb" in paragraph.get("Types", "").split():
-                for uri in paragraph.get("URIs", "").split():
-                    yield uri, paragraph.get("Suites", ""), paragraph.get("Components", "")
-    elif path.suffix == ".list":
-        for line in _read(path).splitlines():
-            found = re.match(r"\s*deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]*)", line)
-            if found:
-                yield found[1], found[2], found[3]
 
 
 class Archive:
@@ -251,7 +164,7 @@ class Archive:
             architecture=fields.get("Architecture", "amd64"),
         )
 
-    def closure(self, names: Iterable[str], follow: Callable[[str], bool]) -> list[Package]:
+    def closure(self, names: Iterable[str], follow: Callable[[str], object]) -> list[Package]:
         """Return the packages with those that they depend on.
 
         Parameters
@@ -291,7 +204,7 @@ class Archive:
                 attempt += 1
                 if attempt >= attempts or _is_final(error):
                     raise self._failure(name, error) from error
-                time.sleep(PAUSE * attempt)
+                _pause(attempt)
 
     def _bounded(self, name: str) -> bytes:
         """Return a file of which nobody has told the size, if it is small and comes in time."""
@@ -370,7 +283,7 @@ class Archive:
                 most = max(most, _size(part))
                 if attempt == ATTEMPTS or _is_final(error):
                     raise self._failure(name, error) from error
-                time.sleep(PAUSE * attempt)
+                _pause(attempt)
 
     def _download(self, url: str, part: Path, size: int, tell: Callable[[], None]) -> None:
         have = _size(part)
@@ -388,7 +301,7 @@ class Archive:
                 part.unlink(missing_ok=True)  # this server cannot resume: from the start, then
                 raise EOFError("reprise refusée")
             answer.raise_for_status()
-            if total not in (None, size):  # before what is there is lost to another file
+            if total not in (None, size):  # refuse before overwriting the partial file
                 raise EOFError(f"{total} octets au lieu de {size}")
             with part.open("ab" if resumed else "wb") as out:
                 for block in answer.iter_raw():  # as it comes: what was received is kept
@@ -399,6 +312,11 @@ class Archive:
                         break  # more than was announced: the checksum will tell
         if _size(part) < size:
             raise EOFError("fichier tronqué")
+
+
+def _pause(attempt: int) -> None:
+    """Wait before one more attempt: longer, the more there were."""
+    time.sleep(PAUSE * attempt)
 
 
 def _date(text: str | None) -> datetime | None:
@@ -468,11 +386,11 @@ def verify_release(signed: bytes, name: str, keyring: bytes | None = None) -> st
     return (verified.bytes or b"").decode()
 
 
-def unpack(deb: Path, target: Path, keep: Callable[[str], bool] = lambda name: True) -> None:
-    """Unpack a package's files under ``target``; ``keep`` is asked with each path."""
+def unpack(deb: Path, target: Path, drop: Callable[[str], object] = lambda name: False) -> None:
+    """Unpack a package's files under ``target``, but those whose path ``drop`` wants dropped."""
     with DebFile(filename=str(deb)) as package:
         tar = package.data.tgz()
-        members = [m for m in tar.getmembers() if m.isdir() or keep(m.name.removeprefix("./"))]
+        members = [m for m in tar.getmembers() if m.isdir() or not drop(m.name.removeprefix("./"))]
         root = target.resolve()
         # Python 3.11.0 to 3.11.3 has no extraction filters: what they would do is done here.
         tar.extraction_filter = lambda member, path: member

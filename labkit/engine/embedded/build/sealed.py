@@ -1,4 +1,4 @@
-"""What is kept on disk: written aside, sealed, renamed when whole, and checked before use."""
+"""Write directories whole or not at all, with a manifest to verify them before use."""
 
 from __future__ import annotations
 

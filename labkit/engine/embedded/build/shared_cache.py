@@ -1,8 +1,8 @@
 """The machine that an administrator built once for everybody: looked for first, never written.
 
 ``labkit build --shared`` makes it. Where the shared directory lacks something, the user's own
-cache is used and filled; where what it has is damaged, nobody builds in its place unasked: thirty
-students would.
+cache is used and filled. A damaged shared cache is an error: otherwise each of thirty students
+would rebuild it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Making the images: trees of files to layers, layers to images in a registry's storage.
+"""Make the images: trees of files to layers, layers to images in a registry's storage.
 
 A real registry is filled through its own interface, on a UNIX socket that nobody else can reach;
 its storage then goes onto the machine's disk, where the same registry serves it.
@@ -25,6 +25,7 @@ import httpx
 
 from labkit.engine.embedded.images.model import Files, Image, Layer
 from labkit.errors import BuildError
+from labkit.polling import until
 
 __all__ = ["compile_modules", "compile_whoami", "fill_registry", "installed", "repository"]
 
@@ -159,12 +160,11 @@ def _registry(server: Sequence[str], storage: Path, work: Path) -> Iterator[http
             stdin=subprocess.DEVNULL, stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + REGISTRY_SECONDS
-        while not socket.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace")[-300:]
-                raise BuildError(f"Le registre n’a pas démarré : {tail}")
-            time.sleep(0.02)
+        begun = lambda: socket.exists() or process.poll() is not None  # noqa: E731
+        until(begun, bool, REGISTRY_SECONDS, 0.02)
+        if not socket.exists():
+            tail = log.read_text(errors="replace")[-300:]
+            raise BuildError(f"Le registre n’a pas démarré : {tail}")
         with httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://registry", timeout=60
         ) as client:

@@ -1,4 +1,4 @@
-"""What an image of the course is made of."""
+"""Describe the images of the course: layers, files and configuration."""
 
 from __future__ import annotations
 

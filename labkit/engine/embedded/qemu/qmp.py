@@ -1,4 +1,4 @@
-"""Control of the machine: QMP for QEMU, the guest agent over virtio-serial for the guest.
+"""QMP for QEMU, and the guest agent over virtio-serial for the guest.
 
 Both are UNIX sockets in a directory that only their owner can enter. Each call connects,
 speaks and leaves, so that several processes of the same user can share a machine.
@@ -17,15 +17,12 @@ from typing import Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
 
+from labkit.engine.embedded.driver import StateLost
 from labkit.errors import MachineFailed
 
-__all__ = ["NotMigrated", "guest_shell", "guest_time", "hmp", "migrate", "qmp"]
+__all__ = ["execute", "guest_shell", "guest_time", "migrate"]
 
 T = TypeVar("T")
-
-
-class NotMigrated(MachineFailed):
-    """QEMU could not save or load a machine's state, and says why."""
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
@@ -53,7 +50,7 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
     return result[0]
 
 
-def qmp(
+def execute(
     socket: Path, *commands: tuple[str, dict[str, object]], timeout: float = 60
 ) -> list[object]:
     """Run QMP commands one after another and return their answers."""
@@ -69,17 +66,12 @@ def qmp(
     return _run(work, timeout)
 
 
-def hmp(socket: Path, line: str) -> str:
-    """Run a command of the human monitor (host forwards have no QMP command of their own)."""
-    return str(qmp(socket, ("human-monitor-command", {"command-line": line}))[0]).strip()
-
-
 def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
     """Save (``migrate``) or load (``migrate-incoming``) the machine's state.
 
     Raises
     ------
-    NotMigrated
+    StateLost
         With QEMU's reason.
     """
     arguments: dict[str, object] = {"uri": uri}
@@ -101,7 +93,7 @@ def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
                     return
                 if state.get("status") == "failed":
                     what = "enregistré" if command == "migrate" else "relu"
-                    raise NotMigrated(
+                    raise StateLost(
                         f"L’instantané n’a pas pu être {what} : {state.get('error-desc')}"
                     )
                 await asyncio.sleep(0.02)

@@ -1,0 +1,1 @@
+"""Build the machine's files from Debian packages, and keep them in a cache."""

@@ -1,0 +1,144 @@
+"""The seam under the machine: what runs it, and how one speaks with it while it runs.
+
+A driver is a room of its own (:mod:`labkit.engine.embedded.qemu`). Nobody outside of it knows its
+command line, its protocol or the addresses of its network; this module alone names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Protocol
+
+from labkit.engine.embedded.addresses import Forward
+from labkit.engine.embedded.build.guest import Guest
+from labkit.engine.embedded.settings import Settings
+from labkit.errors import MachineFailed
+
+__all__ = ["Driver", "Instance", "Plan", "StateLost", "find_driver", "instance"]
+
+
+class StateLost(MachineFailed):
+    """A machine's state could not be saved or read again; the driver says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A machine that is to start.
+
+    Attributes
+    ----------
+    run
+        Its run directory, made, with a directory ``tmp`` for what it writes.
+    guest
+        Its files.
+    settings
+        Its name and size.
+    network
+        Its loopback addresses, as :func:`labkit.engine.embedded.addresses.free_network` gives them.
+    """
+
+    run: Path
+    guest: Guest
+    settings: Settings
+    network: str
+
+
+class Driver(Protocol):
+    """Starts machines. Each runs on by itself, and its id is then in the run directory."""
+
+    @property
+    def name(self) -> str:
+        """Return what the user calls it, such as ``tcg``."""
+
+    @property
+    def version(self) -> str:
+        """Return the version of the program."""
+
+    def traits(self, settings: Settings, guest: Guest) -> list[str]:
+        """Return all that a saved state depends on, but the guest's files."""
+
+    def start(self, plan: Plan, disk: Path) -> None:
+        """Start a machine from nothing, with a data disk of its own.
+
+        Raises
+        ------
+        MachineFailed
+            With what the program said.
+        """
+
+    def restore(self, plan: Plan, snapshot: Path) -> None:
+        """Start a machine where :meth:`Instance.save` froze it; the snapshot is only read.
+
+        Raises
+        ------
+        StateLost
+            When the snapshot cannot be read again.
+        MachineFailed
+            For all else.
+        """
+
+
+class Instance(Protocol):
+    """Speaks with a machine that runs, from any process of its user."""
+
+    logs: Sequence[str]
+    """Files of the run directory to which the driver appends."""
+    gateway: IPv4Address
+    """The router of the machine's way out."""
+    resolver: IPv4Address
+    """The name server that the machine may ask."""
+
+    def state(self) -> str:
+        """Return ``running``, ``full`` (paused: this host's disk is) or ``paused``."""
+
+    def resume(self) -> None:
+        """Let a paused machine go on."""
+
+    def shell(self, script: str, timeout: float = 20) -> str:
+        """Run a shell script as root in the guest, and return what it printed."""
+
+    def clock(self, timeout: float = 20) -> float:
+        """Return what the guest's clock says, in seconds."""
+
+    def forward(self, opened: Sequence[Forward] = (), closed: Sequence[Forward] = ()) -> list[str]:
+        """Close ways into the machine, then open others; return a complaint, or "", for each."""
+
+    def console(self) -> str:
+        """Return the end of what the guest's kernel and ``init`` printed."""
+
+    def save(self, snapshot: Path) -> None:
+        """Freeze the machine, and write its state into a directory.
+
+        Raises
+        ------
+        StateLost
+        """
+
+    def pass_out(self, lets: Callable[[bytes], bool]) -> None:
+        """Pass on the frames that may leave the machine, until it ends."""
+
+    def stop(self) -> None:
+        """End the machine."""
+
+
+def find_driver(guest: Guest, settings: Settings) -> Driver:
+    """Return what runs the machine here.
+
+    Raises
+    ------
+    PlatformNotSupported
+        When nothing does.
+    """
+    from labkit.engine.embedded.qemu.finding import find_qemu
+
+    return find_qemu(guest, settings)
+
+
+def instance(run: Path) -> Instance:
+    """Return the machine of a run directory, to speak with."""
+    from labkit.engine.embedded.qemu.driver import QemuInstance
+
+    return QemuInstance(run)

@@ -1,0 +1,125 @@
+"""Start, find and end the processes of a run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from labkit.engine.embedded import identity
+from labkit.errors import EngineNotRunning, MachineFailed
+
+__all__ = [
+    "alive",
+    "detach",
+    "end_process",
+    "note_process",
+    "process_of",
+    "refuse_elsewhere",
+    "stop_process",
+]
+
+
+def detach(
+    command: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    keep: Sequence[int] = (),
+) -> int:
+    """Start a program that is nobody's child and outlives this one; return its id.
+
+    Parameters
+    ----------
+    log
+        File to which its output is appended.
+    environment
+        Variables beside those of this process.
+    keep
+        Open files that it inherits.
+    """
+    started = subprocess.run(  # the shell ends at once
+        ["sh", "-c", 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh", log, *command],
+        stdout=subprocess.PIPE, text=True, start_new_session=True, check=True, cwd="/",
+        env={**os.environ, **environment}, umask=0o077, pass_fds=keep,
+    )  # fmt: skip
+    return int(started.stdout)
+
+
+def refuse_elsewhere(run: Path) -> None:
+    """Check that no process of a run directory is on another host, which has the same home.
+
+    Raises
+    ------
+    EngineNotRunning
+        It names the host.
+    """
+    host = identity.elsewhere(run)
+    if host:
+        raise EngineNotRunning(
+            f"Votre cluster tourne sur une autre machine ou dans un autre conteneur : « {host} ».",
+            remedy="Travaillez là-bas, ou arrêtez-le là-bas : « labkit down ». Si "
+            f"« {host} » n’existe plus : rm -r {shlex.quote(str(run))}. Pour un second cluster, "
+            "ici : LABKIT_CLUSTER=ici devant vos commandes.",
+        )
+
+
+def note_process(run: Path, pid: int, file: str = "pid") -> None:
+    """Write which process a run directory holds.
+
+    Raises
+    ------
+    MachineFailed
+        When it has ended already.
+    """
+    try:
+        stamp = identity.stamp(pid)
+    except OSError as error:
+        raise MachineFailed("Un programme du cluster s’est arrêté dès son démarrage.") from error
+    (run / file).write_text(stamp)
+
+
+def process_of(run: Path, file: str = "pid") -> psutil.Process | None:
+    """Return the process that :func:`note_process` wrote into a run directory, if it lives."""
+    try:
+        text = (run / file).read_text()
+        if not text.strip().isdigit():
+            return identity.find(text)
+        # the driver's own writing: labkit ended before it could say more. Not only the same
+        # beginning: the directory of « lab » begins that of « lab2 ».
+        process = psutil.Process(int(text))
+        if process.status() != psutil.STATUS_ZOMBIE and any(
+            part == str(run) or f"{run}/" in part for part in process.cmdline()
+        ):
+            return process
+    except (OSError, ValueError, OverflowError, psutil.Error):
+        pass
+    return None
+
+
+def alive(run: Path) -> bool:
+    """Tell whether the machine of a run directory lives."""
+    return process_of(run) is not None
+
+
+def stop_process(run: Path, file: str = "pid") -> None:
+    """End the process that a run directory names."""
+    process = process_of(run, file)
+    if process is not None:
+        end_process(process)
+
+
+def end_process(process: psutil.Process, patience: float = 3.0) -> None:
+    """End a process: politely, then not."""
+    with contextlib.suppress(psutil.Error):
+        process.terminate()
+        try:
+            process.wait(patience)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(5)

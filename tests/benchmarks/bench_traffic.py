@@ -102,7 +102,7 @@ def native() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "whoami"
-        source = ROOT / "labkit" / "engine" / "images" / "whoami.c"
+        source = ROOT / "labkit/engine/embedded/images/whoami.c"
         subprocess.run([cc, "-O2", "-o", binary, source], check=True)
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))

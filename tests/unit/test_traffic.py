@@ -26,7 +26,7 @@ from labkit.state import ClusterState, from_raw
 from labkit.traffic import Sample, send
 
 RECORDED = Path(__file__).parent / "recorded"
-SOURCE = Path(__file__).parents[2] / "labkit" / "engine" / "images" / "whoami.c"
+SOURCE = Path(__file__).parents[2] / "labkit/engine/embedded/images/whoami.c"
 
 
 def recorded(name: str) -> ClusterState:

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from ports import free_port
 
-SOURCE = Path(__file__).parents[2] / "labkit" / "engine" / "images" / "whoami.c"
+SOURCE = Path(__file__).parents[2] / "labkit/engine/embedded/images/whoami.c"
 HOST = b"Host: x\r\n"
 
 

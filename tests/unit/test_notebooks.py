@@ -247,6 +247,7 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
             "$ x\nid\n",
         ),
         ("Docker Engine 28.5.2+dfsg4, ready", "Docker Engine 26.1.5, ready"),
+        ("and follow the instructions.\n", "and follow the instructions.\n\n"),
         ("http://127.0.0.1:9999/", "http://127.7.4.1:20080/"),
         ("http://127.0.0.1:80/", "http://127.7.4.1:8080/"),  # root may bind 80
         ("http://essai.localhost:8000/", "http://essai.localhost:18000/"),

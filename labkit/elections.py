@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from labkit.engine import Fleet
 from labkit.errors import ConvergenceTimeout
+from labkit.polling import until
 from labkit.state import ClusterState, EngineState, Node, capture
 
 __all__ = ["LIMIT", "QUIET", "Leader", "awaited", "led", "member", "unaware", "undecided", "wait"]
@@ -89,10 +90,7 @@ def led(fleet: Fleet | None = None) -> ClusterState:
 
     Parameters and errors are those of :func:`labkit.state.capture`.
     """
-    start = time.monotonic()
-    while (state := capture(fleet)).swarm == "no-leader" and time.monotonic() - start < LIMIT:
-        time.sleep(_LOOK)
-    return state
+    return until(lambda: capture(fleet), lambda s: s.swarm != "no-leader", LIMIT, _LOOK)
 
 
 def wait(
@@ -117,15 +115,18 @@ def wait(
         When time is up.
     """
     start, said = time.monotonic(), ""
-    while missing := awaited(state := capture(fleet)):
-        passed = time.monotonic() - start
-        if state.swarm == "inactive" or passed > limit:
-            break
-        if say and passed >= QUIET and missing != said:
+
+    def settled(state: ClusterState) -> bool:
+        nonlocal said
+        if not (missing := awaited(state)) or state.swarm == "inactive":
+            return True
+        if say and time.monotonic() - start >= QUIET and missing != said:
             say(f"… on attend {missing}\n")
             said = missing
-        time.sleep(_LOOK)
-    leader = state.require().leader
+        return False
+
+    state = until(lambda: capture(fleet), settled, limit, _LOOK)
+    missing, leader = awaited(state), state.require().leader
     if missing or leader is None:
         raise ConvergenceTimeout(
             f"Après {limit:.0f} s, on attend encore {missing}.",

@@ -12,7 +12,7 @@ from typing import Any
 from labkit.compose import values
 from labkit.compose.model import ComposeFile, ComposeMount, ComposeService
 from labkit.compose.schema import short
-from labkit.compose.text import table_html, table_text
+from labkit.text.tables import table_html, table_text
 
 __all__ = ["Comparison", "Difference", "compare"]
 

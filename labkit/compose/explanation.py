@@ -9,9 +9,9 @@ from html import escape
 from labkit.compose.model import ComposeFile
 from labkit.compose.stack_format import DOCKER, NEWEST, minor_of
 from labkit.compose.swarm_options import Finding, Verdict, find, finding
-from labkit.compose.text import table_html, table_text
 from labkit.documents import Step
 from labkit.errors import ComposeError
+from labkit.text.tables import table_html, table_text
 
 __all__ = ["Explanation", "explain"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.compose.reading import Reading, Variable
-from labkit.compose.text import table_html, table_text
 from labkit.documents import Step, nearest_line
+from labkit.text.tables import table_html, table_text
 
 __all__ = [
     "ComposeFile",

@@ -53,7 +53,7 @@ from labkit.exercises.progress import classe, ne_plus_partager, partager, progre
 from labkit.exercises.proxies import domaine, preparer_traefik, routes
 from labkit.exercises.recall import Recall, rappel
 from labkit.exercises.solutions import Solution, solution
-from labkit.exercises.verdict import Row, Verdict
+from labkit.verdict import Row, Verdict
 
 __all__ = [
     "EXERCISES",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from html import escape
 
 from labkit.engine import Fleet, connect
 from labkit.engine.endpoint import LOCAL, UDP
+from labkit.polling import until
 
 __all__ = ["Addresses", "Answers", "adresses", "fetch", "problem_of", "qui_repond"]
 
@@ -128,12 +128,12 @@ def _is_udp(fleet: Fleet, port: int) -> bool:
 
 def _forwarding(fleet: Fleet, port: int) -> list[str]:
     """Return the nodes of which a TCP port is forwarded, or soon is: it is published just now."""
-    deadline = time.monotonic() + _SOON
-    while True:
-        found = [e.name for e in fleet if fleet.forwarded(e.name, port)]
-        if found or _is_udp(fleet, port) or time.monotonic() > deadline:
-            return found
-        time.sleep(0.1)
+    return until(
+        lambda: [e.name for e in fleet if fleet.forwarded(e.name, port)],
+        lambda found: found or _is_udp(fleet, port),
+        _SOON,
+        0.1,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import http.client
 import io
 import secrets
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,13 +19,14 @@ from labkit import elections
 from labkit.engine import Fleet, connect
 from labkit.errors import ConvergenceTimeout, DockerFailed, LabkitError, SettingError, TrafficError
 from labkit.exercises.access import fetch, qui_repond
-from labkit.exercises.checks import enumerate_fr
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.files import replacing
-from labkit.exercises.verdict import Row
 from labkit.exercises.voting import find, gone_row, stack_rows
+from labkit.polling import until
 from labkit.state import ClusterState, Task, capture
+from labkit.text.french import enumerate_fr
 from labkit.traffic import Sample, send
+from labkit.verdict import Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,12 +91,7 @@ def serveurs(pannes: int = 0) -> pd.DataFrame:
         The page does not answer.
     EngineNotRunning
     """
-    deadline = time.monotonic() + _NOTICED
-    while True:
-        table = _servers()
-        if (table["état"] == "DOWN").sum() >= pannes or time.monotonic() > deadline:
-            return table
-        time.sleep(0.5)
+    return until(_servers, lambda t: (t["état"] == "DOWN").sum() >= pannes, _NOTICED, 0.5)
 
 
 def _servers() -> pd.DataFrame:
@@ -218,14 +213,11 @@ def perdre_un_replica(porte: str, *, duree: float = 10.0) -> Loss:
 
 def _replaced(fleet: Fleet, replicas: int) -> None:
     """Wait until as many replicas run as before; one killed a few times is no failing service."""
-    deadline = time.monotonic() + _START
-    while len(capture(fleet).running(WHOAMI)) < replicas:
-        if time.monotonic() > deadline:
-            raise ConvergenceTimeout(
-                f"Le replica tué de {WHOAMI} n’est toujours pas remplacé.",
-                remedy=f"Lisez « docker service ps --no-trunc {WHOAMI} ».",
-            )
-        time.sleep(0.5)
+    if not until(lambda: len(capture(fleet).running(WHOAMI)) >= replicas, bool, _START, 0.5):
+        raise ConvergenceTimeout(
+            f"Le replica tué de {WHOAMI} n’est toujours pas remplacé.",
+            remedy=f"Lisez « docker service ps --no-trunc {WHOAMI} ».",
+        )
 
 
 def _victim(state: ClusterState) -> Task:
@@ -382,11 +374,10 @@ class Doors:
 def _replicas(state: ClusterState, deploy: str) -> Row:
     service = find(state, WHOAMI)
     wanted = service.replicas if service else None
-    return Row(
+    return Row.equal(
         f"Replicas demandés de {WHOAMI}",
-        str(REPLICAS),
+        REPLICAS,
         "—" if wanted is None else str(wanted),
-        wanted == REPLICAS,
         f"« docker service scale {WHOAMI}={REPLICAS} »" if service else deploy,
     )
 
@@ -395,13 +386,7 @@ def _published(state: ClusterState, name: str, port: int, mode: str, deploy: str
     service = find(state, f"{STACK}_{name}")
     ports = [(p.published, p.mode) for p in service.ports] if service else []
     shown = [f"{number} ({how})" for number, how in ports]
-    return Row(
-        f"Port de {STACK}_{name}",
-        f"{port} ({mode})",
-        enumerate_fr(shown) or "aucun",
-        (port, mode) in ports,
-        deploy,
-    )
+    return Row.among(f"Port de {STACK}_{name}", f"{port} ({mode})", shown, deploy)
 
 
 def _deployed(state: ClusterState) -> Iterator[Row]:
@@ -412,12 +397,11 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
 
 def _ask(doors: tuple[str, ...]) -> Doors:
     """Ask at each door until it is as it should be, or time is up."""
-    deadline = time.monotonic() + _FIRST_ANSWER
-    while True:
-        found = _look(doors)
-        if all(row.ok for row in _judge_front(found)) or time.monotonic() > deadline:
-            return found
-        time.sleep(1)
+
+    def good(found: Doors) -> bool:
+        return all(row.ok for row in _judge_front(found))
+
+    return until(lambda: _look(doors), good, _FIRST_ANSWER, 1)
 
 
 def _look(doors: tuple[str, ...]) -> Doors:
@@ -439,18 +423,16 @@ def _ask_front() -> Doors:
 def _judge_front(doors: Doors) -> Iterator[Row]:
     for door, found in doors.answering.items():
         service = {"HAProxy": "haproxy", "Traefik": "traefik"}.get(door, "whoami")
-        yield Row(
+        yield Row.equal(
             f"Replicas qui répondent par {door}",
-            str(REPLICAS),
-            str(found),
-            found == REPLICAS,
+            REPLICAS,
+            found,
             f"Lisez « docker service logs {STACK}_{service} », attendez, puis revérifiez.",
         )
-    yield Row(
+    yield Row.equal(
         "Ce que HAProxy dit de ses serveurs",
         _health(REPLICAS, 0),
         _health(doors.up, doors.down) if doors.up >= 0 else "sa page ne répond pas",
-        (doors.up, doors.down) == (REPLICAS, 0),
         "Attendez quelques secondes, puis revérifiez : HAProxy interroge chaque replica toutes "
         "les secondes.",
     )
@@ -521,18 +503,15 @@ def _portainer(state: ClusterState) -> Iterator[Row]:
 
 
 def _ask_page() -> bool:
-    deadline = time.monotonic() + _FIRST_ANSWER
-    while not (found := qui_repond(PORTAINER_PORT).nombre > 0) and time.monotonic() < deadline:
-        time.sleep(1)
-    return found
+    return until(lambda: qui_repond(PORTAINER_PORT).nombre > 0, bool, _FIRST_ANSWER, 1)
 
 
 def _judge_page(answers: bool) -> Iterator[Row]:
-    yield Row(
+    yield Row.whether(
         "Page de Portainer",
         "répond",
-        "répond" if answers else "ne répond pas",
         answers,
+        "ne répond pas",
         f"Lisez « docker service logs {PORTAINER}_portainer ».",
     )
 

@@ -12,6 +12,7 @@ from html import escape
 from labkit.engine import Fleet, connect
 from labkit.errors import SettingError
 from labkit.exercises.access import fetch, problem_of
+from labkit.polling import until
 
 __all__ = [
     "CHOICES",
@@ -160,11 +161,12 @@ def cast(
     page = fleet.published(node, RESULT_PORT)
     before = _settled(page)
     problem = _vote(fleet.published(node, VOTE_PORT), choice)
-    deadline = time.monotonic() + limit
-    after = scores_at(page)
-    while not problem and not _grew(choice, before, after) and time.monotonic() < deadline:
-        time.sleep(_INTERVAL)
-        after = scores_at(page)
+    after = until(
+        lambda: scores_at(page),
+        lambda scores: problem or _grew(choice, before, scores),
+        limit,
+        _INTERVAL,
+    )
     return Ballot(choice, node, problem, before, after, limit)
 
 
@@ -202,11 +204,7 @@ def resultats(noeud: str | None = None, *, patience: float = 0.0) -> Scores | No
     """
     fleet = connect()
     page = fleet.published(noeud or fleet.endpoints[0].name, RESULT_PORT)
-    deadline = time.monotonic() + patience
-    while True:
-        scores = _settled(page)
-        if (scores and scores.live) or time.monotonic() >= deadline:
-            return scores
+    return until(lambda: _settled(page), lambda s: s and s.live, patience, 0)
 
 
 def _grew(choice: str, before: Scores | None, after: Scores | None) -> bool:
@@ -215,14 +213,15 @@ def _grew(choice: str, before: Scores | None, after: Scores | None) -> bool:
 
 def _settled(page: tuple[str, int]) -> Scores | None:
     """Return the scores once no older vote is being counted any more, or after a while."""
-    deadline = time.monotonic() + _SETTLE
     last, since = scores_at(page), time.monotonic()
-    while time.monotonic() < min(deadline, since + _REFRESH):
-        time.sleep(_INTERVAL)
-        now = scores_at(page)
+
+    def at_rest(now: Scores | None) -> bool:
+        nonlocal last, since
         if now != last:
             last, since = now, time.monotonic()
-    return last
+        return time.monotonic() >= since + _REFRESH
+
+    return until(lambda: scores_at(page), at_rest, _SETTLE, _INTERVAL)
 
 
 def scores_at(page: tuple[str, int]) -> Scores | None:

@@ -13,9 +13,9 @@ from labkit.exercises.kubernetes import KUBERNETES_EXERCISES
 from labkit.exercises.monitoring import MONITORING_EXERCISES
 from labkit.exercises.orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.proxies import PROXY_EXERCISES
-from labkit.exercises.verdict import Row, Verdict
 from labkit.exercises.voting import VOTING_EXERCISES
 from labkit.state import ClusterState
+from labkit.verdict import Row, Verdict
 
 __all__ = ["EXERCISES", "judge"]
 
@@ -54,10 +54,10 @@ def judge(name: str, state: ClusterState, answers: Any = UNASKED) -> Verdict:
         near = get_close_matches(name, EXERCISES, n=1)
         hint = f'Écrivez verifier("{near[0]}").' if near else ""
         expected = ", ".join(EXERCISES)
-        return Verdict.of("Exercice inconnu", [Row("Nom", expected, name, False, hint)])
+        return Verdict.of("Exercice inconnu", [Row.fault("Nom", expected, name, hint)])
     rows = list(exercise.check(state))
     if exercise.probe is not None and answers is not UNASKED:
         rows += exercise.probe.judge(answers)
     if not all(row.ok for row in rows):  # what is amiss elsewhere may be why
-        rows += [Row("Cluster", "rien d’anormal", t.what, False, t.remedy) for t in state.troubles]
+        rows += [Row.fault("Cluster", "rien d’anormal", t.what, t.remedy) for t in state.troubles]
     return Verdict.of(exercise.title, rows)

@@ -22,7 +22,7 @@ from labkit import engine
 from labkit.errors import LabkitError, SettingError
 from labkit.exercises.catalogue import EXERCISES
 from labkit.exercises.notebook import verifier
-from labkit.exercises.verdict import Row, Verdict
+from labkit.verdict import Row, Verdict
 
 __all__ = ["Rattrapage", "Step", "headings", "rattraper", "sections", "steps_before"]
 
@@ -140,7 +140,7 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
             engine.reset()
         engine.up()
     except LabkitError as error:
-        return Verdict.of(title, [Row("Cluster", "répond", error.message, False, error.remedy)])
+        return Verdict.of(title, [Row.fault("Cluster", "répond", error.message, error.remedy)])
     steps = steps_before(document, section)
     rows: list[Row] = []
     for number, step in enumerate(steps, 1):
@@ -151,7 +151,7 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
         fine = bool(shell.run_cell(step.source, store_history=False).success)
         if not exercise:
             if not fine:
-                rows.append(Row(f"Cellule {step.cell}", "lancée", "en erreur", False, _AGAIN))
+                rows.append(Row.fault(f"Cellule {step.cell}", "lancée", "en erreur", _AGAIN))
                 break
             continue
         verdict = verifier(exercise.name)

@@ -6,18 +6,18 @@ They never raise, whatever the state, and each can fail. Texts are French, for s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from labkit.elections import member, unaware, undecided
 from labkit.exercises.exercise import Exercise
-from labkit.exercises.verdict import Row
 from labkit.state import ClusterState, EngineState, Node, Service, Task
+from labkit.text.french import enumerate_fr
+from labkit.verdict import Row
 
 __all__ = [
     "MEMBER",
     "SWARM_EXERCISES",
     "able_nodes",
-    "enumerate_fr",
     "exists_row",
     "find_service",
     "left_behind",
@@ -126,29 +126,28 @@ def swarm_started(state: ClusterState) -> Iterator[Row]:
     first = state.engines[0] if state.engines else None
     name = first.name if first else "node1"
     swarm = first.swarm if first else ""
-    yield Row(
+    yield Row.equal(
         f"Swarm sur {name}",
         "actif",
         _ENGINE_SWARM.get(swarm, swarm),
-        swarm == "active",
         "Tapez « docker swarm init » : sans autre précision, docker s’adresse à node1."
         if swarm == "inactive"
         else _hint_of(state, name)
         or f"Quittez-le d’abord avec « docker --context {name} swarm leave --force ».",
     )
-    yield Row(
+    yield Row.whether(
         f"Rôle de {name}",
         "manager",
-        "manager" if first and first.manager else "worker" if swarm == "active" else "aucun",
         bool(first and first.manager),
+        "worker" if swarm == "active" else "aucun",
         "Le nœud qui initialise le Swarm en devient le premier manager.",
     )
     leader = state.leader
-    yield Row(
+    yield Row.whether(
         "Leader",
         "un manager élu",
-        "un manager élu" if leader else "aucun",
         leader is not None,
+        "aucun",
         "Un leader est élu dès que le Swarm est initialisé et que ses managers se répondent.",
     )
 
@@ -156,7 +155,7 @@ def swarm_started(state: ClusterState) -> Iterator[Row]:
 def memberships(state: ClusterState) -> Iterator[Row]:
     """Return a row for each engine: whether it is a ready member of the swarm."""
     if not state.engines:
-        yield Row("Moteurs", "trois", "aucun", False, "Relancez la cellule de démarrage.")
+        yield Row.fault("Moteurs", "trois", "aucun", "Relancez la cellule de démarrage.")
     for engine in state.engines:
         yield member_row(engine, state)
 
@@ -164,11 +163,11 @@ def memberships(state: ClusterState) -> Iterator[Row]:
 def member_row(engine: EngineState, state: ClusterState) -> Row:
     """Return whether an engine is a member of the swarm, and ready."""
     found, ok = _membership(engine, state)
-    return Row(
+    return Row.whether(
         engine.name,
         MEMBER,
-        found,
         ok,
+        found,
         _hint_of(state, engine.name)
         or (
             f"« docker --context {engine.name} swarm leave --force », puis rejoignez le Swarm."
@@ -203,13 +202,13 @@ def _membership(engine: EngineState, state: ClusterState) -> tuple[str, bool]:
 def left_behind(state: ClusterState) -> Iterator[Row]:
     """Check that no engine is in a swarm any more."""
     if not state.engines:
-        yield Row("Moteurs", "trois", "aucun", False, "Relancez la cellule de démarrage.")
+        yield Row.fault("Moteurs", "trois", "aucun", "Relancez la cellule de démarrage.")
     for engine in state.engines:
-        yield Row(
+        yield Row.whether(
             engine.name,
             _ENGINE_SWARM["inactive"],
-            _ENGINE_SWARM.get(engine.swarm, engine.swarm),
             engine.swarm == "inactive",
+            _ENGINE_SWARM.get(engine.swarm, engine.swarm),
             f"« docker --context {engine.name} swarm leave --force »",
         )
 
@@ -273,11 +272,10 @@ def _why(waiting: Iterable[Task]) -> str:
 def _removed(state: ClusterState) -> Iterator[Row]:
     names = ", ".join(s.name for s in state.services)
     sure = state.swarm in {"active", "inactive"}
-    yield Row(
+    yield Row.equal(
         "Services",
         "aucun",
         names or ("aucun" if sure else "inconnus : aucun manager ne répond"),
-        not names and sure,
         f"« docker service rm {names.replace(', ', ' ')} »" if names else "« labkit doctor »",
     )
 
@@ -301,11 +299,10 @@ def service_rows(
     service = find_service(state, name)
     yield exists_row(state, name)
     image = service.image.partition(":")[0] if service else "—"
-    yield Row(
+    yield Row.equal(
         "Image",
         IMAGE,
         image,
-        image == IMAGE,
         f"« docker service update --image {IMAGE} {name} »"
         if service
         else f"L’image se donne à la fin : … {IMAGE}",
@@ -317,12 +314,12 @@ def service_rows(
         flag = f"« docker service rm {name} », puis recréez-le avec {flag}"
     elif service:
         flag = f"« docker service update --publish-add {wanted_port} {name} »"
-    yield Row(
+    yield Row.among(
         "Port publié",
         port_text(port, 80, mode),
-        enumerate_fr([port_text(p.published, p.target, p.mode) for p in ports]) or "—",
-        any((p.published, p.target, p.mode) == (port, 80, mode) for p in ports),
+        [port_text(p.published, p.target, p.mode) for p in ports],
         flag,
+        none="—",
     )
     wanted = service.replicas if service else None
     yield replicas_row(wanted, replicas, f"« --replicas {replicas[0]} »")
@@ -344,16 +341,15 @@ def exists_row(state: ClusterState, name: str) -> Row:
         hint = f"Supprimez-le (« docker service rm {others[0]} ») et nommez-le : --name {name}."
     else:
         found, hint = "aucun", f"« docker service create --name {name} … »"
-    return Row("Service", name, found, service is not None, hint)
+    return Row.whether("Service", name, service is not None, found, hint)
 
 
 def replicas_row(wanted: int | None, accepted: tuple[int, ...], hint: str) -> Row:
     """Return whether a service wants one of the accepted numbers of replicas."""
-    return Row(
+    return Row.equal(
         "Replicas demandés",
-        str(wanted if wanted in accepted else accepted[0]),
+        wanted if wanted in accepted else accepted[0],
         "—" if wanted is None else str(wanted),
-        wanted in accepted,
         hint,
     )
 
@@ -391,13 +387,6 @@ def port_text(published: int | None, target: int, mode: str) -> str:
     """Say how a port is published."""
     kind = "ingress : le routing mesh" if mode == "ingress" else f"mode {mode}"
     return f"{published or '(au hasard)'} → {target} ({kind})"
-
-
-def enumerate_fr(parts: Sequence[str]) -> str:
-    """Join texts as French does: ``a, b et c``."""
-    if len(parts) < 2:
-        return "".join(parts)
-    return ", ".join(parts[:-1]) + " et " + parts[-1]
 
 
 _ENGINE_SWARM = {

@@ -15,7 +15,6 @@ from labkit.elections import unaware
 from labkit.engine.embedded.logs import LogLine, logs
 from labkit.errors import SettingError
 from labkit.exercises.checks import (
-    enumerate_fr,
     exists_row,
     find_service,
     left_behind,
@@ -27,8 +26,9 @@ from labkit.exercises.checks import (
     swarm_started,
 )
 from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.verdict import Row
 from labkit.state import ClusterState, Node, capture
+from labkit.text.french import enumerate_fr
+from labkit.verdict import Row
 
 __all__ = ["CLUSTERING_EXERCISES", "Fall", "judge_fall"]
 
@@ -48,19 +48,21 @@ _AGAIN = "Attendez quelques secondes, puis revérifiez."
 
 def _joined(state: ClusterState) -> Iterator[Row]:
     if len(state.engines) < 2:
-        yield Row(
-            "Moteurs", "deux au moins", str(len(state.engines)), False,
+        yield Row.fault(
+            "Moteurs",
+            "deux au moins",
+            str(len(state.engines)),
             "« labkit node add » en ajoute un ; en groupe, nommez-les tous dans LABKIT_ENGINE.",
-        )  # fmt: skip
+        )
     for number, engine in enumerate(state.engines, 1):
         row = member_row(engine, state)
         if number <= 2 and row.ok:
             role = "manager" if engine.manager else "worker"
-            row = Row(
+            row = Row.whether(
                 engine.name,
                 "manager, prêt",
-                f"{role}, prêt",
                 engine.manager,
+                f"{role}, prêt",
                 f"Il est entré avec le jeton des workers : « docker --context {engine.name} swarm "
                 "leave », puis « swarm join » avec celui des managers.",
             )
@@ -92,22 +94,22 @@ def _direct(state: ClusterState) -> Iterator[Row]:
     service = find_service(state, DIRECT)
     yield exists_row(state, DIRECT)
     ports = service.ports if service else ()
-    yield Row(
+    yield Row.among(
         "Port publié",
         port_text(DIRECT_PORT, 80, "host"),
-        enumerate_fr([port_text(p.published, p.target, p.mode) for p in ports]) or "—",
-        any((p.published, p.target, p.mode) == (DIRECT_PORT, 80, "host") for p in ports),
+        [port_text(p.published, p.target, p.mode) for p in ports],
         f"« --publish mode=host,published={DIRECT_PORT},target=80 »",
+        none="—",
     )
     mode = service.mode if service else "—"
-    yield Row("Mode", "global", mode, mode == "global", "« --mode global » : une task par nœud.")
+    yield Row.equal("Mode", "global", mode, "« --mode global » : une task par nœud.")
     ready = {n.id for n in state.nodes if n.state == "ready" and n.availability == "active"}
     on = {t.node_id for t in state.running(DIRECT)} if service else set()
-    yield Row(
+    yield Row.whether(
         "Nœuds qui exécutent une task",
         str(len(ready)),
-        str(len(on)),
         bool(ready) and on == ready,
+        str(len(on)),
         f"« docker service ps {DIRECT} » dit où elles en sont. {_AGAIN}",
     )
 
@@ -117,11 +119,10 @@ def _direct(state: ClusterState) -> Iterator[Row]:
 
 def _three_managers(state: ClusterState) -> Iterator[Row]:
     count = len(state.managers)
-    yield Row(
+    yield Row.equal(
         "Managers",
         "3",
         str(count) if state.active else "inconnu : aucun manager ne répond",
-        count == 3,
         "« docker node promote node3 »",
     )
     yield _all_reachable(state)
@@ -134,11 +135,11 @@ def _all_reachable(state: ClusterState) -> Row:
         n.name for n in state.managers if n.reachability != "reachable" or n.id not in knowing
     ]
     ok = bool(state.managers) and not silent
-    return Row(
+    return Row.whether(
         "Managers joignables",
         "tous",
-        "tous" if ok else "pas " + enumerate_fr(silent) if silent else "aucun",
         ok,
+        "pas " + enumerate_fr(silent) if silent else "aucun",
         f"« labkit node ls » dit quelle machine est éteinte. {_AGAIN}",
     )
 
@@ -163,26 +164,26 @@ def _lost(state: ClusterState) -> Iterator[Row]:
         )
     if state.swarm == "inactive":
         found, hint = "aucun Swarm", "Initialisez d’abord le Swarm : « docker swarm init »."
-    yield Row("Quorum", "perdu", found, found == "perdu", hint)
+    yield Row.equal("Quorum", "perdu", found, hint)
 
 
 def _back(state: ClusterState) -> Iterator[Row]:
     off = [e.name for e in state.engines if not e.reachable]
-    yield Row(
+    yield Row.whether(
         "Moteurs",
         "tous en marche",
-        "éteints : " + enumerate_fr(off) if off else "tous en marche",
         bool(state.engines) and not off,
+        "éteints : " + enumerate_fr(off) if off else "tous en marche",
         f"« labkit node start {off[0]} »" if off else "Relancez la cellule de démarrage.",
     )
     yield _leader(state.leader, "élu")
     yield _all_reachable(state)
     away = [n.name for n in state.nodes if n.state != "ready"]
-    yield Row(
+    yield Row.whether(
         "Nœuds",
         "tous prêts",
-        "pas " + enumerate_fr(away) if away else "tous prêts" if state.nodes else "inconnus",
         bool(state.nodes) and not away,
+        "pas " + enumerate_fr(away) if away else "inconnus",
         _AGAIN,
     )
     service = find_service(state, MESH)
@@ -190,11 +191,11 @@ def _back(state: ClusterState) -> Iterator[Row]:
 
 
 def _leader(node: Node | None, wanted: str) -> Row:
-    return Row(
+    return Row.whether(
         "Leader",
         wanted,
-        wanted if node else "aucun",
         node is not None,
+        "aucun",
         "Une élection prend de quinze à quarante secondes, davantage sur une machine occupée, et "
         "il faut que la majorité des managers soit en marche.",
     )
@@ -270,19 +271,19 @@ def judge_fall(fall: Fall | None) -> Iterator[Row]:
     """Return the rows for what the leader's log tells; pure."""
     if fall is None:
         return
-    yield Row(
+    yield Row.whether(
         "Dans le journal, le leader perdu",
         "le manager éteint",
-        "le manager éteint" if fall.lost in fall.off else fall.lost or "aucun",
         fall.lost in fall.off,
+        fall.lost or "aucun",
         "Un manager éteint qui n’était pas le leader ne provoque pas d’élection. Rallumez-le, "
         "puis éteignez celui que « docker node ls » appelle Leader.",
     )
-    yield Row(
+    yield Row.whether(
         "Dans le journal, le leader élu",
         "un de ceux qui restent",
-        "un de ceux qui restent" if fall.elected not in fall.off else fall.elected,
         bool(fall.elected) and fall.elected not in fall.off,
+        fall.elected if fall.elected in fall.off else "un de ceux qui restent",
         _AGAIN,
     )
 
@@ -295,11 +296,11 @@ def _gone(state: ClusterState) -> Iterator[Row]:
     *others, gone = state.engines or (None,)
     name = gone.name if gone else "node3"
     swarm = gone.swarm if gone else ""
-    yield Row(
+    yield Row.whether(
         name,
         "hors du Swarm",
-        "hors du Swarm" if swarm == "inactive" else "membre du Swarm" if swarm else "éteint",
         swarm == "inactive",
+        "membre du Swarm" if swarm else "éteint",
         f"« docker --context {name} swarm leave »",
     )
     for engine in others:
@@ -325,11 +326,11 @@ def _struck(state: ClusterState) -> Iterator[Row]:
     yield from _gone(state)
     name = state.engines[-1].name if state.engines else "node3"
     listed = any(n.name == name for n in state.nodes)
-    yield Row(
+    yield Row.whether(
         f"{name}, dans la liste des nœuds",
         "rayé",
-        ("encore là" if listed else "rayé") if state.active else "inconnu",
         state.active and not listed,
+        "encore là" if state.active else "inconnu",
         f"« docker node rm {name} »",
     )
     yield running_row(state, MESH, REPLICAS)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.exercises.verdict import Row
 from labkit.state import ClusterState
+from labkit.verdict import Row
 
 __all__ = ["PATIENCE", "Exercise", "Probe"]
 

@@ -15,10 +15,10 @@ import ipywidgets as widgets
 
 from labkit.compose import Architecture, ComposeFile, ComposeNetwork, draw, explain
 from labkit.compose import Verdict as Fate
-from labkit.compose.text import table_html, table_text
 from labkit.errors import SettingError
-from labkit.exercises.checks import enumerate_fr
-from labkit.exercises.verdict import Row, Verdict
+from labkit.text.french import enumerate_fr
+from labkit.text.tables import table_html, table_text
+from labkit.verdict import Row, Verdict
 
 __all__ = [
     "Form",
@@ -129,11 +129,11 @@ class Form:
         return Verdict.of(
             self.title,
             [
-                Row(
+                Row.whether(
                     row,
                     self._said(self.truth[row]),
-                    self._said(answer[row]),
                     answer[row] == self.truth[row],
+                    self._said(answer[row]),
                     self.hints.get(row, ""),
                 )
                 for row in self.rows

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from labkit import compose, kubernetes
 from labkit.compose import ComposeFile, ComposeService, from_stack
-from labkit.compose.text import table_html, table_text
 from labkit.errors import ManifestError, SettingError
-from labkit.exercises.checks import enumerate_fr
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.forms import Form, Matching, keep
-from labkit.exercises.verdict import Row
 from labkit.exercises.voting import FILE, removed
 from labkit.kubernetes import EQUIVALENTS, ONLY_KUBERNETES, Manifest, Validation, validate
 from labkit.stacks import services_of
 from labkit.state import ClusterState, capture
+from labkit.text.french import enumerate_fr
+from labkit.text.tables import table_html, table_text
+from labkit.verdict import Row
 
 __all__ = [
     "KUBERNETES_EXERCISES",
@@ -218,41 +218,40 @@ def _ask() -> Translation:
 def _judge(found: Translation) -> Iterator[Row]:
     manifest, validation, fault = found.manifest, found.validation, found.fault
     where = f"ligne {fault.line} : " if fault and fault.line else ""
-    yield Row(
+    yield Row.whether(
         f"Lecture de {COPY}",
         "des objets",
-        f"{where}{fault.reason}" if fault else "des objets",
         fault is None,
+        f"{where}{fault.reason}" if fault else "",
         (fault.remedy if fault else "") or "Corrigez cette ligne, enregistrez, puis revérifiez.",
     )
     if manifest is None or validation is None:
         return
     first = next(iter(validation), None)
-    yield Row(
+    yield Row.whether(
         f"Ce que refuse Kubernetes {kubernetes.SCHEMA_VERSION}",
         "rien",
-        f"ligne {first.line}, {first.where} : {first.reason}" if first else "rien",
         first is None,
+        f"ligne {first.line}, {first.where} : {first.reason}" if first else "",
         (first.remedy if first else "") or "Comparez cet objet avec ceux de kube-deployment.yml.",
     )
     if validation.unknown:
         strange = validation.unknown[0]
-        yield Row(
+        yield Row.fault(
             "Objets connus",
             "tous",
             f"ligne {strange.line} : {strange.kind} de « {strange.api_version} »",
-            False,
             "Un cluster ne connaît un tel objet que si l’on y a installé sa définition : vérifiez "
             "« apiVersion ».",
         )
     written = kubernetes.as_compose(manifest)
     for service in found.stack.services:
         same = written.service(service.name)
-        yield Row(
+        yield Row.whether(
             f"Service {service.name}",
             _said(service),
-            _said(same) if same else "absent du manifeste",
             same is not None and _said(same) == _said(service),
+            _said(same) if same else "absent du manifeste",
             f"La stack le dit ainsi ; le manifeste, à partir de la ligne {same.line}."
             if same
             else "Ajoutez un objet de ce nom : lequel met un Pod sur chaque nœud ?"
@@ -261,7 +260,7 @@ def _judge(found: Translation) -> Iterator[Row]:
         )
     more = [s.name for s in written.services if found.stack.service(s.name) is None]
     if more:
-        yield Row("En plus", "rien", enumerate_fr(more), False, "Retirez ce que la stack n’a pas.")
+        yield Row.fault("En plus", "rien", enumerate_fr(more), "Retirez ce que la stack n’a pas.")
 
 
 def _said(service: ComposeService) -> str:
@@ -280,11 +279,11 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
     for name, mode, count in ((MESH, "replicated", REPLICAS), (WATCHER, "global", ready)):
         service = found.get(name)
         running = sum(t.running for t in state.tasks_of(service.id)) if service else 0
-        yield Row(
+        yield Row.whether(
             f"{STACK}_{name}",
             f"{mode}, {count} en marche",
-            f"{service.mode}, {running} en marche" if service else "absent",
             service is not None and service.mode == mode and running == count > 0,
+            f"{service.mode}, {running} en marche" if service else "absent",
             f"Lisez « docker service ps --no-trunc {STACK}_{name} », attendez, puis revérifiez."
             if service
             else f"« docker stack deploy --compose-file kubernetes/stack-guet.yml {STACK} »",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.engine.embedded.images import WHOAMI
-from labkit.exercises.verdict import Row
 from labkit.survey import PORTS, Machine, Survey
+from labkit.verdict import Row
 
 __all__ = ["advertised", "machine_rows"]
 
@@ -48,11 +48,11 @@ def machine_rows(survey: Survey) -> Iterator[Row]:
 def _versions(machines: Sequence[Machine]) -> Row:
     versions = sorted({m.version for m in machines})
     same = len(versions) == 1
-    return Row(
+    return Row.whether(
         "Versions",
         "la même partout",
-        "la même partout" if same else ", ".join(f"{m.name} {m.version}" for m in machines),
         same,
+        ", ".join(f"{m.name} {m.version}" for m in machines),
         "Des versions différentes se côtoient dans un Swarm, mais les messages changent.",
     )
 
@@ -79,22 +79,21 @@ def _docker(machines: Sequence[Machine]) -> Row:
 def _plain(machines: Sequence[Machine]) -> Iterator[Row]:
     plain = [m.name for m in machines if m.plain]
     if plain:
-        yield Row(
+        yield Row.fault(
             "Protection des moteurs",
             "ssh, ou TLS",
             "aucune : " + ", ".join(plain),
-            False,
             "Qui atteint ce port est root sur la machine. Passez par ssh://utilisateur@machine.",
         )
 
 
 def _image(machines: Sequence[Machine]) -> Row:
     absent = [m.name for m in machines if not m.image]
-    return Row(
+    return Row.whether(
         f"Image {IMAGE}",
         "présente",
-        "absente de " + ", ".join(absent) if absent else "présente",
         not absent,
+        "absente de " + ", ".join(absent),
         " ; ".join(f"« docker --context {name} pull {IMAGE} »" for name in absent),
     )
 
@@ -104,20 +103,22 @@ def _clocks(machines: Sequence[Machine]) -> Row:
     timed = [(m.clock, m.clock_error, m.name) for m in machines if m.clock is not None]
     if len(timed) < len(machines):
         unknown = ", ".join(m.name for m in machines if m.clock is None)
-        return Row(what, expected, f"{_UNKNOWN} : {unknown}", False, "Comparez « date -u ».")
+        return Row.fault(what, expected, f"{_UNKNOWN} : {unknown}", "Comparez « date -u ».")
     late, ahead = min(timed), max(timed)
     skew, doubt = ahead[0] - late[0], ahead[1] + late[1]
     if skew + doubt <= _SKEW or len(timed) == 1:
-        return Row(what, expected, "à la même heure", True)
+        return Row.fine(what, expected, "à la même heure")
     if skew - doubt <= _SKEW:
-        return Row(
-            what, expected, f"{_UNKNOWN} : les réponses sont trop lentes pour le dire", False,
+        return Row.fault(
+            what,
+            expected,
+            f"{_UNKNOWN} : les réponses sont trop lentes pour le dire",
             "Comparez « date -u » sur chaque machine.",
-        )  # fmt: skip
+        )
     hint = "Sur chaque machine : « sudo timedatectl set-ntp true »."
     if skew > _HOUR:
         hint += " Au-delà d’une heure, les certificats du Swarm ne sont pas valables partout."
-    return Row(what, expected, f"{ahead[2]} avance de {skew:.0f} s sur {late[2]}", False, hint)
+    return Row.fault(what, expected, f"{ahead[2]} avance de {skew:.0f} s sur {late[2]}", hint)
 
 
 # -- swarms ---------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def _swarms(machines: Sequence[Machine]) -> Iterator[Row]:
     groups = _groups([m for m in machines if m.swarm != "inactive"])
     here = {m.node_id for m in machines}
     if not groups:
-        yield Row("Swarm", expected, "aucun", True)
+        yield Row.fine("Swarm", expected, "aucun")
         return
     for group in groups:
         others = [m for m in group[0].managers if m[0] not in here]
@@ -137,14 +138,13 @@ def _swarms(machines: Sequence[Machine]) -> Iterator[Row]:
         sound = all(m.swarm == "active" for m in group)
         if known and sound and not others and len(groups) == 1:
             names = ", ".join(m.name for m in group)
-            yield Row("Swarm", expected, f"le même : {names}", True)
+            yield Row.fine("Swarm", expected, f"le même : {names}")
             continue
         for machine in group:
-            yield Row(
+            yield Row.fault(
                 f"Swarm de {machine.name}",
                 expected,
                 machine.standing,
-                False,
                 "labkit n’y touche pas. S’il est à vous et ne sert plus : « docker --context "
                 f"{machine.name} swarm leave --force » ; sinon, demandez à qui il est.",
             )
@@ -184,12 +184,15 @@ def _addresses(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
     for machine in machines:
         what, expected = f"Adresse de {machine.name}", "une seule"
         if machine.addresses is None:
-            yield Row(
-                what, expected, f"{_UNKNOWN} : {machine.unprobed}", False,
+            found = f"{_UNKNOWN} : {machine.unprobed}"
+            yield Row.fault(
+                what,
+                expected,
+                found,
                 "Tapez « ip -4 -brief address » sur la machine. S’il y en a plusieurs, "
                 "donnez à « docker swarm init » et « join » --advertise-addr et celle que les "
                 "autres machines atteignent.",
-            )  # fmt: skip
+            )
             continue
         listed = ", ".join(machine.addresses) or "aucune en IPv4"
         best = advertised(machine, survey)
@@ -204,11 +207,10 @@ def _addresses(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
 
 def _ports(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
     if len(machines) == 1:
-        yield Row(
+        yield Row.fault(
             "Ports entre les machines",
             "plusieurs machines",
             f"{_UNKNOWN} : une seule machine est connue",
-            False,
             "Vous restez sur une seule ? Rien à faire. En groupe, nommez toutes les machines : "
             "LABKIT_ENGINE=ssh://etudiante@vm1,ssh://etudiant@vm2.",
         )
@@ -230,11 +232,11 @@ def _ports(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
             found.append("fermé : " + ", ".join(blocked))
         if unknown:
             found.append(f"{_UNKNOWN} : " + ", ".join(unknown))
-        yield Row(
+        yield Row.whether(
             f"Port {port}",
             "ouvert entre toutes les machines",
-            " ; ".join(found) or "ouvert entre toutes les machines",
             not found,
+            " ; ".join(found),
             (_open_it(port) if blocked else "") + (_try_it(port, machines) if unknown else ""),
         )
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from labkit import metrics
 from labkit.errors import MetricsError
-from labkit.exercises.checks import enumerate_fr
 from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.verdict import Row
 from labkit.exercises.voting import find, gone_row, stack_rows, tasks_row
+from labkit.polling import until
 from labkit.state import ClusterState, Service, capture
+from labkit.text.french import enumerate_fr
+from labkit.verdict import Row
 
 __all__ = ["MONITORING_EXERCISES", "Scraped"]
 
@@ -90,18 +90,19 @@ def _probe(judge: Callable[[Scraped], Iterator[Row]]) -> Probe:
     """Make a probe that looks until all is well, or for as long as noticing may take."""
 
     def ask() -> Scraped:
-        deadline = time.monotonic() + _SEEN
-        while True:
-            late = time.monotonic() > deadline
+        silent: list[MetricsError] = []
+
+        def look() -> Scraped | None:
             try:
-                scraped = _look()
-            except MetricsError:
-                if late:
-                    raise
-            else:
-                if late or all(row.ok for row in judge(scraped)):
-                    return scraped
-            time.sleep(1)
+                return _look()
+            except MetricsError as error:
+                silent.append(error)
+                return None
+
+        scraped = until(look, lambda s: s and all(row.ok for row in judge(s)), _SEEN, 1)
+        if scraped is None:
+            raise silent[-1]
+        return scraped
 
     return Probe(ask, judge)
 
@@ -114,11 +115,10 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
     if exporter := find(state, f"{STACK}_node-exporter"):
         ready = sorted(n.name for n in state.nodes if n.state == "ready")
         here = sorted(t.node or "" for t in state.running(exporter.name))
-        yield Row(
+        yield Row.equal(
             "Nœuds où tourne un node-exporter",
             enumerate_fr(ready),
             enumerate_fr(here) or "aucun",
-            bool(ready) and here == ready,
             "Dans le fichier de stack, « mode: global » place une task sur chaque nœud.",
         )
 
@@ -126,11 +126,10 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
 def _judge_nodes(scraped: Scraped) -> Iterator[Row]:
     for job in NODE_JOBS:
         up = scraped.nodes_up(job)
-        yield Row(
+        yield Row.equal(
             f"Cibles « {job} » qui répondent à Prometheus",
             enumerate_fr(scraped.ready),
             enumerate_fr(up) or "aucune",
-            bool(up) and up == scraped.ready,
             "La page de Prometheus, sous « Status » puis « Targets », dit ce qui manque et "
             f"pourquoi. {_WAIT}",
         )
@@ -157,11 +156,10 @@ def _app(state: ClusterState, wanted: int, *, more: bool = False) -> Iterator[Ro
 
 
 def _discoverable(service: Service) -> Iterator[Row]:
-    yield Row(
+    yield Row.among(
         f"Réseau de {APP}",
         NETWORK,
-        enumerate_fr(sorted(service.networks)) or "aucun",
-        NETWORK in service.networks,
+        sorted(service.networks),
         "« docker service update --network-add supervision_default whoami »",
     )
     label = service.labels.get(LABEL, "")
@@ -199,11 +197,10 @@ def _judge_app(scraped: Scraped) -> Iterator[Row]:
 def _engine(state: ClusterState, *, alive: bool) -> Iterator[Row]:
     found = next((e.reachable for e in state.engines if e.name == VICTIM), None)
     words = {True: "répond", False: "ne répond pas", None: "aucun moteur de ce nom"}
-    yield Row(
+    yield Row.equal(
         f"Moteur de {VICTIM}",
         words[alive],
         words[found],
-        found is alive,
         f"« labkit node {'start' if alive else 'kill'} {VICTIM} »",
     )
 
@@ -219,11 +216,11 @@ def _back(state: ClusterState) -> Iterator[Row]:
 def _judge_killed(scraped: Scraped) -> Iterator[Row]:
     for job in NODE_JOBS:
         down = scraped.nodes_down(job)
-        yield Row(
+        yield Row.whether(
             f"Cible « {job} » de {VICTIM}",
             "ne répond plus",
-            "ne répond plus" if VICTIM in down else "répond, ou inconnue",
             VICTIM in down,
+            "répond, ou inconnue",
             _WAIT,
         )
     found = scraped.of_app("tasks")
@@ -241,12 +238,8 @@ def _judge_killed(scraped: Scraped) -> Iterator[Row]:
 
 def _removed(state: ClusterState) -> Iterator[Row]:
     service = find(state, APP)
-    yield Row(
-        f"Service {APP}",
-        "supprimé",
-        "encore là" if service else "supprimé",
-        service is None,
-        f"« docker service rm {APP} »",
+    yield Row.whether(
+        f"Service {APP}", "supprimé", service is None, "encore là", f"« docker service rm {APP} »"
     )
     yield gone_row(state, STACK)
 

@@ -25,10 +25,10 @@ from labkit.exercises.predictions import FRESH
 from labkit.exercises.progress import record
 from labkit.exercises.shell import TIMED_OUT, interleaved, resumed, run
 from labkit.exercises.solutions import solution
-from labkit.exercises.verdict import Row, Verdict
 from labkit.hints import way_out
 from labkit.masking import contains_secret, mask, protect
 from labkit.state import ClusterState, capture
+from labkit.verdict import Row, Verdict
 
 __all__ = [
     "Start",
@@ -84,7 +84,7 @@ def _judged(
             return judge(name, state, exercise.probe.ask())
         return verdict
     except LabkitError as error:
-        row = Row("Cluster", "répond", error.message, False, error.remedy)
+        row = Row.fault("Cluster", "répond", error.message, error.remedy)
         return Verdict.of(exercise.title if exercise else name, [row])
 
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 from labkit.exercises.ballots import Ballot, Scores, cast, resultats
-from labkit.exercises.checks import able_nodes, enumerate_fr, memberships, moving
+from labkit.exercises.checks import able_nodes, memberships, moving
 from labkit.exercises.copies import COPY, Agreement, Written, agreement, written
 from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.verdict import Row
 from labkit.exercises.voting import (
     LUA,
     PAGES,
@@ -22,7 +21,10 @@ from labkit.exercises.voting import (
     task_of_image,
     tasks_row,
 )
+from labkit.polling import until
 from labkit.state import ClusterState, Node, Service, UpdatePolicy, capture
+from labkit.text.french import enumerate_fr
+from labkit.verdict import Row
 
 __all__ = ["ORCHESTRATION_EXERCISES"]
 
@@ -48,28 +50,27 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
     yield from stack_rows(state, STACK, _DEPLOY)
     services = {s.id for s in state.services if s.stack == STACK}
     nodes = {t.node_id for t in state.tasks if t.service_id in services and t.running}
-    yield Row(
+    yield Row.whether(
         "Nœuds qui exécutent la stack",
         "plusieurs",
-        "plusieurs" if len(nodes) > 1 else str(len(nodes)),
         len(nodes) > 1,
+        str(len(nodes)),
         "Les trois moteurs sont-ils du même Swarm ? « docker node ls »",
     )
 
 
 def _there(state: ClusterState) -> Iterator[Row]:
     there = bool(_stack(state))
-    yield Row(f"Stack {STACK}", "déployée", "déployée" if there else "absente", there, _DEPLOY)
+    yield Row.whether(f"Stack {STACK}", "déployée", there, "absente", _DEPLOY)
 
 
 def _judge_written(file: Written) -> Iterator[Row]:
     asked = dict(file.replicas)
     edit = f"Changez {COPY} et enregistrez-le (Ctrl-S)."
-    yield Row(
+    yield Row.equal(
         f"Replicas de vote dans {COPY}",
-        str(FRONT),
+        FRONT,
         file.problem or asked.get("vote", "aucun service de ce nom"),
-        asked.get("vote") == str(FRONT),
         edit,
     )
     others = {n: r for n, r in asked.items() if n not in ("vote", *DATA)}
@@ -94,7 +95,7 @@ def _judge_written(file: Written) -> Iterator[Row]:
 def _scaled_apart(state: ClusterState) -> Iterator[Row]:
     front = find(state, f"{STACK}_vote")
     wanted = front.replicas if front else None
-    yield Row(f"Replicas de {STACK}_vote", str(FRONT), _number(wanted), wanted == FRONT, _EDIT)
+    yield Row.equal(f"Replicas de {STACK}_vote", FRONT, _number(wanted), _EDIT)
     others = [s for s in _stack(state) if _short(s) not in ("vote", *DATA)]
     grown = [s for s in others if s.replicas not in (None, 0, 1, FRONT)]
     yield Row(
@@ -118,11 +119,11 @@ def _scaled_apart(state: ClusterState) -> Iterator[Row]:
 
 def _judge_agreement(said: Agreement) -> Iterator[Row]:
     found = said.problem or " ; ".join(said.differences)
-    yield Row(
+    yield Row.whether(
         f"{COPY} et le cluster",
         "demandent la même chose",
-        found or "demandent la même chose",
         not found,
+        found,
         f"Ce qui n’est pas écrit dans {COPY} se perd au prochain déploiement. " + _EDIT,
     )
 
@@ -134,11 +135,10 @@ def _everywhere(state: ClusterState) -> Iterator[Row]:
     name = f"{STACK}_result"
     service = find(state, name)
     mode = service.mode if service else "aucun service de ce nom"
-    yield Row(
+    yield Row.equal(
         f"Mode de {name}",
         "global",
         mode,
-        mode == "global",
         f"Le mode d’un service ne change pas : « docker service rm {name} », puis {_DEPLOY}."
         if mode == "replicated"
         else _EDIT,
@@ -173,21 +173,15 @@ def _rooms(state: ClusterState) -> Iterator[Row]:
     )
     service = find(state, WHOAMI)
     spread = service.preferences if service else ()
-    yield Row(
+    yield Row.among(
         f"Préférence de {WHOAMI}",
         ROOM,
-        enumerate_fr(spread) or ("aucune" if service else "aucun service de ce nom"),
-        ROOM in spread,
+        spread,
         "Sous deploy.placement.preferences : « - spread: node.labels.salle ». " + _EDIT,
+        none="aucune" if service else "aucun service de ce nom",
     )
     if service:
-        yield Row(
-            f"Replicas de {WHOAMI}",
-            str(SPREAD),
-            _number(service.replicas),
-            service.replicas == SPREAD,
-            _EDIT,
-        )
+        yield Row.equal(f"Replicas de {WHOAMI}", SPREAD, _number(service.replicas), _EDIT)
         yield tasks_row(state, service)
 
 
@@ -246,11 +240,10 @@ def _rolled_back(state: ClusterState) -> Iterator[Row]:
     name = f"{STACK}_vote"
     service = find(state, name)
     found = (service.update_state or "aucune") if service else "aucun service de ce nom"
-    yield Row(
+    yield Row.equal(
         f"Dernière mise à jour de {name}",
         _UPDATE["rollback_completed"],
         _UPDATE.get(found, found),
-        found == "rollback_completed",
         f"« docker service rollback {name} »"
         if found in {"paused", "rollback_paused"}
         else "Relancez la cellule de la coquille, puis attendez.",
@@ -271,13 +264,11 @@ _UPDATE = {
 
 def _out_of_reach(state: ClusterState) -> Iterator[Row]:
     waiting = _waiting(state)
-    yield Row(
+    yield Row.whether(
         f"Task de {WHOAMI} en attente",
         "faute de mémoire",
-        "faute de mémoire"
-        if any("insufficient resources" in e for e in waiting)
-        else " ; ".join(waiting) or "aucune",
         any("insufficient resources" in e for e in waiting),
+        " ; ".join(waiting) or "aucune",
         "Relancez la cellule qui réserve la mémoire, puis attendez.",
     )
 
@@ -285,11 +276,10 @@ def _out_of_reach(state: ClusterState) -> Iterator[Row]:
 def _within_reach(state: ClusterState) -> Iterator[Row]:
     service = find(state, WHOAMI)
     waiting = _waiting(state)
-    yield Row(
+    yield Row.equal(
         f"Task de {WHOAMI} en attente",
         "aucune",
         " ; ".join(waiting) or ("aucune" if service else "aucun service de ce nom"),
-        bool(service) and not waiting,
         f"« docker service rollback {WHOAMI} », ou « docker service update --reserve-memory 0 "
         f"{WHOAMI} »",
     )
@@ -310,13 +300,13 @@ def _waiting(state: ClusterState) -> list[str]:
 def _managers(wanted: tuple[str, ...], hint: str, state: ClusterState) -> Iterator[Row]:
     names = sorted(n.name for n in state.managers)
     ours = sorted(n.name if (n := _node(state, w)) else w for w in wanted)
-    yield Row("Managers", enumerate_fr(ours), enumerate_fr(names) or "—", names == ours, hint)
+    yield Row.equal("Managers", enumerate_fr(ours), enumerate_fr(names) or "—", hint)
     mute = [n.name for n in state.managers if not (n.leader or n.reachability == "reachable")]
-    yield Row(
+    yield Row.whether(
         "Managers qui votent",
         "tous",
-        "tous" if names and not mute else f"pas {enumerate_fr(mute)}" if mute else "aucun",
         bool(names) and not mute,
+        f"pas {enumerate_fr(mute)}" if mute else "aucun",
         "Attendez quelques secondes, puis revérifiez.",
     )
 
@@ -326,26 +316,27 @@ def _drained(state: ClusterState) -> Iterator[Row]:
     found = node.availability if node else "nœud inconnu"
     others = [n.name for n in state.nodes if n.availability == "drain" and n is not node]
     back = "".join(f"« docker node update --availability active {n} », puis " for n in others)
-    yield Row(
+    yield Row.equal(
         f"Disponibilité de {FIRST}",
         "drain",
         found,
-        found == "drain",
         f"{back}« docker node update --availability drain {FIRST} »",
     )
     standing = f"{node.role}, {node.state}" if node else "—"
-    yield Row(
+    yield Row.equal(
         f"{FIRST} dans le Swarm",
         "manager, ready",
         standing,
-        standing == "manager, ready",
         f"« docker node promote {FIRST} » ; drain ne fait pas sortir un nœud du Swarm.",
     )
     here = [t for t in state.tasks if node and t.node_id == node.id and (t.running or t.stopping)]
-    yield Row(
-        f"Tasks sur {FIRST}", "0", str(len(here)), node is not None and not here,
+    yield Row.whether(
+        f"Tasks sur {FIRST}",
+        "0",
+        node is not None and not here,
+        str(len(here)),
         "Attendez quelques secondes, puis revérifiez.",
-    )  # fmt: skip
+    )
     for name in ("db", "vote"):
         if service := find(state, f"{STACK}_{name}"):
             yield tasks_row(state, service)
@@ -354,11 +345,10 @@ def _drained(state: ClusterState) -> Iterator[Row]:
 def _back(state: ClusterState) -> Iterator[Row]:
     node = _node(state, FIRST)
     found = f"{node.availability}, {node.state}" if node else "nœud inconnu"
-    yield Row(
+    yield Row.equal(
         f"Disponibilité de {FIRST}",
         "active, ready",
         found,
-        found == "active, ready",
         f"« docker node update --availability active {FIRST} »",
     )
     for service in _stack(state):
@@ -369,15 +359,14 @@ def _back(state: ClusterState) -> Iterator[Row]:
 def _balanced(state: ClusterState) -> Iterator[Row]:
     service = find(state, WHOAMI)
     if service is None:
-        yield Row(f"Service {WHOAMI}", "déployé", "aucun service de ce nom", False, _EDIT)
+        yield Row.fault(f"Service {WHOAMI}", "déployé", "aucun service de ce nom", _EDIT)
         return
     on = {t.node_id for t in state.running(service.id)}
     able = able_nodes(state)
-    yield Row(
+    yield Row.equal(
         f"Nœuds qui exécutent {WHOAMI}",
         enumerate_fr([n.name for n in able]) or "au moins un",
         enumerate_fr([n.name for n in able if n.id in on]) or "aucun",
-        bool(able) and all(n.id in on for n in able),
         "Swarm ne place que des tasks neuves. Une option de « docker service update » les "
         "renouvelle toutes : « --force ».",
     )
@@ -412,11 +401,11 @@ def _pinned(state: ClusterState) -> Iterator[Row]:
 
 def _judge_scores(scores: Scores | None) -> Iterator[Row]:
     total = scores.a + scores.b if scores and scores.live else 0
-    yield Row(
+    yield Row.whether(
         "Votes sur la page des résultats",
         "au moins un",
-        "au moins un" if total else scores.message if scores else "la page ne répond pas",
         total > 0,
+        scores.message if scores else "la page ne répond pas",
         f"db est-elle sur {FIRST}, avec ses données ? Sinon, votez, puis revérifiez.",
     )
 
@@ -425,19 +414,17 @@ def _judge_scores(scores: Scores | None) -> Iterator[Row]:
 
 
 def _lost(state: ClusterState) -> Iterator[Row]:
-    yield Row(
+    yield Row.equal(
         "Quorum",
         "perdu",
         {"no-quorum": "perdu", "active": "atteint"}.get(state.swarm, "aucun Swarm ne répond"),
-        state.swarm == "no-quorum",
         f"Il faut deux managers, puis éteindre {SECOND} : « labkit node kill {SECOND} ».",
     )
     gone = [e.name for e in state.engines if not e.reachable]
-    yield Row(
+    yield Row.equal(
         "Moteurs qui ne répondent plus",
         SECOND,
         enumerate_fr(gone) or "aucun",
-        gone == [SECOND],
         f"« labkit node start {enumerate_fr([n for n in gone if n != SECOND])} »"
         if set(gone) - {SECOND}
         else f"« labkit node kill {SECOND} »",
@@ -455,11 +442,10 @@ def _forced(state: ClusterState) -> Iterator[Row]:
         "Sur le survivant : « docker swarm init --force-new-cluster --advertise-addr … »",
     )
     mute = [n.name for n in state.voters if not n.leader and n.reachability != "reachable"]
-    yield Row(
+    yield Row.equal(
         "Managers qui manquent au vote",
         "aucun",
         enumerate_fr(mute) or ("aucun" if state.voters else "tous"),
-        bool(state.voters) and not mute,
         "Le Swarm repart de ce que sait le survivant, qui doit être le seul à voter.",
     )
 
@@ -467,14 +453,20 @@ def _forced(state: ClusterState) -> Iterator[Row]:
 def _cast_at_last() -> Ballot:
     """Vote as one who comes back: a survivor starts its tasks again, and those that are lost."""
     start = time.monotonic()
-    while time.monotonic() - start < (_MOVE if moving(capture()) else _RECOUNT):
+
+    def accepted() -> Ballot | None:
         scores = resultats()
         if scores and scores.live:  # else nobody could say whether the vote was counted
             ballot = cast(limit=_RECOUNT)
-            if ballot.accepted:
-                return ballot
-        time.sleep(2)
-    return cast(limit=_RECOUNT)
+            return ballot if ballot.accepted else None
+        return None
+
+    def enough(ballot: Ballot | None) -> bool:
+        return bool(ballot) or time.monotonic() - start >= (
+            _MOVE if moving(capture()) else _RECOUNT
+        )
+
+    return until(accepted, enough, every=2) or cast(limit=_RECOUNT)
 
 
 def _judge_survivor(ballot: Ballot) -> Iterator[Row]:
@@ -492,11 +484,10 @@ def _whole(state: ClusterState) -> Iterator[Row]:
     yield from memberships(state)
     engines = {e.node_id for e in state.engines}
     ghosts = [n.name for n in state.nodes if n.id not in engines]
-    yield Row(
+    yield Row.equal(
         "Nœuds fantômes",
         "aucun",
         enumerate_fr([f"un ancien {g}" for g in ghosts]) or ("aucun" if state.active else "—"),
-        state.active and not ghosts,
         "« docker node ls » donne son ID, puis « docker node rm --force ID ». Docker dit qu’il est "
         "encore manager ? « docker node demote ID » d’abord.",
     )

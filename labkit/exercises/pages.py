@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from labkit._docker import NO_ANSWER, read
-from labkit.compose.text import table_html, table_text
 from labkit.engine import Fleet, connect
 from labkit.engine.endpoint import Endpoint
 from labkit.errors import TrafficError
 from labkit.exercises.access import fetch, problem_of
-from labkit.exercises.checks import enumerate_fr
+from labkit.text.french import enumerate_fr
+from labkit.text.tables import table_html, table_text
 
 __all__ = ["Pages", "Visitor", "Visitors", "lire_pages", "parse_page", "qui_suis_je"]
 

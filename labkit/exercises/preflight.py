@@ -12,9 +12,9 @@ from labkit.engine.embedded.images import WHOAMI
 from labkit.engine.embedded.limits import limits
 from labkit.errors import LabkitError
 from labkit.exercises.machines import machine_rows
-from labkit.exercises.verdict import Row, Verdict
 from labkit.state import ClusterState, capture
 from labkit.survey import survey
+from labkit.verdict import Row, Verdict
 
 __all__ = ["ImageInfo", "preflight", "preflight_rows"]
 
@@ -61,7 +61,7 @@ def preflight() -> Verdict:
         state = capture(fleet)
         images = tuple(image for image in status().images if image.loaded)
     except LabkitError as error:
-        return Verdict.of(_TITLE, [Row("Cluster", "répond", error.message, False, error.remedy)])
+        return Verdict.of(_TITLE, [Row.fault("Cluster", "répond", error.message, error.remedy)])
     looked = preflight_rows(
         state,
         images,
@@ -74,7 +74,7 @@ def preflight() -> Verdict:
 
 def _amiss(state: ClusterState) -> Iterator[Row]:
     for trouble in state.troubles:
-        yield Row("Cluster", "rien d’anormal", trouble.what, False, trouble.remedy)
+        yield Row.fault("Cluster", "rien d’anormal", trouble.what, trouble.remedy)
 
 
 def preflight_rows(
@@ -102,11 +102,11 @@ def preflight_rows(
             _DOCTOR,
         )
     versions = {e.version for e in state.engines if e.reachable}
-    yield Row(
+    yield Row.whether(
         "Versions",
         "la même partout",
-        "la même partout" if len(versions) == 1 else ", ".join(sorted(versions)) or "inconnues",
         len(versions) == 1,
+        ", ".join(sorted(versions)) or "inconnues",
         "Des versions différentes se côtoient dans un Swarm, mais les messages changent.",
     )
     known = list(images)
@@ -124,14 +124,14 @@ def preflight_rows(
             else _DOCTOR,
         )
     if own := [i for i in known if i.origin == "course"]:
-        yield Row("Images de l’application de vote", "présentes", f"{len(own)} images", True, "")
+        yield Row.fine("Images de l’application de vote", "présentes", f"{len(own)} images")
     if not known:
-        yield Row("Images", "présentes", "aucune", False, _DOCTOR)
-    yield Row(
+        yield Row.fault("Images", "présentes", "aucune", _DOCTOR)
+    yield Row.whether(
         "Commande docker",
         "trouvée",
-        "trouvée" if cli else "introuvable",
         cli,
+        "introuvable",
         "Lancez d’abord labkit.up() : la commande vient avec le cluster.",
     )
     yield from _amiss(state)

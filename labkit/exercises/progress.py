@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from labkit.compose.text import table_html, table_text
 from labkit.errors import SettingError
 from labkit.exercises.files import account, append_line, guarded, read_file, replacing
-from labkit.exercises.verdict import Verdict
 from labkit.terminal import plain
+from labkit.text.tables import table_html, table_text
+from labkit.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import json
 import secrets
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING
 from labkit.engine import connect
 from labkit.errors import LabkitError, SettingError, TrafficError
 from labkit.exercises.access import fetch, problem_of
-from labkit.exercises.checks import enumerate_fr
 from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.verdict import Row
 from labkit.exercises.voting import find, gone_row, stack_rows, tasks_row
+from labkit.polling import until
 from labkit.state import ClusterState, Service, capture
+from labkit.text.french import enumerate_fr
 from labkit.traffic import Sample, send
+from labkit.verdict import Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,11 +177,10 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
 
 def _unpublished(service: Service) -> Row:
     ports = [str(p.published) for p in service.ports]
-    return Row(
+    return Row.equal(
         f"Ports publiés de {service.name}",
         "aucun",
         enumerate_fr(ports) or "aucun",
-        not ports,
         f"« docker service update --publish-rm {service.ports[0].target} {service.name} »"
         if ports
         else "",
@@ -191,18 +190,17 @@ def _unpublished(service: Service) -> Row:
 def _ask_doors() -> Doors:
     """Ask at each door; Traefik reads the labels every few seconds."""
     password = _password(Path(FILE).parent)
-    deadline = time.monotonic() + _FIRST_ANSWER
-    while True:
-        doors = Doors(
+    return until(
+        lambda: Doors(
             domaine("whoami.localhost"),
             domaine("personne.localhost"),
             domaine("traefik.localhost", chemin="/api/version"),
             domaine("traefik.localhost", chemin="/api/version", mot_de_passe=password),
-        )
-        ready = doors.service == 200 and doors.opened != 404
-        if ready or time.monotonic() > deadline:
-            return doors
-        time.sleep(1)
+        ),
+        lambda doors: doors.service == 200 and doors.opened != 404,
+        _FIRST_ANSWER,
+        1,
+    )
 
 
 def _judge_doors(doors: Doors) -> Iterator[Row]:
@@ -220,7 +218,7 @@ def _judge_doors(doors: Doors) -> Iterator[Row]:
 
 def _door(title: str, expected: int, found: int | str, hint: str) -> Row:
     said = f"réponse {found}" if isinstance(found, int) else found
-    return Row(title, f"réponse {expected}", said, found == expected, hint)
+    return Row.equal(title, f"réponse {expected}", said, hint)
 
 
 # -- a service of one's own -----------------------------------------------------------------
@@ -228,11 +226,11 @@ def _door(title: str, expected: int, found: int | str, hint: str) -> Row:
 
 def _exposed(state: ClusterState) -> Iterator[Row]:
     service = find(state, ADDED)
-    yield Row(
+    yield Row.whether(
         f"Service {ADDED}",
         "créé",
-        "créé" if service else "aucun service de ce nom",
         service is not None,
+        "aucun service de ce nom",
         f"« docker service create --name {ADDED} --network {NETWORK} --replicas "
         f"{ADDED_REPLICAS} --label … traefik/whoami »",
     )
@@ -240,11 +238,10 @@ def _exposed(state: ClusterState) -> Iterator[Row]:
         return
     yield tasks_row(state, service)
     yield _unpublished(service)
-    yield Row(
+    yield Row.among(
         f"Réseau de {ADDED}",
         NETWORK,
-        enumerate_fr(service.networks) or "aucun",
-        NETWORK in service.networks,
+        service.networks,
         f"« docker service update --network-add {NETWORK} {ADDED} »",
     )
     wanted = {
@@ -252,40 +249,40 @@ def _exposed(state: ClusterState) -> Iterator[Row]:
         f"traefik.http.services.{ADDED}.loadbalancer.server.port": "80",
     }
     for label, value in wanted.items():
-        yield Row(
+        yield Row.equal(
             label,
             value,
             service.labels.get(label, "—"),
-            service.labels.get(label) == value,
             f"« docker service update --label-add {label}={value} {ADDED} »",
         )
 
 
 def _ask_domain(service: str, *, cookies: bool = False) -> Sample | None:
     """Send requests to a service's domain; None while nobody answers there."""
-    deadline = time.monotonic() + _FIRST_ANSWER
     name = service.removeprefix(f"{STACK}_")
-    while True:
-        try:
-            sample = send(
+
+    def good(sample: Sample) -> bool:
+        steady = not cookies or sample.frame["replica"].nunique() == 1
+        return not sample.failures and steady
+
+    try:
+        return until(
+            lambda: send(
                 PORT, host=f"{name}.localhost", services=service, requests=10, concurrency=1,
                 cookies=cookies,
-            )  # fmt: skip
-        except LabkitError:
-            return None
-        steady = not cookies or sample.frame["replica"].nunique() == 1
-        if (not sample.failures and steady) or time.monotonic() > deadline:
-            return sample
-        time.sleep(1)
+            ),
+            good, _FIRST_ANSWER, 1,
+        )  # fmt: skip
+    except LabkitError:
+        return None
 
 
 def _judge_exposed(sample: Sample | None) -> Iterator[Row]:
     found = _answering(sample)
-    yield Row(
+    yield Row.equal(
         f"Replicas qui répondent à {ADDED}.localhost",
-        str(ADDED_REPLICAS),
-        str(found),
-        found == ADDED_REPLICAS,
+        ADDED_REPLICAS,
+        found,
         "La règle est-elle entre guillemets simples ? "
         f"« traefik.http.routers.{ADDED}.rule=Host(`{ADDED}.localhost`) »",
     )
@@ -323,11 +320,10 @@ def _ask_sticky() -> Sample | None:
 
 def _judge_sticky(sample: Sample | None) -> Iterator[Row]:
     found = _answering(sample)
-    yield Row(
+    yield Row.equal(
         "Replicas qui répondent à un même navigateur, en dix requêtes",
         "1",
-        str(found),
-        found == 1,
+        found,
         f"Relisez le label : « docker service inspect --pretty {STACK}_whoami ».",
     )
 
@@ -338,12 +334,8 @@ def _judge_sticky(sample: Sample | None) -> Iterator[Row]:
 def _removed(state: ClusterState) -> Iterator[Row]:
     yield gone_row(state, STACK)
     left = find(state, ADDED)
-    yield Row(
-        f"Service {ADDED}",
-        "retiré",
-        "encore là" if left else "retiré",
-        left is None,
-        f"« docker service rm {ADDED} »",
+    yield Row.whether(
+        f"Service {ADDED}", "retiré", left is None, "encore là", f"« docker service rm {ADDED} »"
     )
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 
 from labkit.exercises.access import Answers, qui_repond
 from labkit.exercises.ballots import Ballot, cast
-from labkit.exercises.checks import enumerate_fr, member_row
+from labkit.exercises.checks import member_row
 from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.verdict import Row
+from labkit.polling import until
 from labkit.stacks import services_of
 from labkit.state import ClusterState, Service
+from labkit.text.french import enumerate_fr
 from labkit.traffic import Sample, send
+from labkit.verdict import Row
 
 __all__ = [
     "FILE",
@@ -85,11 +86,11 @@ def tasks_row(state: ClusterState, service: Service) -> Row:
     wanted = len(tasks) if service.replicas is None else service.replicas
     errors = sorted({t.error for t in tasks if t.error and not t.running})
     hint = f"Lisez « docker service ps --no-trunc {service.name} »"
-    return Row(
+    return Row.whether(
         f"Tasks de {service.name}",
         f"{max(1, wanted)} en marche",
-        f"{running} en marche",
         running == wanted and running > 0,
+        f"{running} en marche",
         f"{hint} : {errors[0]}" if errors else f"{hint}, attendez, puis revérifiez.",
     )
 
@@ -100,33 +101,33 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
     yield from stack_rows(state, STACK, _DEPLOY)
     found = {p.published for s in services_of(state, STACK) for p in s.ports}
     for name, port in PORTS.items():
-        yield Row(
+        yield Row.whether(
             f"Port publié de {name}",
             str(port),
-            str(port) if port in found else "—",
             port in found,
+            "—",
             f"Relisez « ports » dans {FILE}.",
         )
 
 
 def _ask_pages() -> tuple[Answers, ...]:
     """Ask for each page at each node; a program that has just started may need a moment."""
-    deadline = time.monotonic() + _FIRST_ANSWER
-    while True:
-        pages = tuple(qui_repond(port) for port in PORTS.values())
-        if all(p.nombre == len(p.by_node) for p in pages) or time.monotonic() > deadline:
-            return pages
-        time.sleep(1)
+    return until(
+        lambda: tuple(qui_repond(port) for port in PORTS.values()),
+        lambda pages: all(p.nombre == len(p.by_node) for p in pages),
+        _FIRST_ANSWER,
+        1,
+    )
 
 
 def _judge_pages(pages: tuple[Answers, ...]) -> Iterator[Row]:
     for name, answer in zip(PORTS, pages, strict=True):
         nodes = [node for node, problem in answer.by_node if not problem]
-        yield Row(
+        yield Row.whether(
             f"Page de {name}",
             f"répond sur {enumerate_fr([node for node, _ in answer.by_node])}",
-            f"répond sur {enumerate_fr(nodes)}" if nodes else "ne répond nulle part",
             answer.nombre == len(answer.by_node),
+            f"répond sur {enumerate_fr(nodes)}" if nodes else "ne répond nulle part",
             f"Lisez « docker service logs {STACK}_{name} », attendez, puis revérifiez.",
         )
 
@@ -139,11 +140,10 @@ def _scaled(state: ClusterState) -> Iterator[Row]:
     service = find(state, name)
     scale = f"« docker service scale {name}={SCALED} »"
     wanted = service.replicas if service else None
-    yield Row(
+    yield Row.equal(
         f"Replicas demandés de {name}",
-        str(SCALED),
+        SCALED,
         "aucun service de ce nom" if service is None else str(wanted),
-        wanted == SCALED,
         _DEPLOY if service is None else scale,
     )
     if service:
@@ -156,11 +156,10 @@ def _ask_replicas() -> Sample:
 
 def _judge_replicas(sample: Sample) -> Iterator[Row]:
     found = int(sample.frame["replica"].nunique())
-    yield Row(
+    yield Row.equal(
         "Conteneurs qui répondent sur le port 5000",
-        str(SCALED),
-        str(found),
-        found == SCALED,
+        SCALED,
+        found,
         "Une task qui vient de démarrer ne reçoit pas encore de requêtes : revérifiez.",
     )
 
@@ -170,18 +169,18 @@ def _judge_replicas(sample: Sample) -> Iterator[Row]:
 
 def judge_ballot(stack: str, ballot: Ballot) -> Iterator[Row]:
     """Return the rows for a vote that should be accepted and counted."""
-    yield Row(
+    yield Row.whether(
         "Un bulletin de plus, glissé dans l’urne",
         "accepté",
-        "accepté" if ballot.accepted else ballot.problem,
         ballot.accepted,
+        ballot.problem,
         f"Lisez « docker service logs {stack}_vote ».",
     )
-    yield Row(
+    yield Row.whether(
         "Le même, sur la page des résultats",
         "compté",
-        ballot.counting,
         ballot.counted,
+        ballot.counting,
         f"Suivez le chemin du vote : « docker service logs {stack}_worker », puis "
         f"« docker service logs {stack}_result ».",
     )
@@ -206,11 +205,11 @@ def task_of_image(state: ClusterState, service: Service) -> Row:
     """Return the row for a service whose tasks all run the image that it has now."""
     running = [t for t in state.tasks_of(service.id) if t.running]
     new = sum(t.image == service.image for t in running)
-    return Row(
+    return Row.whether(
         f"Tasks de {service.name} avec cette image",
         f"{service.replicas or 1} en marche",
-        f"{new} en marche",
         new == len(running) == (service.replicas or 1),
+        f"{new} en marche",
         f"Lisez « docker service ps --no-trunc {service.name} », attendez, puis revérifiez.",
     )
 
@@ -260,11 +259,10 @@ def gone_row(state: ClusterState, stack: str) -> Row:
     sure = state.swarm in {"active", "inactive"}
     left = [f"{len(services)} services"] * bool(services)
     left += [f"{len(networks)} réseaux"] * bool(networks)
-    return Row(
+    return Row.equal(
         f"Stack {stack}",
         "retirée",
         enumerate_fr(left) or ("retirée" if sure else "inconnue : aucun manager ne répond"),
-        not left and sure,
         f"« docker stack rm {stack} »" if left else "« labkit doctor »",
     )
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import yaml
 
-from labkit.compose.text import table_html, table_text
 from labkit.documents import Reader, Step, Yaml11, is_empty, line_of, nearest_line, read_text
 from labkit.errors import ManifestError
+from labkit.text.tables import table_html, table_text
 
 __all__ = ["KubeObject", "Manifest", "parse", "read"]
 

@@ -19,11 +19,11 @@ from html import escape
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.compose.text import table_html, table_text
 from labkit.documents import Step
 from labkit.kubernetes.constraints import LABEL, PATH_SEGMENT, SAID, SUBDOMAIN, constrain
 from labkit.kubernetes.manifest import KubeObject, Manifest
 from labkit.kubernetes.rules import Fault, faults
+from labkit.text.tables import table_html, table_text
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, FormatChecker

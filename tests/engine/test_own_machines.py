@@ -36,10 +36,10 @@ from labkit.engine.embedded.images import WHOAMI
 from labkit.errors import EngineUnreachable, SettingError
 from labkit.exercises import adresses, commencer, preflight, qui_repond
 from labkit.exercises.notebook import FRESH
-from labkit.exercises.verdict import Row, Verdict
 from labkit.nodes import Activate, Demote, Drain, Promote
 from labkit.services import Scale
 from labkit.state import ClusterState, capture
+from labkit.verdict import Row, Verdict
 from labkit.views.live import look
 
 pytestmark = [

@@ -15,7 +15,7 @@ from labkit.exercises.progress import FOLDER, classe
 
 CHECK = """from labkit.exercises import partager
 from labkit.exercises.progress import record
-from labkit.exercises.verdict import Row, Verdict
+from labkit.verdict import Row, Verdict
 record("initialiser", Verdict("Initialiser le Swarm", (Row("node1", "m", "m", True),)))
 """
 PRECIOUS = "what the student wrote"

@@ -29,9 +29,9 @@ from labkit.exercises.balancers import (
     tableau,
 )
 from labkit.exercises.catalogue import EXERCISES
-from labkit.exercises.verdict import Verdict
 from labkit.state import ClusterState, EngineState, Network, Port, Service, Task
 from labkit.traffic import Sample
+from labkit.verdict import Verdict
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 FRONT: Mapping[str, tuple[int | None, tuple[Port, ...]]] = {

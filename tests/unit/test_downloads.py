@@ -573,15 +573,29 @@ Archive(url, "trixie", Path(downloads)).fetch(package, lambda n: None)
 """
 
 
-def run(mirror: Mirror, downloads: Path, before: str = "") -> subprocess.Popen[str]:
-    downloads.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-c", before + SCRIPT, mirror.url, downloads, sha(BIG), str(len(BIG))],
-        stderr=subprocess.PIPE, text=True, env=os.environ | {"no_proxy": "127.0.0.1"},
-    )  # fmt: skip
+@pytest.fixture
+def run(mirror: Mirror, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a download in a process of its own; what still runs after the test is killed."""
+    with contextlib.ExitStack() as ends:
+
+        def start(before: str = "") -> subprocess.Popen[str]:
+            process = ends.enter_context(subprocess.Popen(
+                [sys.executable, "-c", before + SCRIPT, mirror.url, tmp_path, sha(BIG),
+                 str(len(BIG))],
+                stderr=subprocess.PIPE, text=True, env=os.environ | {"no_proxy": "127.0.0.1"},
+            ))  # fmt: skip
+            ends.callback(process.kill)
+            return process
+
+        yield start
 
 
-def test_control_c_keeps_what_came_and_uses_nothing_of_it(mirror: Mirror, tmp_path: Path) -> None:
+Run = Callable[..., subprocess.Popen[str]]
+
+
+def test_control_c_keeps_what_came_and_uses_nothing_of_it(
+    mirror: Mirror, tmp_path: Path, run: Run
+) -> None:
     go_on = threading.Event()
 
     def stall(handler: BaseHTTPRequestHandler, name: str, count: int) -> bool:
@@ -589,38 +603,40 @@ def test_control_c_keeps_what_came_and_uses_nothing_of_it(mirror: Mirror, tmp_pa
             return False
         answer(handler, BIG[:100_000], length=len(BIG))
         handler.wfile.flush()
-        go_on.wait(10)
+        go_on.wait(60)
         return True
 
     mirror.behave = stall
     part = tmp_path / f"{sha(BIG)}.part"
-    process = run(mirror, tmp_path)
-    limit = time.monotonic() + 10
+    process = run()
+    limit = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size == 100_000) and time.monotonic() < limit:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=60)
     go_on.set()
     assert "KeyboardInterrupt" in said
     assert [p.name for p in tmp_path.iterdir()] == [part.name]
-    again = run(mirror, tmp_path)
-    again.communicate(timeout=10)
+    again = run()
+    again.communicate(timeout=60)
     assert again.returncode == 0
     assert mirror.ranges(POOL) == [None, "bytes=100000-"]
     assert (tmp_path / sha(BIG)).read_bytes() == BIG
 
 
-def test_a_file_that_may_not_grow_is_never_half_used(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_is_never_half_used(
+    mirror: Mirror, tmp_path: Path, run: Run
+) -> None:
     limit = (
         "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
     )
-    process = run(mirror, tmp_path, limit)
-    _, said = process.communicate(timeout=10)
+    process = run(limit)
+    _, said = process.communicate(timeout=60)
     assert "File too large" in said
     assert [p.suffix for p in tmp_path.iterdir()] == [".part"]
-    again = run(mirror, tmp_path)
-    again.communicate(timeout=10)
+    again = run()
+    again.communicate(timeout=60)
     assert again.returncode == 0
 
 

@@ -41,7 +41,7 @@ def test_an_image_of_the_app_is_what_its_dockerfile_says() -> None:
     lua = IMAGES["examplevotingapp_worker:lua"]
     assert lua.config["Entrypoint"] == ["tini", "--"]
     visualizer = IMAGES["examplevotingapp_visualizer:1"]
-    assert "app/labkit/state.py" in visualizer.files
+    assert "app/labkit/state/model.py" in visualizer.files
     for path in visualizer.files.values():
         assert isinstance(path, Path)
         assert path.is_file()

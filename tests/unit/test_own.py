@@ -17,8 +17,8 @@ from labkit.engine.endpoint import Endpoint
 from labkit.engine.ssh import SSHFailed, ssh_command
 from labkit.errors import SettingError
 from labkit.exercises.machines import advertised, machine_rows
-from labkit.exercises.verdict import Row, Verdict
 from labkit.survey import PORTS, Machine, Survey
+from labkit.verdict import Row, Verdict
 
 
 @pytest.fixture(autouse=True)

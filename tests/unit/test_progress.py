@@ -29,7 +29,7 @@ from labkit.exercises.progress import (
     record,
     standing,
 )
-from labkit.exercises.verdict import Row, Verdict
+from labkit.verdict import Row, Verdict
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 PASSED = Verdict("Initialiser le Swarm", (Row("node1", "manager", "manager", True),))

@@ -97,7 +97,7 @@ def test_what_an_image_copies_counts(tmp_path, monkeypatch):
     before = guest_key("trixie")
     drawn = tmp_path / "drawing.py"
     (image,) = (i for i in images.catalogue() if "visualizer" in i.name)
-    name, source = next((n, p) for n, p in image.files.items() if str(p).endswith("state.py"))
+    name, source = next((n, p) for n, p in image.files.items() if str(p).endswith("state/model.py"))
     drawn.write_text(source.read_text() + "\n")
     monkeypatch.setitem(image.files, name, drawn)
     assert guest_key("trixie") != before

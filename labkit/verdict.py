@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
+from labkit.text.french import enumerate_fr
+
 __all__ = ["Row", "Verdict"]
 
 _GREEN, _RED = "#0072b2", "#d55e00"  # blue and vermilion: told apart by colour-blind people
@@ -33,6 +35,34 @@ class Row:
     found: str
     ok: bool
     hint: str = ""
+
+    @classmethod
+    def equal(cls, what: str, expected: object, found: object, hint: str = "") -> Row:
+        """Make a row that is good when both read the same."""
+        return cls(what, str(expected), str(found), str(expected) == str(found), hint)
+
+    @classmethod
+    def whether(cls, what: str, expected: str, ok: object, otherwise: str, hint: str = "") -> Row:
+        """Make a row that finds what is expected, or else what is the case ``otherwise``."""
+        return cls(what, expected, expected if ok else otherwise, bool(ok), hint)
+
+    @classmethod
+    def among(
+        cls, what: str, expected: str, found: Iterable[str], hint: str = "", none: str = "aucun"
+    ) -> Row:
+        """Make a row that is good when what is expected is one of the texts that were found."""
+        texts = list(found)
+        return cls(what, expected, enumerate_fr(texts) or none, expected in texts, hint)
+
+    @classmethod
+    def fault(cls, what: str, expected: str, found: str, hint: str = "") -> Row:
+        """Make a row of something that is wrong."""
+        return cls(what, expected, found, False, hint)
+
+    @classmethod
+    def fine(cls, what: str, expected: str, found: str) -> Row:
+        """Make a row of something that is good, said in other words than what is expected."""
+        return cls(what, expected, found, True)
 
 
 @dataclass(frozen=True, slots=True)

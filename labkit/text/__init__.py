@@ -1,0 +1,1 @@
+"""Text for students: French, and tables. This room imports nothing of labkit."""

@@ -1,0 +1,169 @@
+"""What came back: a table of requests, with the replica that answered each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from labkit.state import ClusterState, Task
+from labkit.traffic.client import Run
+from labkit.traffic.fairness import Uniformity, judge
+from labkit.traffic.view import html, title
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Sample", "sample_so_far"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Sample:
+    """Requests sent to one published port, and who answered.
+
+    Attributes
+    ----------
+    frame
+        One row a request that ended, in the order of their ends:
+
+        ``time_s``
+            When the answer was whole or the failure known, in seconds since the start.
+        ``node``
+            Name of the node asked.
+        ``replica``
+            Host name in the answer: the first 12 characters of the container's id. None when
+            the request failed or the answer names nobody.
+        ``slot``
+            Slot of the task, ``<NA>`` for a global service or an unknown replica.
+        ``task``
+            ``service.slot``, as docker names it; None for an unknown replica.
+        ``replica_node``
+            Name of the node that the task is on; None for an unknown replica.
+        ``latency_ms``
+            From opening the connection (or, on one kept open, from sending) to the end.
+        ``status``
+            HTTP status, ``<NA>`` without an answer.
+        ``error``
+            None, or a short French text; a status of 400 and more is an error too.
+    port, path, nodes, concurrency, keep_alive, host, cookies
+        What was asked; ``nodes`` are the names of the nodes asked.
+    requested
+        Requests asked for; the frame has fewer rows while it runs, or when time was up.
+    elapsed_s
+        Seconds of sending; time spent in ``on_batch`` is left out.
+    replicas
+        The tasks that were expected to answer.
+    connections
+        TCP connections that carried the answers.
+    """
+
+    frame: pd.DataFrame
+    port: int
+    path: str
+    nodes: tuple[str, ...]
+    concurrency: int
+    keep_alive: bool
+    requested: int
+    elapsed_s: float
+    replicas: tuple[Task, ...]
+    connections: int
+    host: str = ""
+    cookies: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Every request that was asked for has ended."""
+        return len(self.frame) >= self.requested
+
+    @property
+    def failures(self) -> int:
+        """Requests that failed."""
+        return int(self.frame["error"].notna().sum())
+
+    @property
+    def rate(self) -> float:
+        """Answers without error a second; 0.0 before the first."""
+        return (len(self.frame) - self.failures) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    def errors(self) -> pd.DataFrame:
+        """Return the failures: columns ``node``, ``error`` and ``requests``, most first."""
+        counted = self.frame.groupby(["node", "error"]).size().rename("requests").reset_index()
+        return counted.sort_values("requests", ascending=False, ignore_index=True)
+
+    def counts(self) -> pd.DataFrame:
+        """Return the hits of each replica.
+
+        Returns
+        -------
+        DataFrame
+            Index ``replica`` (host name), by service and slot, then unknown replicas; columns
+            ``task``, ``slot``, ``replica_node``, ``hits``, ``share`` (of the answers that name
+            a replica, 0 to 1) and ``expected`` (equal share of the replicas that were running,
+            0 for one that was not). Running replicas without hits are there, failures are not.
+        """
+        import pandas as pd
+
+        good = self.frame[self.frame["error"].isna() & self.frame["replica"].notna()]
+        hits = good["replica"].value_counts()
+        first = good.drop_duplicates("replica").set_index("replica")
+        rows: dict[str, tuple[object, ...]] = {}
+        for task in self.replicas:
+            name = task.container_id[:12]
+            rows[name] = (task.label, task.slot, task.node, hits.get(name, 0), 1)
+        for name in sorted(set(hits.index) - set(rows), key=lambda n: (not first.task[n], n)):
+            at = first.loc[name]
+            slot = None if pd.isna(at.slot) else int(at.slot)
+            rows[name] = (at.task, slot, at.replica_node, hits[name], 0)
+        columns = ["task", "slot", "replica_node", "hits", "expected"]
+        index = pd.Index(list(rows), name="replica", dtype=object)
+        table = pd.DataFrame(list(rows.values()), columns=columns, index=index, dtype=object)
+        table = table.astype({"slot": "Int64", "hits": int, "expected": float})
+        total = table["hits"].sum()
+        table.insert(4, "share", table["hits"] / total if total else 0.0)
+        if len(self.replicas):
+            table["expected"] /= len(self.replicas)
+        else:  # nothing is known of the service: all who answered count
+            table["expected"] = 1 / len(table) if len(table) else 0.0
+        return table
+
+    def uniformity(self) -> Uniformity:
+        """Test whether the replicas got equal shares, and say it in French."""
+        hits = [int(h) for h in self.counts()["hits"]]
+        return judge(
+            hits,
+            failures=self.failures,
+            connections=self.connections if self.keep_alive else None,
+            proxied=bool(self.host),
+        )
+
+    def __repr__(self) -> str:
+        """Return one line: what was asked, who answered, failures, rate."""
+        return f"<Sample : {title(self)}>"
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
+
+def sample_so_far(empty: Sample, run: Run, state: ClusterState) -> Sample:
+    """Return the sample so far, its answers joined to the tasks of ``state``."""
+    import pandas as pd
+
+    tasks: dict[str, Task] = {}
+    for task in state.tasks:
+        if task.container_id:
+            tasks.setdefault(task.container_id[:12], task)
+    rows = run.rows
+    who = [tasks.get(r.replica) if r.replica else None for r in rows]
+    frame = pd.DataFrame(
+        {
+            "time_s": pd.Series([r.time for r in rows], dtype=float),
+            "node": pd.Series([r.node for r in rows], dtype=object),
+            "replica": pd.Series([r.replica for r in rows], dtype=object),
+            "slot": pd.Series([t.slot if t else None for t in who], dtype="Int64"),
+            "task": pd.Series([t.label if t else None for t in who], dtype=object),
+            "replica_node": pd.Series([t.node if t else None for t in who], dtype=object),
+            "latency_ms": pd.Series([r.latency * 1000 for r in rows], dtype=float),
+            "status": pd.Series([r.status for r in rows], dtype="Int64"),
+            "error": pd.Series([r.error for r in rows], dtype=object),
+        }
+    )
+    return replace(empty, frame=frame, elapsed_s=run.elapsed, connections=run.connections)

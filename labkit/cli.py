@@ -5,38 +5,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.request import getproxies, proxy_bypass
 
 from labkit import engine
 from labkit.engine import external
-from labkit.engine.contexts import activate
 from labkit.engine.embedded import cluster, lifetime
-from labkit.engine.embedded.limits import limits
-from labkit.engine.embedded.ownership import no_link
-from labkit.engine.embedded.processes import alive, refuse_elsewhere
 from labkit.engine.embedded.settings import MAX_NODES, SHARED, Settings, writable
-from labkit.engine.embedded.tls import worn
 from labkit.engine.progress import Report
 from labkit.errors import LabkitError, SettingError, reason_of
-from labkit.state import capture
+from labkit.lab.launch import FOLDER, launch
 from labkit.terminal import plain, plain_stdout, tolerate
 
 __all__ = ["main"]
-
-FOLDER = "cours-swarm"
-START_PAGE = "00-demarrer.ipynb"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +53,7 @@ def _run(argv: Sequence[str] | None) -> int:
     options.arguments = more
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is undone
     try:
-        with contextlib.suppress(LabkitError):  # whom that concerns says so
+        with contextlib.suppress(LabkitError):  # the command reports an unreadable setting itself
             lifetime.mark_used(Settings.read().run)
         # a demonstration moves its own cursor
         with contextlib.nullcontext() if options.run is _demo else plain_stdout():
@@ -294,98 +283,6 @@ def _variables(settings: Settings) -> dict[str, str]:
     return cluster.variables(settings)
 
 
-def _doctor(options: argparse.Namespace) -> int:
-    from labkit.engine.embedded.build.guest import NEEDED
-
-    if external.named():
-        from labkit.exercises.preflight import preflight
-
-        engine.up()  # writes the contexts, which are looked at too
-        verdict = preflight()
-        print(repr(verdict))
-        return 0 if verdict.ok else 1
-    settings = _settings(options)
-    machine = os.uname()
-    found = limits()
-    needed = 0.3e9 if alive(settings.run) else 1.2e9  # a cluster that runs has its own already
-    rows = [
-        (machine.sysname == "Linux" and machine.machine == "x86_64",
-         f"système : {machine.sysname} {machine.machine}", "Linux sur x86-64 est nécessaire"),
-        (sys.version_info >= (3, 11), f"Python {sys.version.split()[0]}", "3.11 ou plus récent"),
-        (True, f"limites de ce serveur : {str(found) or 'aucune'}", ""),
-        (found.free > needed, f"mémoire libre : {found.free / 1e9:.1f} Go",
-         f"il faut {needed / 1e9:.1f} Go"),
-        _try(f"clusters : {settings.run.parent}", settings.check),
-    ]  # fmt: skip
-    built = False
-    try:
-        built = cluster.built(settings)
-        rows.append((True, "machine construite" if built else "machine à construire", ""))
-    except LabkitError as error:
-        rows.append((False, error.message, error.remedy))
-    if not built:
-        place = next(p for p in (settings.cache, *settings.cache.parents) if p.is_dir())
-        free = shutil.disk_usage(place).free
-        rows += [
-            _try(f"cache : {settings.cache}", lambda: writable(settings.cache, "LABKIT_CACHE")),
-            (free > NEEDED, f"disque libre du cache : {free / 1e9:.1f} Go",
-             f"il faut {NEEDED / 1e9:.1f} Go ; LABKIT_CACHE place le cache ailleurs"),
-            _try("miroir de paquets", lambda: _mirror(settings)),
-        ]  # fmt: skip
-    rows += _of_the_host(settings)
-    with contextlib.suppress(LabkitError):  # no cluster is up
-        rows += [(False, t.what, t.remedy) for t in capture(engine.connect()).troubles]
-    for fine, text, remedy in rows:
-        print(f"{'✔' if fine else '✘'} {text}" + ("" if fine else f"  → {remedy}"))
-    with contextlib.suppress(SettingError):  # a row says it
-        print(cluster.status(settings))
-    return 0 if all(fine for fine, _, _ in rows) else 1
-
-
-def _of_the_host(settings: Settings) -> list[tuple[bool, str, str]]:
-    """Return the rows of what is odd about this host."""
-    rows = [_try("commande docker", cluster.which_docker)]
-    encoding = (sys.stdout.encoding or "ascii").lower()
-    if encoding.replace("-", "") != "utf8":
-        rows.append((True, f"affichage : {encoding}, où certains caractères sont remplacés", ""))
-    rows.append(_try("hôte du cluster : celui-ci", lambda: refuse_elsewhere(settings.run)))
-    if not alive(settings.run):
-        rows.append(_try("place sur le disque des clusters", lambda: cluster.roomy(settings)))
-        settings.unsettle()
-        return rows
-    if worn(settings.run / "tls"):
-        rows.append((False, "certificats du cluster : plus de la moitié de leur durée est passée",
-                     "« labkit up » les renouvelle, sans rien perdre"))  # fmt: skip
-    first = cluster.join(settings).endpoints[0].address
-    if getproxies() and not proxy_bypass(first):
-        rows.append((False, f"mandataire (proxy) : les requêtes vers {first} y passeraient",
-                     'tapez dans ce shell : eval "$(labkit env)"'))  # fmt: skip
-    return rows
-
-
-def _try(text: str, look: Callable[[], str | None]) -> tuple[bool, str, str]:
-    """Return a row of ``labkit doctor``: what was looked at, or the error and its remedy."""
-    try:
-        found = look()
-    except LabkitError as error:
-        return False, error.message, error.remedy
-    return True, f"{text} : {found}" if found else text, ""
-
-
-def _mirror(settings: Settings) -> str:
-    """Return the address of the mirror once it answered with a signed release."""
-    from labkit.engine.embedded.build.debian import Archive
-    from labkit.engine.embedded.build.mirror import find_mirror, public
-
-    address = find_mirror(settings.mirror)
-    archive = Archive(address, settings.suite, settings.cache / "downloads")
-    try:
-        archive.release(attempts=1)
-    finally:
-        archive.close()
-    return public(address)
-
-
 def _node_ls(options: argparse.Namespace) -> int:
     from labkit import nodes
 
@@ -446,22 +343,6 @@ def _progress(options: argparse.Namespace) -> int:
     return 0
 
 
-def _opened() -> Path:
-    """Return the folder that JupyterLab opens: this one if it holds the course, else one in it.
-
-    The student's edition is written there, or brought up to date; the corrected one stays as it is.
-    """
-    from labkit.course import edition, write
-
-    here = Path.cwd()
-    folder = here if (here / START_PAGE).exists() else here / FOLDER
-    if edition(folder) == "étudiant" or not (folder / START_PAGE).exists():
-        for written in write(folder):
-            if written.what == "mis à jour" or written.kept:
-                print(written)
-    return folder
-
-
 def _course(options: argparse.Namespace) -> int:
     from labkit.course import write
 
@@ -499,83 +380,24 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lab(options: argparse.Namespace) -> int:
-    """Run JupyterLab in front and the cluster behind it.
+def _doctor(options: argparse.Namespace) -> int:
+    from labkit.preflight.doctor import examine
 
-    Both end together, unless the cluster was there before, or another Lab has it.
-    """
-    from labkit.workspace import prepare
-
-    settings = _settings(options)
-    starting = labs = None
     if external.named():
-        engine.up()
-    else:
-        with Report() as report:
-            cluster.build(settings, report)
-        labs = _Labs(settings)
-        # not in /tmp, where another account may have put a link of this name
-        said = settings.state / f"{settings.cluster}.up.log"
-        with open(said, "w", opener=no_link) as log:
-            starting = subprocess.Popen(
-                [sys.executable, "-P", "-m", "labkit", "up", "--nodes", str(settings.nodes)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            )  # fmt: skip
-        activate(cluster.variables(settings))
-    root = _opened()
-    command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
-    command.append(f"--LabApp.app_settings_dir={Path(__file__).resolve().parent / 'lab'}")
-    if os.geteuid() == 0:
-        command.append("--allow-root")
-    command.append(f"--LabApp.default_url={prepare(START_PAGE)}")
-    command += [a for a in options.arguments if a != "--"]
-    lab = subprocess.Popen(command, cwd=root)  # where its terminals open
-    # Ctrl-C reaches JupyterLab, which asks; a SIGTERM is passed on. Here, only wait.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: lab.terminate())
-    status = lab.wait()
-    if starting and labs:
-        starting.wait()
-        said.unlink(missing_ok=True)
-        labs.leave()
-    return status
+        from labkit.preflight.check import preflight
+
+        engine.up()  # writes the contexts, which are looked at too
+        verdict = preflight()
+        print(repr(verdict))
+        return 0 if verdict.ok else 1
+    settings = _settings(options)
+    rows = examine(settings)
+    for fine, text, remedy in rows:
+        print(f"{'✔' if fine else '✘'} {text}" + ("" if fine else f"  → {remedy}"))
+    with contextlib.suppress(SettingError):  # a row says it
+        print(cluster.status(settings))
+    return 0 if all(fine for fine, _, _ in rows) else 1
 
 
-class _Labs:
-    """All ``labkit lab`` of a cluster: it ends with the last, unless it was there before the first.
-
-    Each holds a file's lock together with the others; who can have it alone is the first, or last.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.path = settings.state / f"{settings.cluster}.labs"
-        self.file = open(self.path, "a+", opener=no_link)  # noqa: SIM115
-        if self._alone():
-            self.file.truncate(0)
-            self.file.write("found" if alive(settings.run) else "started")
-            self.file.flush()
-        fcntl.flock(self.file, fcntl.LOCK_SH)
-
-    def leave(self) -> None:
-        """End the cluster if this is the last; say so if it stays."""
-        with self.file:
-            if not self._alone():
-                print("Un autre « labkit lab » se sert du cluster : il tourne encore.")
-                return
-            self.path.unlink(missing_ok=True)
-            self.file.seek(0)
-            started = self.file.read() == "started"
-        if started:
-            cluster.down(self.settings)
-        else:
-            print("Le cluster, qui tournait déjà avant, tourne encore : « labkit down » l’arrête.")
-
-    def _alone(self) -> bool:
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+def _lab(options: argparse.Namespace) -> int:
+    return launch(_settings(options), [a for a in options.arguments if a != "--"])

@@ -26,8 +26,8 @@ import labkit.engine
 from labkit._docker import talk
 from labkit.engine.endpoint import Fleet
 from labkit.errors import ConvergenceTimeout, ImageNotFound
-from labkit.exercises.breakdown import stale
-from labkit.exercises.proxies import preparer_traefik
+from labkit.exercises.course.nb03_breakdown import stale
+from labkit.exercises.course.nb07_traefik import preparer_traefik
 from labkit.nodes import Activate, Drain, Promote, kill, start
 from labkit.services import Scale
 from labkit.state import ClusterState, RawCluster, ask, capture, from_raw

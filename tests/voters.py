@@ -18,8 +18,8 @@ from docker.errors import APIError
 
 from labkit._docker import talk
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.exercises.access import fetch
-from labkit.exercises.ballots import RESULT_PORT, VOTE_PORT, Scores, scores_at
+from labkit.exercises.measures.access import fetch
+from labkit.exercises.measures.ballots import RESULT_PORT, VOTE_PORT, Scores, scores_at
 from labkit.state import capture
 
 FILE = Path(__file__).parents[1] / "notebooks" / "example-voting-app" / "docker-stack.yml"

@@ -117,9 +117,9 @@ def refusal(fleet: Fleet, what: str) -> SettingError:
     what
         What labkit never does, in French, such as ``n’arrête jamais``.
     """
-    from labkit.survey import meet
+    from labkit.preflight.survey import ask_machines
 
-    swarms = [f"{m.name} : {m.standing}." for m in meet(fleet)]
+    swarms = [f"{m.name} : {m.standing}." for m in ask_machines(fleet)]
     return SettingError(
         f"labkit {what} des moteurs qu’il n’a pas créés :\n  " + "\n  ".join(swarms),
         remedy="S’ils sont à vous et que vous voulez qu’un moteur quitte son Swarm, tapez-le : "

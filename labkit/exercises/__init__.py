@@ -3,8 +3,19 @@
 Importing this package in a notebook registers ``%%solution`` and masks secrets in outputs.
 """
 
-from labkit.exercises.access import Addresses, Answers, adresses, qui_repond
-from labkit.exercises.balancers import (
+from labkit.exercises.catalogue import EXERCISES, judge
+from labkit.exercises.catchup import Rattrapage, rattraper
+from labkit.exercises.copies import preparer_stack
+from labkit.exercises.course.nb03_breakdown import preparer_panne
+from labkit.exercises.course.nb06_kubernetes import (
+    SideBySide,
+    associer_equivalences,
+    cote_a_cote,
+    preparer_manifeste,
+    sans_equivalent,
+)
+from labkit.exercises.course.nb07_traefik import domaine, preparer_traefik, routes
+from labkit.exercises.course.nb09_balancers import (
     PORTES,
     Hub,
     Loss,
@@ -14,13 +25,7 @@ from labkit.exercises.balancers import (
     serveurs,
     tableau,
 )
-from labkit.exercises.ballots import Ballot, Scores, resultats, voter
-from labkit.exercises.breakdown import preparer_panne
-from labkit.exercises.catalogue import EXERCISES, judge
-from labkit.exercises.catchup import Rattrapage, rattraper
-from labkit.exercises.copies import preparer_stack
 from labkit.exercises.exercise import Exercise
-from labkit.exercises.figures import Comparison, Curves, Doors, comparer, courbes, portes
 from labkit.exercises.forms import (
     Form,
     Matching,
@@ -32,13 +37,10 @@ from labkit.exercises.forms import (
     souffler,
 )
 from labkit.exercises.keeping import Saved, sauvegarder
-from labkit.exercises.kubernetes import (
-    SideBySide,
-    associer_equivalences,
-    cote_a_cote,
-    preparer_manifeste,
-    sans_equivalent,
-)
+from labkit.exercises.measures.access import Addresses, Answers, adresses, qui_repond
+from labkit.exercises.measures.ballots import Ballot, Scores, resultats, voter
+from labkit.exercises.measures.figures import Comparison, Curves, Doors, comparer, courbes, portes
+from labkit.exercises.measures.pages import Pages, Visitors, lire_pages, qui_suis_je
 from labkit.exercises.notebook import (
     attendre_leader,
     commencer,
@@ -46,13 +48,11 @@ from labkit.exercises.notebook import (
     tasks_par_noeud,
     verifier,
 )
-from labkit.exercises.pages import Pages, Visitors, lire_pages, qui_suis_je
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
-from labkit.exercises.preflight import preflight
 from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
-from labkit.exercises.proxies import domaine, preparer_traefik, routes
 from labkit.exercises.recall import Recall, rappel
 from labkit.exercises.solutions import Solution, solution
+from labkit.preflight.check import preflight
 from labkit.verdict import Row, Verdict
 
 __all__ = [

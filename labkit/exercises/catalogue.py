@@ -5,15 +5,15 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from labkit.exercises.balancers import BALANCER_EXERCISES
-from labkit.exercises.checks import SWARM_EXERCISES
-from labkit.exercises.clustering import CLUSTERING_EXERCISES
+from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES
+from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
+from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES
+from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
+from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES
+from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
+from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES
+from labkit.exercises.course.nb09_balancers import BALANCER_EXERCISES
 from labkit.exercises.exercise import Exercise
-from labkit.exercises.kubernetes import KUBERNETES_EXERCISES
-from labkit.exercises.monitoring import MONITORING_EXERCISES
-from labkit.exercises.orchestration import ORCHESTRATION_EXERCISES
-from labkit.exercises.proxies import PROXY_EXERCISES
-from labkit.exercises.voting import VOTING_EXERCISES
 from labkit.state import ClusterState
 from labkit.verdict import Row, Verdict
 

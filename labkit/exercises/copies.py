@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labkit import compose
 from labkit.errors import ComposeError
-from labkit.exercises.voting import FILE, STACK
+from labkit.exercises.course.nb02_voting import FILE, STACK
 from labkit.stacks import services_of
 from labkit.state import capture
 

@@ -19,10 +19,10 @@ from labkit.commands import note
 from labkit.elections import Leader
 from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
-from labkit.exercises.checks import moving, spread, unnoticed
 from labkit.exercises.exercise import PATIENCE
 from labkit.exercises.predictions import FRESH
 from labkit.exercises.progress import record
+from labkit.exercises.settling import moving, spread, unnoticed
 from labkit.exercises.shell import TIMED_OUT, interleaved, resumed, run
 from labkit.exercises.solutions import solution
 from labkit.hints import way_out

@@ -23,8 +23,8 @@ from voters import FILE, STACK, Voters, message, remove_volumes, scores, told, u
 import labkit
 from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
-from labkit.exercises.access import qui_repond
-from labkit.exercises.ballots import cast
+from labkit.exercises.measures.access import qui_repond
+from labkit.exercises.measures.ballots import cast
 
 PORTS = (5000, 5001, 8080)
 

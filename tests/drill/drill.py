@@ -52,13 +52,13 @@ from jupyter_client import KernelManager
 import labkit
 from labkit import nodes
 from labkit._docker import talk
-from labkit.cli import FOLDER
 from labkit.engine.embedded.faults import in_guest
 from labkit.engine.embedded.machine import waits_for_room
 from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import LabkitError
+from labkit.lab.launch import FOLDER
 from labkit.nodes import Activate, Drain
 from labkit.services import Scale
 from labkit.state import capture

@@ -14,7 +14,7 @@ import pytest
 import labkit.engine
 from labkit.engine.embedded.images import catalogue
 from labkit.engine.endpoint import Fleet
-from labkit.exercises.access import fetch
+from labkit.exercises.measures.access import fetch
 
 pytestmark = pytest.mark.engine
 

@@ -24,7 +24,7 @@ from labkit.engine.embedded.record import Record, Remapped
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import UDP, Fleet
 from labkit.engine.progress import Report
-from labkit.exercises import access
+from labkit.exercises.measures import access
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 

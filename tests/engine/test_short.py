@@ -8,7 +8,7 @@ import time
 import pytest
 
 import labkit
-from labkit.exercises.access import fetch
+from labkit.exercises.measures.access import fetch
 from labkit.state import capture
 from labkit.traffic import send
 

@@ -10,9 +10,9 @@ from voters import FILE, STACK, deployed, kill, voting
 
 from labkit import compose
 from labkit.engine.endpoint import Fleet
-from labkit.exercises.access import qui_repond
-from labkit.exercises.ballots import cast
 from labkit.exercises.catalogue import EXERCISES, judge
+from labkit.exercises.measures.access import qui_repond
+from labkit.exercises.measures.ballots import cast
 from labkit.services import Scale
 from labkit.stacks import services_of
 from labkit.state import capture

@@ -14,8 +14,10 @@ from three_nodes import NODES, NOW, swarm
 
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import SettingError, TrafficError
-from labkit.exercises import balancers, notebook
-from labkit.exercises.balancers import (
+from labkit.exercises import notebook
+from labkit.exercises.catalogue import EXERCISES
+from labkit.exercises.course import nb09_balancers as balancers
+from labkit.exercises.course.nb09_balancers import (
     BALANCER_EXERCISES,
     PORTAINER_FILE,
     PORTES,
@@ -28,7 +30,6 @@ from labkit.exercises.balancers import (
     servers_from,
     tableau,
 )
-from labkit.exercises.catalogue import EXERCISES
 from labkit.state import ClusterState, EngineState, Network, Port, Service, Task
 from labkit.traffic import Sample
 from labkit.verdict import Verdict

@@ -13,9 +13,9 @@ import pytest
 from both_ways import checks
 
 from labkit.exercises import Doors, Pages, Visitors, judge
-from labkit.exercises.checks import moving, unnoticed
-from labkit.exercises.clustering import CLUSTERING_EXERCISES, Fall, judge_fall
-from labkit.exercises.pages import Visitor, parse_page
+from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES, Fall, judge_fall
+from labkit.exercises.measures.pages import Visitor, parse_page
+from labkit.exercises.settling import moving, unnoticed
 from labkit.state import ClusterState, EngineState, Node, Port, Service, Task, from_raw
 from labkit.traffic import Sample
 from labkit.views import doors_figure, doors_html

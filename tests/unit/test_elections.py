@@ -16,7 +16,7 @@ from labkit import elections
 from labkit.engine.embedded.logs import LogLine
 from labkit.errors import ConvergenceTimeout, NoLeader, NoSwarm
 from labkit.exercises import notebook
-from labkit.exercises.clustering import Fall, read_fall
+from labkit.exercises.course.nb04_clustering import Fall, read_fall
 from labkit.exercises.shell import interleaved, resumed, run
 from labkit.state import ClusterState
 

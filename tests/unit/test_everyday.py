@@ -16,10 +16,11 @@ import pytest
 
 from labkit.errors import SwarmLocked
 from labkit.exercises.catalogue import judge
-from labkit.exercises.checks import memberships, moving, running_row
 from labkit.exercises.notebook import Start
-from labkit.exercises.preflight import preflight_rows
+from labkit.exercises.rows import memberships, running_row
+from labkit.exercises.settling import moving
 from labkit.hints import way_out
+from labkit.preflight.check import preflight_rows
 from labkit.services import progress_of
 from labkit.state import ClusterState, from_raw
 from labkit.views.cluster_picture import cluster_svg

@@ -14,10 +14,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge, notebook
-from labkit.exercises.checks import SWARM_EXERCISES, moving, spread
+from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES
 from labkit.exercises.notebook import Start, _system
-from labkit.exercises.preflight import preflight_rows
+from labkit.exercises.settling import moving, spread
 from labkit.exercises.shell import TIMED_OUT, interleaved, run, tidy
+from labkit.preflight.check import preflight_rows
 from labkit.state import ClusterState, EngineState, Node, Port, Service, Task
 
 NAMES = ("node1", "node2", "node3")

@@ -13,7 +13,6 @@ from labkit import compose
 from labkit.errors import SettingError
 from labkit.exercises import (
     Form,
-    breakdown,
     cocher_options,
     cocher_reseaux,
     copies,
@@ -25,8 +24,9 @@ from labkit.exercises import (
     repondre,
     souffler,
 )
-from labkit.exercises.breakdown import stale
 from labkit.exercises.copies import write_copy
+from labkit.exercises.course import nb03_breakdown as breakdown
+from labkit.exercises.course.nb03_breakdown import stale
 from labkit.exercises.forms import as_answered, network_form, option_form
 from labkit.state import ClusterState
 

@@ -21,6 +21,7 @@ from labkit.engine.embedded.processes import note_process
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.tls import make_keys
 from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.lab.launch import Labs
 
 DOCKER = shutil.which("docker") or str(find_guest(Settings.read()).cli)
 with_docker = pytest.mark.skipif(not os.path.exists(DOCKER), reason="wants a docker command")  # noqa: PTH110
@@ -174,13 +175,13 @@ def test_the_cluster_ends_with_the_last_lab(
         return machine
 
     settings.state.mkdir(parents=True, mode=0o700)
-    first = cli._Labs(settings)
+    first = Labs(settings)
     machine = start()
-    second = cli._Labs(settings)
+    second = Labs(settings)
     first.leave()
     assert "Un autre" in capsys.readouterr().out
     assert machine.poll() is None
-    third = cli._Labs(settings)
+    third = Labs(settings)
     third.leave()
     assert machine.poll() is None
     second.leave()
@@ -189,7 +190,7 @@ def test_the_cluster_ends_with_the_last_lab(
 
     machine = start()  # « labkit up », before any Lab
     for _ in range(2):
-        only = cli._Labs(settings)
+        only = Labs(settings)
         only.leave()
         assert "tourne encore" in capsys.readouterr().out
         assert machine.poll() is None

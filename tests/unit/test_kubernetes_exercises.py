@@ -17,14 +17,14 @@ from labkit.exercises import (
     corriger,
     cote_a_cote,
     forms,
-    kubernetes,
     preparer_manifeste,
     repondre,
     sans_equivalent,
     souffler,
 )
 from labkit.exercises.catalogue import judge
-from labkit.exercises.kubernetes import COPY, KEPT, Translation, equivalence_form
+from labkit.exercises.course import nb06_kubernetes as kubernetes
+from labkit.exercises.course.nb06_kubernetes import COPY, KEPT, Translation, equivalence_form
 from labkit.kubernetes import EQUIVALENTS, ONLY_KUBERNETES, parse, validate
 from labkit.state import ClusterState, from_raw
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from both_ways import checks, probes
 
-from labkit.exercises.monitoring import MONITORING_EXERCISES, Scraped
+from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES, Scraped
 from labkit.state import ClusterState, EngineState, Node, Port, Service, Task
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

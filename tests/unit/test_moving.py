@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from test_voting_exercises import deployed, swarm
 
-from labkit.exercises.checks import moving
+from labkit.exercises.settling import moving
 from labkit.state import ClusterState, Service, Task
 
 

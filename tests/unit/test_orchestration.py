@@ -11,13 +11,14 @@ import pytest
 from both_ways import checks, probes
 from test_voting_exercises import APP, DEAD, LOST, NOW, ballot, deployed, out, pages, swarm
 
-from labkit.exercises import ballots, copies
-from labkit.exercises.ballots import Scores
+from labkit.exercises import copies
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.copies import Agreement, Written
+from labkit.exercises.course.nb02_voting import FILE
+from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.exercise import PATIENCE
-from labkit.exercises.orchestration import ORCHESTRATION_EXERCISES
-from labkit.exercises.voting import FILE
+from labkit.exercises.measures import ballots
+from labkit.exercises.measures.ballots import Scores
 from labkit.state import ClusterState, Service, Task, UpdatePolicy, from_raw, service_from_raw
 
 PINNED = ("node.labels.donnees == oui",)

@@ -16,8 +16,8 @@ from labkit._docker import explain
 from labkit.engine.endpoint import Endpoint
 from labkit.engine.ssh import SSHFailed, ssh_command
 from labkit.errors import SettingError
-from labkit.exercises.machines import advertised, machine_rows
-from labkit.survey import PORTS, Machine, Survey
+from labkit.preflight.machines import advertised, machine_rows
+from labkit.preflight.survey import PORTS, Machine, Survey
 from labkit.verdict import Row, Verdict
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from labkit import compose
 from labkit.errors import SettingError
-from labkit.exercises import proxies
-from labkit.exercises.access import Addresses
 from labkit.exercises.catalogue import EXERCISES, judge
-from labkit.exercises.proxies import PROXY_EXERCISES, STICKY, Doors, preparer_traefik
+from labkit.exercises.course import nb07_traefik as proxies
+from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES, STICKY, Doors, preparer_traefik
+from labkit.exercises.measures.access import Addresses
 from labkit.state import ClusterState, Port, Service, from_raw
 from labkit.traffic import Sample
 

@@ -24,7 +24,7 @@ from labkit.engine.embedded.settings import SHARED, Settings
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
 from labkit.errors import EngineNotRunning, LabkitError, MachineFailed, SettingError
-from labkit.exercises.access import Addresses
+from labkit.exercises.measures.access import Addresses
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 from both_ways import checks, probes
 from three_nodes import NODES, NOW, swarm
 
-from labkit.exercises.access import Answers
-from labkit.exercises.ballots import Ballot, Scores
 from labkit.exercises.catalogue import EXERCISES, judge
-from labkit.exercises.checks import moving
-from labkit.exercises.voting import VOTING_EXERCISES
+from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
+from labkit.exercises.measures.access import Answers
+from labkit.exercises.measures.ballots import Ballot, Scores
+from labkit.exercises.settling import moving
 from labkit.stacks import services_of
 from labkit.state import ClusterState, EngineState, Network, Port, Service, Task, from_raw
 from labkit.traffic import Sample

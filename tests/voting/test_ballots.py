@@ -9,8 +9,8 @@ from servers import App, get
 from labkit import traffic
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import SettingError
-from labkit.exercises.ballots import RESULT_PORT, VOTE_PORT, cast
-from labkit.exercises.voting import VOTING_EXERCISES
+from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
+from labkit.exercises.measures.ballots import RESULT_PORT, VOTE_PORT, cast
 
 COUNTS = next(e.probe for e in VOTING_EXERCISES if e.name == "reparer-vote")
 

@@ -10,7 +10,7 @@ from labkit._docker import NO_ANSWER, read
 from labkit.engine import Fleet, connect
 from labkit.engine.endpoint import Endpoint
 from labkit.errors import TrafficError
-from labkit.exercises.access import fetch, problem_of
+from labkit.exercises.measures.access import fetch, problem_of
 from labkit.text.french import enumerate_fr
 from labkit.text.tables import table_html, table_text
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from labkit import compose, kubernetes
 from labkit.compose import ComposeFile, ComposeService, from_stack
 from labkit.errors import ManifestError, SettingError
+from labkit.exercises.course.nb02_voting import FILE, removed
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.forms import Form, Matching, keep
-from labkit.exercises.voting import FILE, removed
 from labkit.kubernetes import EQUIVALENTS, ONLY_KUBERNETES, Manifest, Validation, validate
 from labkit.stacks import services_of
 from labkit.state import ClusterState, capture

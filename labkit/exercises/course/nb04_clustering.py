@@ -14,18 +14,17 @@ from labkit import elections
 from labkit.elections import unaware
 from labkit.engine.embedded.logs import LogLine, logs
 from labkit.errors import SettingError
-from labkit.exercises.checks import (
+from labkit.exercises.course.nb01_swarm import left_behind, swarm_started
+from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.rows import (
     exists_row,
     find_service,
-    left_behind,
     member_row,
     port_text,
     replicas_row,
     running_row,
     service_rows,
-    swarm_started,
 )
-from labkit.exercises.exercise import Exercise, Probe
 from labkit.state import ClusterState, Node, capture
 from labkit.text.french import enumerate_fr
 from labkit.verdict import Row

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from labkit.engine import connect
 from labkit.errors import LabkitError, SettingError, TrafficError
-from labkit.exercises.access import fetch, problem_of
+from labkit.exercises.course.nb02_voting import find, gone_row, stack_rows, tasks_row
 from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.voting import find, gone_row, stack_rows, tasks_row
+from labkit.exercises.measures.access import fetch, problem_of
 from labkit.polling import until
 from labkit.state import ClusterState, Service, capture
 from labkit.text.french import enumerate_fr

@@ -1,10 +1,10 @@
-"""What is to be known of a group's own machines before they join: facts, judged elsewhere.
+"""Facts about external machines before they join a swarm; they are judged elsewhere.
 
-:func:`meet` asks each engine who it is; :func:`survey` also tries Swarm's ports from machine to
-machine. For that a small program (``engine/probe.py``) runs on each machine for some seconds: by
-ssh where the engine is reached by ssh, here where it is this machine's own, else in a container
-on the host's network, from an image with Python that the engine already has. Nothing is pulled,
-and what cannot run is said: a port is never taken for open.
+:func:`ask_machines` asks each engine who it is; :func:`survey` also tries Swarm's ports from
+machine to machine. For that a small program (``engine/probe.py``) runs on each machine for some
+seconds: by ssh where the engine is reached by ssh, here where it is this machine's own, else in a
+container on the host's network, from an image with Python that the engine already has. Nothing is
+pulled, and what cannot run is said: a port is never taken for open.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
 from labkit.engine.ssh import ssh_command
 
-__all__ = ["PORTS", "Machine", "Survey", "meet", "survey"]
+__all__ = ["PORTS", "Machine", "Survey", "ask_machines", "survey"]
 
 PORTS = probe.PORTS
 _TIMEOUT = 15.0  # seconds for an answer of an engine
@@ -129,10 +129,10 @@ class Survey:
     reached: frozenset[tuple[str, str, str, str]] = frozenset()
 
 
-def meet(fleet: Fleet, *, image: str = "") -> tuple[Machine, ...]:
+def ask_machines(fleet: Fleet, *, image: str = "") -> tuple[Machine, ...]:
     """Ask every engine who it is; one that does not answer is part of the answer."""
     with ThreadPoolExecutor(max_workers=len(fleet)) as pool:
-        return tuple(pool.map(lambda endpoint: _meet(endpoint, image), fleet))
+        return tuple(pool.map(lambda endpoint: _ask_machines(endpoint, image), fleet))
 
 
 def survey(fleet: Fleet, *, image: str, quiet: bool = False) -> Survey:
@@ -149,7 +149,7 @@ def survey(fleet: Fleet, *, image: str, quiet: bool = False) -> Survey:
     """
     with Report(quiet=quiet) as report, ThreadPoolExecutor(max_workers=len(fleet)) as pool:
         report.step("Questions aux moteurs")
-        machines = meet(fleet, image=image)
+        machines = ask_machines(fleet, image=image)
         clis = pool.map(lambda endpoint: _cli(fleet, endpoint), fleet)
         machines = tuple(replace(m, cli=cli) for m, cli in zip(machines, clis, strict=True))
         report.step("Adresses des machines")
@@ -161,7 +161,7 @@ def survey(fleet: Fleet, *, image: str, quiet: bool = False) -> Survey:
     return found
 
 
-def _meet(endpoint: Endpoint, image: str) -> Machine:
+def _ask_machines(endpoint: Endpoint, image: str) -> Machine:
     def question(api: APIClient) -> Machine:
         api.ping()  # so that the next answer does not pay for the connection
         start = time.time()

@@ -18,10 +18,10 @@ from docker.errors import DockerException
 from labkit import elections
 from labkit.engine import Fleet, connect
 from labkit.errors import ConvergenceTimeout, DockerFailed, LabkitError, SettingError, TrafficError
-from labkit.exercises.access import fetch, qui_repond
+from labkit.exercises.course.nb02_voting import find, gone_row, stack_rows
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.files import replacing
-from labkit.exercises.voting import find, gone_row, stack_rows
+from labkit.exercises.measures.access import fetch, qui_repond
 from labkit.polling import until
 from labkit.state import ClusterState, Task, capture
 from labkit.text.french import enumerate_fr

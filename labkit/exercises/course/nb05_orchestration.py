@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from labkit.exercises.ballots import Ballot, Scores, cast, resultats
-from labkit.exercises.checks import able_nodes, memberships, moving
 from labkit.exercises.copies import COPY, Agreement, Written, agreement, written
-from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.voting import (
+from labkit.exercises.course.nb02_voting import (
     LUA,
     PAGES,
     STACK,
@@ -21,6 +18,10 @@ from labkit.exercises.voting import (
     task_of_image,
     tasks_row,
 )
+from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.measures.ballots import Ballot, Scores, cast, resultats
+from labkit.exercises.rows import memberships
+from labkit.exercises.settling import able_nodes, moving
 from labkit.polling import until
 from labkit.state import ClusterState, Node, Service, UpdatePolicy, capture
 from labkit.text.french import enumerate_fr

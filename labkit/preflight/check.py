@@ -11,9 +11,9 @@ from labkit.engine import connect, status
 from labkit.engine.embedded.images import WHOAMI
 from labkit.engine.embedded.limits import limits
 from labkit.errors import LabkitError
-from labkit.exercises.machines import machine_rows
+from labkit.preflight.machines import machine_rows
+from labkit.preflight.survey import survey
 from labkit.state import ClusterState, capture
-from labkit.survey import survey
 from labkit.verdict import Row, Verdict
 
 __all__ = ["ImageInfo", "preflight", "preflight_rows"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from labkit.exercises.access import Answers, qui_repond
-from labkit.exercises.ballots import Ballot, cast
-from labkit.exercises.checks import member_row
 from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.measures.access import Answers, qui_repond
+from labkit.exercises.measures.ballots import Ballot, cast
+from labkit.exercises.rows import member_row
 from labkit.polling import until
 from labkit.stacks import services_of
 from labkit.state import ClusterState, Service

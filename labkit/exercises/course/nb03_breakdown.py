@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from labkit.exercises.copies import write_copy
-from labkit.exercises.voting import BROKEN, FILE
+from labkit.exercises.course.nb02_voting import BROKEN, FILE
 from labkit.stacks import services_of
 from labkit.state import capture
 

@@ -11,7 +11,7 @@ from html import escape
 
 from labkit.engine import Fleet, connect
 from labkit.errors import SettingError
-from labkit.exercises.access import fetch, problem_of
+from labkit.exercises.measures.access import fetch, problem_of
 from labkit.polling import until
 
 __all__ = [

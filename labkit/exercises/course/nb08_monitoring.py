@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from labkit import metrics
 from labkit.errors import MetricsError
+from labkit.exercises.course.nb02_voting import find, gone_row, stack_rows, tasks_row
 from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.voting import find, gone_row, stack_rows, tasks_row
 from labkit.polling import until
 from labkit.state import ClusterState, Service, capture
 from labkit.text.french import enumerate_fr

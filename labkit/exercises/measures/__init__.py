@@ -1,0 +1,1 @@
+"""Measures that students take: who answers, which page, how votes are counted."""

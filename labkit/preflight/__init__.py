@@ -1,0 +1,1 @@
+"""Find out whether machines, engines and images are fit for the course."""

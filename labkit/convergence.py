@@ -47,7 +47,7 @@ _CRASHES = 3  # failures of one slot after which it is given up
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a service is on its way to what was asked.
+    """Progress of a service towards the state that was asked for.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ _KEYS = "espace : suite   s : sauter   q : arrêter"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one key press plays.
+    """One key press: the cells that it plays.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Step:
 
 
 def find(name: str, folder: Path = COURSE) -> Path:
-    """Return the notebook that a word means.
+    """Return the notebook of a path or of the beginning of a name.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class _Stop(Exception):  # not an error: the way out of a demonstration
 
 
 class _Stage:
-    """What the audience sees."""
+    """The screen of the audience."""
 
     def __init__(self, console: Any) -> None:
         self._console = console

@@ -57,7 +57,7 @@ _INTERVAL = 0.5  # s between two looks
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """Where a node is on its way to what was asked.
+    """Progress of a node towards the state that was asked for.
 
     Attributes
     ----------

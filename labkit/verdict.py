@@ -1,4 +1,4 @@
-"""What a check says: rows of expected, found, and what to try; shown as a table."""
+"""The verdict of a check: rows of expected, found, and what to try; shown as a table."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
-    """What differs between two files.
+    """The differences between two files.
 
     Attributes
     ----------

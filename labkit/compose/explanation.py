@@ -18,7 +18,7 @@ __all__ = ["Explanation", "explain"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
-    """What ``docker stack deploy`` would make of a file.
+    """The effect of each option of a file under ``docker stack deploy``.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a compose file, or a live stack, is made of: frozen data with nothing of YAML left.
+"""The parts of a compose file or of a live stack: frozen data with nothing of YAML left.
 
 Short and long syntaxes give equal values, so that files and stacks can be compared.
 """
@@ -255,7 +255,7 @@ class ComposeFile:
 
     @property
     def title(self) -> str:
-        """What it is, in French."""
+        """Its kind, in French."""
         return f"Stack « {self.name} »" if self.live else self.name
 
     @property

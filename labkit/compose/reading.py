@@ -78,14 +78,14 @@ class Fault:
 
 
 class Unusable(str):
-    """What a variable gave where docker wants a number, or true or false: it refuses the file."""
+    """Text from a variable where docker wants a number or a boolean: it refuses the file."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What reading a file told besides its data.
+    """Notes taken while a file was read, besides its data.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the Compose Specification's published schema says of a file, in French.
+"""Check a file against the Compose Specification's published schema, in French.
 
 The schema is the one that ``check-jsonschema`` carries and renews with each of its releases;
 it is read as a file, because importing that package takes a second.

@@ -1,4 +1,4 @@
-"""What ``docker stack deploy`` refuses in a file that has the right form.
+"""Find the values that ``docker stack deploy`` refuses in a file of the right form.
 
 The docker command loads a file, then converts it for the cluster, and each step has rules that no
 schema tells: a mode that does not exist, a source that a mount must have, a file that is not there.

@@ -23,7 +23,7 @@ NEWEST = 12  # of the versions 3.x that it knows
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a value may be.
+    """The forms that a value may have.
 
     Attributes
     ----------
@@ -291,7 +291,7 @@ FORMAT = _form(keys={
 
 
 def minor_of(version: Any) -> int | None:
-    """Return n of a version 3.n, as docker stack deploy takes it; None if it knows it not."""
+    """Return n of a version 3.n, as docker stack deploy takes it; None for an unknown one."""
     if version in ("", "3"):
         return NEWEST
     found = re.fullmatch(r"3\.(0|[1-9][0-9]?)", version) if isinstance(version, str) else None

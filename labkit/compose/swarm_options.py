@@ -1,4 +1,4 @@
-"""What ``docker stack deploy`` makes of each option: a small table, and its use.
+"""The effect of each option under ``docker stack deploy``: a small table, and its use.
 
 The closed format of ``docker stack deploy`` (:mod:`labkit.compose.stack_format`) and what its
 loader and its conversion refuse (:mod:`labkit.compose.stack_checks`) say what is rejected; this
@@ -24,7 +24,7 @@ __all__ = ["TABLE", "Finding", "Option", "Verdict", "find", "finding", "matches"
 
 
 class Verdict(StrEnum):
-    """Who acts on an option."""
+    """The program that acts on an option."""
 
     SWARM = "swarm"
     SHARED = "shared"

@@ -67,7 +67,7 @@ def preparer_stack() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a student's stack file asks for.
+    """Replicas that a student's stack file asks for.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ def written() -> Written:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a student's stack file and the deployed stack say of the number of tasks.
+    """Replicas in a student's stack file and in the deployed stack.
 
     Attributes
     ----------

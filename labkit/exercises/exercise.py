@@ -1,4 +1,4 @@
-"""What an exercise is: a check of the cluster's state, and sometimes of what it answers."""
+"""An exercise: a check of the cluster's state, and sometimes of its services' answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What no state tells: it is asked of the running services, then judged.
+    """A question to the running services, and the judgement of their answers.
 
     Attributes
     ----------

@@ -180,7 +180,7 @@ class Matching(Form):
 
     @property
     def answer(self) -> dict[str, frozenset[str]]:
-        """What was chosen, by row."""
+        """The choices, by row."""
         return {
             row: frozenset([v] if (v := self._boxes[row, ""].value) else []) for row in self.rows
         }

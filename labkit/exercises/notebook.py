@@ -1,4 +1,4 @@
-"""What the exercises are inside a notebook: ``verifier``, ``%%solution``, ``commencer``."""
+"""Exercises inside a notebook: ``verifier``, ``%%solution``, ``commencer``."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def _settled(
 
     A cluster that does not answer may be too busy to: where there is patience, it is asked again.
     Where tasks still come and go when time is up, as much is given once more, and said.
-    Before a solution has ``acted``, that may be what it is to mend, and so may a node that is off.
+    Until a solution has ``acted``, neither moving tasks nor a dead node are waited for: to repair
+    them may be the exercise.
     An election is awaited whatever the patience, and said.
     """
     patient = patience > PATIENCE
@@ -152,7 +153,7 @@ def tasks_par_noeud(service: str) -> str:
 
 
 class Start:
-    """What the cluster looks like when a notebook starts."""
+    """The cluster as a notebook finds it."""
 
     def __init__(
         self, state: ClusterState, stand_ins: Sequence[str] = (), warnings: Sequence[str] = ()

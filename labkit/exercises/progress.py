@@ -241,7 +241,7 @@ def standing(attempts: Iterable[Attempt]) -> pd.DataFrame:
 
 
 class Progress:
-    """Where a student stands; shown as a table."""
+    """The exercises of a student and their state; shown as a table."""
 
     HEAD = ("Exercice", "Dernière vérification", "Essais", "À revoir")
     WHY = ("Question", "Votre prédiction", "Mesure", "Votre explication")

@@ -40,10 +40,10 @@ def moving(state: ClusterState) -> bool:
     """Whether the cluster is still on its way: tasks starting, stopping, or not even made.
 
     A task that waits with a reason (no suitable node…) may wait for ever, and holds up the update
-    that made it: that is rest. The networks of a stack that was removed outlive its tasks by a
-    moment; a node that was promoted or demoted takes one to become what it is told to be, and a new
-    leader one to learn which nodes live. A task that should stop on a node that is down cannot,
-    until that comes back: that is rest, too.
+    that made it: such a task counts as settled. The networks of a stack that was removed outlive
+    its tasks by a moment; a node that was promoted or demoted takes one to become what it is told
+    to be, and a new leader one to learn which nodes live. A task that should stop on a node that is
+    down cannot, until that comes back: so it counts as settled, too.
     """
     made = Counter(t.service_id for t in state.tasks if t.current)
     waiting = {t.service_id for t in state.tasks if t.current and not t.node_id and t.error}

@@ -20,7 +20,7 @@ _asked: set[str] = set()
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """What a student reads who asks for a solution.
+    """A solution as it is shown to the student who asked for it.
 
     Attributes
     ----------

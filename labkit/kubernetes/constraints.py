@@ -1,4 +1,4 @@
-"""What Kubernetes asks of single values beside their types: names, ports, choices, quantities.
+"""Add to the schema what Kubernetes asks of single values: names, ports, choices, quantities.
 
 The published schema leaves it to words in its descriptions. It is written here as JSON schema, by
 definition and key, and joined to the published one; each says in French what it wants.

@@ -1,4 +1,4 @@
-"""What corresponds to what between Swarm and Kubernetes: one table, for the course and the code."""
+"""The equivalents of Swarm in Kubernetes: one table, for the course and the code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["EQUIVALENTS", "ONLY_KUBERNETES", "Equivalent", "has_equivalent"]
 
 
 class Equivalent(NamedTuple):
-    """What an option of a stack is at Kubernetes.
+    """An option of a stack, and its equivalent in Kubernetes.
 
     Attributes
     ----------

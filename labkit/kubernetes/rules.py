@@ -1,4 +1,4 @@
-"""What Kubernetes asks of an object's values taken together; no schema can say it.
+"""Check what Kubernetes asks of an object's values taken together; no schema can say it.
 
 They are rules of the API server's own checks, few, and each with a test: a selector and the labels
 it is to find, names and ports that are there once, a volume that is mounted and exists, one way
@@ -32,7 +32,7 @@ PODS: dict[str, tuple[str, ...]] = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "Pod": (),
 }
-"""Where each kind of workload keeps the Pod that it makes."""
+"""The path to the Pod in each kind of workload."""
 
 _EMPTY = '""'
 _NODE_PORTS = range(30000, 32768)

@@ -1,4 +1,4 @@
-"""What Kubernetes would refuse of a manifest, in French.
+"""Find what Kubernetes would refuse of a manifest, in French.
 
 ``kubernetes-validate`` carries the schemas made from Kubernetes's own API description, so that it
 needs neither cluster nor network. ``kubectl`` does need a cluster, whose API server holds the
@@ -46,7 +46,7 @@ class ManifestProblem(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Validation:
-    """What Kubernetes would say of a manifest; it yields the problems.
+    """Kubernetes's verdict on a manifest; it yields the problems.
 
     Attributes
     ----------

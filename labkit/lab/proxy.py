@@ -73,7 +73,7 @@ _THEIRS = re.compile(
     r"|date|etag|expires|last-modified|link|location|retry-after|vary|www-authenticate"
     r"|x-(?!accel|jupyterhub|lighttpd|litespeed|reproxy|sendfile).*"
 )
-# what a page that takes itself for the root's says of its own paths: links, and where its programs
+# absolute links of pages that expect to be at the root: links, and where their programs
 # find their data (Traefik's dashboard, Prometheus's classic page)
 _LINK = re.compile(rb"""((?:href|src|action)=["'])(?=/(?!/))""")
 _DATA = re.compile(rb'(window\.APIUrl = "(?=\\?/)|var PATH_PREFIX = "(?="))')
@@ -97,7 +97,7 @@ Object.defineProperty(document, "cookie", {value: "", writable: true});
 
 @dataclass
 class _Door:
-    """What one browser reaches under one number.
+    """A page of the cluster that one browser reaches under one number.
 
     ``where`` is the path without the number, below the server's own. ``asks`` once a page asked
     for a password; ``login`` is what the browser answered.

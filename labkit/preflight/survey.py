@@ -97,7 +97,7 @@ class Machine:
 
     @property
     def standing(self) -> str:
-        """Whose swarm it is in, in French."""
+        """Its swarm and the managers of that, in French."""
         if self.error:
             return f"ne répond pas ({self.error})"
         if self.swarm == "inactive":

@@ -259,7 +259,7 @@ class ClusterState:
 
     @property
     def voters(self) -> tuple[Node, ...]:
-        """The managers that Raft counts; one lost before a forced new cluster is none of them."""
+        """The managers that Raft counts, without those lost before a forced new cluster."""
         return tuple(n for n in self.nodes if n.leader or n.reachability is not None)
 
     @property
@@ -424,7 +424,7 @@ class ClusterState:
 
     @property
     def troubles(self) -> tuple[Trouble, ...]:
-        """What is amiss in the swarm and does not mend by itself, with the ways out."""
+        """The faults of the swarm that no waiting mends, with the ways out."""
         if self.swarm == "locked":
             error = why_not(self)
             return (Trouble(error.message, error.remedy, nodes=locked(self)),)

@@ -33,7 +33,7 @@ MEMBERS = frozenset({"active/manager", "active/worker"})  # as GET /_ping says i
 
 
 class RawEngine(TypedDict):
-    """What one engine said: ``GET /info``, or why it said nothing.
+    """The answer of one engine: ``GET /info``, or why there is none.
 
     ``standing`` is its place in its swarm as ``GET /_ping`` told it, such as ``active/worker``.
     """

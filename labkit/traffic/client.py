@@ -26,7 +26,7 @@ _FIRST_PORT, _PORTS, _PORTS_A_SECOND = 10_000, 55_000, 440
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a client connects, and what it sends."""
+    """A door: the address to connect to, and the request to send."""
 
     node: str
     family: socket.AddressFamily
@@ -62,7 +62,7 @@ class Client:
 
     @property
     def request(self) -> bytes:
-        """What it sends."""
+        """The request, with its cookies."""
         if not self.cookies:
             return self.target.request
         jar = b"; ".join(name + b"=" + value for name, value in self.cookies.items())

@@ -1,4 +1,4 @@
-"""What came back: a table of requests, with the replica that answered each."""
+"""A sample: the table of requests, with the replica that answered each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown: the cluster live, a slider for a service, who answers requests.
+"""Views: the cluster live, a slider for a service, who answers requests.
 
 The functions are pure, from a state or a sample to a picture; the widgets keep them up to date.
 """

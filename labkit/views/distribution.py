@@ -1,4 +1,4 @@
-"""Who answered, as bars and as a table; pure."""
+"""Draw who answered, as bars and as a table; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has just happened in the cluster: the difference between two looks at it, in words."""
+"""Tell in words the difference between two looks at the cluster."""
 
 from __future__ import annotations
 

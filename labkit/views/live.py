@@ -1,4 +1,4 @@
-"""What makes widgets live: one look at the cluster for all of them, and work off their threads.
+"""Keep widgets live: one look at the cluster for all of them, and work off their threads.
 
 Widget callbacks may run on the kernel's main thread or on another, so they only note what is
 wanted; threads of this module do the work and set traits. Every thread is a daemon.

@@ -92,7 +92,7 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
                     self._node.value = chosen if chosen in names else names[0]
             done = self._done
             if done and done[0] < state.captured_at and done[1] not in state.nodes:
-                self._done = None  # it is so no more
+                self._done = None  # outdated
                 set_html(self._status, "")
         elif state is not None and state.swarm == "inactive":
             self._node.options = ()

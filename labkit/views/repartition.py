@@ -115,7 +115,7 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """What the last run brought, one sample a mode; kept as far as it came if stopped."""
+        """The samples of the last run, one a mode; kept as far as it came if stopped."""
         return self._samples
 
     def run(

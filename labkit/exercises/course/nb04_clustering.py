@@ -216,7 +216,7 @@ def _leader_fell(state: ClusterState) -> Iterator[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """What the log of the present leader tells of the last election.
+    """The last election, as the log of the present leader tells it.
 
     Attributes
     ----------

@@ -89,7 +89,7 @@ def sans_equivalent() -> OnlyThere:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SideBySide:
-    """What two files say of one service, in their own words.
+    """One service in a stack file and in a manifest, each in its own words.
 
     Attributes
     ----------

@@ -150,7 +150,7 @@ def _ask(domain: str, path: str, password: str) -> tuple[int, bytes] | str:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What Traefik answers at each of its doors: HTTP status, or why there was none.
+    """Traefik's answer at each of its doors: HTTP status, or why there was none.
 
     Attributes
     ----------

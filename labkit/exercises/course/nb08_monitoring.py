@@ -34,7 +34,7 @@ _WAIT = "Prometheus relit le cluster toutes les cinq secondes : attendez, puis r
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """What Prometheus scrapes, beside what the swarm says at the same moment.
+    """Prometheus's targets beside the swarm's tasks of the same moment.
 
     Attributes
     ----------

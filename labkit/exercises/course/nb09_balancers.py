@@ -356,7 +356,7 @@ def _no_hub() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What the doors gave: how many replicas answer at each, and what HAProxy says of its own.
+    """Replicas that answer at each door, and HAProxy's statistics of its own.
 
     Attributes
     ----------

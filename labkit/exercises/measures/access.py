@@ -24,7 +24,7 @@ _IS_UDP = "port publié en UDP : HTTP passe par TCP"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a published port is reached on this machine, one URL a node.
+    """The addresses of a published port on this machine, one URL a node.
 
     Attributes
     ----------

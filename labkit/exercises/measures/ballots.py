@@ -36,7 +36,7 @@ _SETTLE = 6.0  # s that older votes may still take to be counted
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the page of results says at one moment. Source: ``GET /scores`` of ``result``.
+    """The page of results at one moment. Source: ``GET /scores`` of ``result``.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Ballot:
 
     @property
     def counting(self) -> str:
-        """What became of the vote in the results, in French."""
+        """The fate of the vote in the results, in French."""
         if self.counted:
             return "compté"
         if self.after is None:

@@ -32,7 +32,7 @@ class Comparison:
 
     @property
     def alternative(self) -> str:
-        """What the picture shows, in French, for those who do not see it."""
+        """The picture in French words, for those who do not see it."""
         said = (
             f"{'connexion gardée' if s.keep_alive else 'connexions neuves'}"
             f"{', cookies gardés' * s.cookies} : "
@@ -70,7 +70,7 @@ class Doors:
 
     @property
     def alternative(self) -> str:
-        """What the picture shows, in French, for those who do not see it."""
+        """The picture in French words, for those who do not see it."""
         said = (f"{n} : {sum(hits > 0 for hits in row)}" for n, row in self.table.iterrows())
         return "Replicas qui ont répondu à chaque porte ; " + " ; ".join(said) + "."
 
@@ -107,7 +107,7 @@ class Curves:
 
     @property
     def alternative(self) -> str:
-        """What the picture shows, in French, for those who do not see it."""
+        """The picture in French words, for those who do not see it."""
         said = (
             f"{title} : "
             + (

@@ -1,4 +1,4 @@
-"""What whoami's page says, asked again and again: which lines change, and who it takes one for."""
+"""Ask whoami's page again and again: which lines change, and which client address it sees."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class Visitors:
 
     @property
     def reponse(self) -> str:
-        """Whose the addresses are, in a few French words."""
+        """The owners of the addresses, in a few French words."""
         owners = {v.owner == v.door if v.owner else None for v in self.seen}
         return {
             frozenset({True}): "celle du nœud interrogé",

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import ipywidgets as widgets
@@ -344,33 +345,4 @@ def status_html(kind: str, text: str, remedy: str = "") -> str:
     return f"<div role='status' aria-live='polite'{css}>{mark}</div>"
 
 
-STYLE = """<style>
-.labkit { padding: 4px 2px; --jp-widgets-slider-handle-size: 24px; }
-.labkit, .labkit .widget-label, .labkit .widget-html-content, .labkit .widget-readout,
-.labkit button, .labkit .jupyter-widgets select,
-.labkit .jupyter-widgets input[type="number"] { font-size: 17px; }
-.labkit .widget-html-content { line-height: 1.35; }
-.labkit button, .labkit .widget-toggle-button { height: 36px; line-height: 32px; }
-.labkit .widget-toggle-buttons button { width: auto; padding: 0 14px; }
-.labkit .jupyter-widgets select, .labkit .jupyter-widgets input[type="number"] { height: 34px; }
-.labkit .widget-slider, .labkit .widget-text, .labkit .widget-dropdown { height: 38px;
-  align-items: center; }
-.labkit .widget-inline-hbox .widget-label, .labkit .widget-readout { height: auto; }
-.labkit .widget-readout { font-weight: bold; min-width: 3ch; }
-.labkit button:focus-visible, .labkit select:focus-visible, .labkit input:focus-visible,
-.labkit .noUi-handle:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
-.labkit code { font-size: 17px; background: var(--jp-layout-color2, #eee); padding: 2px 8px;
-  border-radius: 4px; color: var(--jp-ui-font-color0, #16191d); }
-.labkit table { border-collapse: collapse; font-size: 17px; }
-.labkit th, .labkit td { padding: 3px 14px 3px 4px; text-align: left;
-  border-bottom: 1px solid #9aa3ad; }
-.labkit td.n, .labkit th.n { text-align: right; font-variant-numeric: tabular-nums; }
-.labkit caption { text-align: left; font-weight: bold; padding: 4px; }
-.labkit .labkit-alarm { border-left: 6px solid #d55e00; padding: 4px 12px;
-  background: var(--jp-layout-color2, #f4f6f8); }
-.labkit .labkit-old { opacity: 0.4; }
-.labkit ul.labkit-tasks { list-style: none; display: flex; flex-wrap: wrap; gap: 8px;
-  padding: 0; margin: 6px 0; }
-.labkit ul.labkit-tasks li { border: 2px solid #9aa3ad; border-radius: 6px; padding: 3px 10px;
-  background: #ffffff; color: #16191d; }
-</style>"""
+STYLE = f"<style>\n{Path(__file__).with_name('live.css').read_text('utf-8')}</style>"

@@ -400,10 +400,10 @@ def test_a_check_waits_once_more_where_tasks_still_come_and_go(
         said: list[str] = []
         seen = iter(states)
         monkeypatch.setattr(notebook, "capture", lambda: next(seen))
-        state = notebook._settled("creer-service", 0.3, said.append, acted=True)
+        state = notebook._settled("creer-service", 1.5, said.append, acted=True)
         return state, "".join(said)
 
-    monkeypatch.setattr(notebook, "_LOOK", 0.1)
+    monkeypatch.setattr(notebook, "_LOOK", 0.5)
     monkeypatch.setattr(notebook, "PATIENCE", 0.0)
     state, said = settled([few, few, few, more, more, done])
     assert state is done and said.count("les tasks changent encore") == 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from docker.errors import NotFound
 
-from labkit._docker import NO_ANSWER, read
+from labkit.engine.clients import NO_ANSWER, read
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import (
     ConvergenceTimeout,

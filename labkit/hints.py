@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from labkit._docker import NO_ANSWER, read
 from labkit.engine import connect
+from labkit.engine.clients import NO_ANSWER, read
 from labkit.errors import LabkitError
 
 __all__ = ["images_at_hand", "way_out"]

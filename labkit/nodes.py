@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labkit._docker import engine_errors, read, talk, update_spec
 from labkit.engine import connect
+from labkit.engine.clients import engine_errors, read, talk, update_spec
 from labkit.engine.embedded import cluster
 from labkit.engine.embedded.faults import Power, cut, embedded, heal, kill, power, start, stop
 from labkit.engine.embedded.logs import Log, LogLine, follow, logs

@@ -10,9 +10,9 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from labkit._docker import update_spec
 from labkit.convergence import OnProgress, Progress, converge, inspect, progress_of
 from labkit.engine import connect
+from labkit.engine.clients import update_spec
 from labkit.engine.endpoint import Fleet
 from labkit.errors import DockerFailed, SettingError
 from labkit.state import ClusterState, capture, manager

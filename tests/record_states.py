@@ -23,7 +23,7 @@ from swarms import leave_all, make_clean, make_swarm, swarm_addresses
 from voters import FILE, remove_volumes
 
 import labkit.engine
-from labkit._docker import talk
+from labkit.engine.clients import talk
 from labkit.engine.endpoint import Fleet
 from labkit.errors import ConvergenceTimeout, ImageNotFound
 from labkit.exercises.course.nb03_breakdown import stale

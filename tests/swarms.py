@@ -8,7 +8,7 @@ import time
 from actions import remove
 from docker.errors import APIError
 
-from labkit._docker import talk
+from labkit.engine.clients import talk
 from labkit.engine.endpoint import Fleet
 from labkit.state import capture
 

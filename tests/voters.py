@@ -16,7 +16,7 @@ from pathlib import Path
 from actions import deploy, remove_stack
 from docker.errors import APIError
 
-from labkit._docker import talk
+from labkit.engine.clients import talk
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.exercises.measures.access import fetch
 from labkit.exercises.measures.ballots import RESULT_PORT, VOTE_PORT, Scores, scores_at

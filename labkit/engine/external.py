@@ -23,6 +23,7 @@ from labkit.engine.embedded.docker_cli import docker_cli, refused
 from labkit.engine.embedded.settings import STATE, Settings, writable
 from labkit.engine.embedded.status import Status, node_status
 from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.engine.machines import ask_machines
 from labkit.errors import EngineError, SettingError
 
 __all__ = ["named", "prepare", "refusal", "status"]
@@ -117,8 +118,6 @@ def refusal(fleet: Fleet, what: str) -> SettingError:
     what
         What labkit never does, in French, such as ``n’arrête jamais``.
     """
-    from labkit.preflight.survey import ask_machines
-
     swarms = [f"{m.name} : {m.standing}." for m in ask_machines(fleet)]
     return SettingError(
         f"labkit {what} des moteurs qu’il n’a pas créés :\n  " + "\n  ".join(swarms),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.engine.embedded.images import WHOAMI
-from labkit.preflight.survey import PORTS, Machine, Survey
+from labkit.engine.machines import Machine
+from labkit.preflight.survey import PORTS, Survey
 from labkit.verdict import Row
 
 __all__ = ["advertised", "machine_rows"]

@@ -35,7 +35,7 @@ def ask(fleet: Fleet, *, timeout: float = 10.0, before: RawCluster | None = None
         programs to tell their versions, so an engine that ``/_ping`` shows in the same place
         of the same swarm keeps what it said then.
     """
-    from labkit._docker import NO_ANSWER, explain, read
+    from labkit.engine.clients import NO_ANSWER, explain, read
 
     now = datetime.now(UTC)
     known = {e["name"]: e for e in before["engines"]} if before else {}
@@ -86,7 +86,7 @@ def ask(fleet: Fleet, *, timeout: float = 10.0, before: RawCluster | None = None
 def _ask_engine(endpoint: Endpoint, timeout: float, before: RawEngine | None) -> RawEngine:
     from requests import Timeout
 
-    from labkit._docker import NO_ANSWER, explain, read
+    from labkit.engine.clients import NO_ANSWER, explain, read
 
     def question(api: APIClient) -> RawEngine:
         answer = api.get(f"{api.base_url}/_ping", timeout=timeout)

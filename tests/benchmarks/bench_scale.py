@@ -32,7 +32,7 @@ from drill import PORT, join, until, whoami, write
 
 import labkit
 from labkit import nodes
-from labkit._docker import talk
+from labkit.engine.clients import talk
 from labkit.engine.embedded import cluster
 from labkit.engine.embedded.faults import in_guest
 from labkit.engine.embedded.processes import process_of

@@ -51,7 +51,7 @@ from jupyter_client import KernelManager
 
 import labkit
 from labkit import nodes
-from labkit._docker import talk
+from labkit.engine.clients import talk
 from labkit.engine.embedded.faults import in_guest
 from labkit.engine.embedded.machine import waits_for_room
 from labkit.engine.embedded.processes import process_of

@@ -19,7 +19,7 @@ from swarms import make_swarm
 
 import labkit
 from labkit import elections, nodes
-from labkit._docker import talk
+from labkit.engine.clients import talk
 from labkit.engine.embedded.faults import in_guest
 from labkit.engine.endpoint import Fleet
 from labkit.errors import EngineUnreachable, QuorumLost, SettingError

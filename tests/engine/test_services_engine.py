@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from actions import create, remove, update, wait
 
-from labkit._docker import talk, update_spec
 from labkit.convergence import inspect
+from labkit.engine.clients import talk, update_spec
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import (
     ConvergenceTimeout,

@@ -12,12 +12,13 @@ import requests
 from urllib3.exceptions import MaxRetryError, ProtocolError
 
 import labkit
-from labkit._docker import explain
+from labkit.engine.clients import explain
 from labkit.engine.endpoint import Endpoint
+from labkit.engine.machines import Machine
 from labkit.engine.ssh import SSHFailed, ssh_command
 from labkit.errors import SettingError
 from labkit.preflight.machines import advertised, machine_rows
-from labkit.preflight.survey import PORTS, Machine, Survey
+from labkit.preflight.survey import PORTS, Survey
 from labkit.verdict import Row, Verdict
 
 

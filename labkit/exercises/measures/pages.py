@@ -6,8 +6,8 @@ import http.client
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from labkit._docker import NO_ANSWER, read
 from labkit.engine import Fleet, connect
+from labkit.engine.clients import NO_ANSWER, read
 from labkit.engine.endpoint import Endpoint
 from labkit.errors import TrafficError
 from labkit.exercises.measures.access import fetch, problem_of

@@ -41,7 +41,11 @@ BASE = ".labkit"
 _PACKAGE = Path(__file__).resolve().parent
 _SOLUTION = re.compile(r"%%solution (\S+)\n")
 _FORM = re.compile(r"^souffler\(\"(\S+)\"\)$", re.MULTILINE)
-_FOLDED = re.compile(r"(?:predire|rappel|ClusterView|Scaler|Repartition|Rattrapage)\(")
+_FOLDED = re.compile(
+    r"^(?:import |from |(?:predire|rappel|ClusterView|Scaler|Repartition"
+    r"|Rattrapage)\()|(?:confronter|cocher_\w+|associer_\w+|preparer_\w+)\("
+)
+_READ = 2  # lines of Python that a student of Docker reads; more are folded
 _OWN, _TYPED = "a-vous", "a-taper"  # tags of cells to fill in, and of those that ask for a command
 _INTRODUCED = "-solution-mot"  # the end of the ids of the cells before solutions
 _ANSWERS = "solution-"  # how the names of files begin that are solutions
@@ -100,9 +104,16 @@ def student(notebook: Any) -> Any:
         elif _TYPED in cell.metadata.get("tags", []):
             cell.source = "\n".join(re.findall(r"^# .*$", cell.source, re.MULTILINE))
             cell.metadata.tags = [*cell.metadata.tags, _OWN]
-        elif _FOLDED.match(cell.source):
+        elif _OWN not in cell.metadata.get("tags", []) and _folded(cell.source):
             cell.metadata.setdefault("jupyter", {})["source_hidden"] = True
     return blank
+
+
+def _folded(source: str) -> bool:
+    """Tell whether students need not read a cell: it imports, asks, compares or computes; pure."""
+    python = not source.startswith(("%%", "!"))
+    long = len(source.splitlines()) > _READ
+    return bool(_FOLDED.search(source)) or (python and long)
 
 
 def solved(cell: Any) -> list[str]:

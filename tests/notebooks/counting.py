@@ -48,7 +48,7 @@ class Counted:
     minutes, basic
         An estimate for the whole, and for the sections of the core path.
     helpers
-        What it imports from labkit.
+        What it imports from labkit, and has in a cell that is not folded.
     """
 
     name: str
@@ -65,6 +65,9 @@ def count(path: Path) -> Counted:
     """Return the numbers of one notebook."""
     notebook = course.student(nbformat.read(path, as_version=4))
     code = [c for c in notebook.cells if c.cell_type == "code"]
+    shown = "\n".join(
+        c.source for c in code if not c.metadata.get("jupyter", {}).get("source_hidden")
+    )
     imported = ",".join(map("".join, _IMPORT.findall("\n".join(c.source for c in code))))
     return Counted(
         path.name,
@@ -74,7 +77,7 @@ def count(path: Path) -> Counted:
         sum(bool(_WIDGET.search(c.source)) for c in code),
         minutes(notebook.cells),
         minutes(c for c, basic in marked(notebook.cells) if basic),
-        frozenset(name.strip() for name in imported.split(",") if name.strip()),
+        frozenset(n for n in re.findall(r"\w+", imported) if re.search(rf"\b{n}\b", shown)),
     )
 
 
@@ -130,7 +133,8 @@ def main() -> int:
     print(f"words: {sum(c.words for c in found)}")
     print(f"cells of code that the student fills in: {sum(c.own for c in found) / code:.0%}")
     print(f"widgets and checks: {sum(c.widgets for c in found) / code:.0%}")
-    print(f"names imported from labkit: {len(helpers)} ({', '.join(sorted(helpers))})")
+    names = ", ".join(sorted(helpers))
+    print(f"names of labkit in cells that are not folded: {len(helpers)} ({names})")
     print(
         f"minutes: {sum(c.minutes for c in found):.0f}, core path {sum(c.basic for c in found):.0f}"
     )

@@ -20,7 +20,7 @@ MOST_WORDS = 21_000  # of the whole course
 LEAST_OWN = 0.30  # of the cells of code: the student types them
 MOST_WIDGETS = 0.41  # of the cells of code: widgets, predictions and checks
 CORE_PATH = 210  # minutes, of notebooks 01, 02, 04 and 05
-MOST_HELPERS = 51  # names that a student meets beside docker's
+MOST_HELPERS = 29  # names that a student reads beside docker's
 
 
 def test_what_the_course_asks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,20 @@ def test_no_cell_of_code_answers(name: str) -> None:
     assert len(asked) == len(wanted)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_python_that_students_read_is_short(name: str) -> None:
+    for cell in course.student(course.corrected(name)).cells:
+        if cell.cell_type != "code" or cell.source.startswith(("%%", "!")):
+            continue
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        own = "a-vous" in cell.metadata.get("tags", [])
+        if own:
+            assert not folded
+        elif not folded:
+            assert len(cell.source.splitlines()) <= 2
+            assert not re.match("from |import ", cell.source)
+
+
 def test_every_solution_is_found_and_shown_at_the_second_demand_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

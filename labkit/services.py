@@ -10,11 +10,12 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.convergence import OnProgress, Progress, converge, inspect, progress_of
+from labkit.convergence import converge, inspect
 from labkit.engine import connect
 from labkit.engine.clients import update_spec
 from labkit.engine.endpoint import Fleet
 from labkit.errors import DockerFailed, SettingError
+from labkit.service_progress import OnProgress, Progress, progress_of
 from labkit.state import ClusterState, capture, manager
 
 __all__ = ["OnProgress", "Progress", "Scale", "not_scalable", "progress_of"]

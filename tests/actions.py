@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from labkit.convergence import OnProgress, converge
+from labkit.convergence import converge
 from labkit.engine import connect
 from labkit.engine.endpoint import Fleet
 from labkit.polling import until
+from labkit.service_progress import OnProgress
 from labkit.stacks import services_of
 from labkit.state import ClusterState, capture
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit.convergence import Patience, failure
+from labkit.convergence import Patience
 from labkit.errors import ConvergenceTimeout, ImageNotFound, LabkitError, SettingError
+from labkit.failures import failure
 from labkit.nodes import Activate, Demote, Drain, Promote
 from labkit.services import Progress, Scale, progress_of
 from labkit.state import from_raw

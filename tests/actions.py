@@ -14,6 +14,7 @@ from labkit.stacks import services_of
 from labkit.state import ClusterState, capture
 
 IMAGE = "traefik/whoami"
+QUICKLY = ("--detach", "--no-resolve-image")  # no engine of a test asks a registry
 
 
 def docker(fleet: Fleet | None, *words: str) -> None:
@@ -35,13 +36,13 @@ def create(
     on_progress: OnProgress | None = None,
 ) -> ClusterState:
     """Create a service and wait until its tasks run."""
-    docker(fleet, "service", "create", "--detach", "--name", name, *options, image, *args)
+    docker(fleet, "service", "create", *QUICKLY, "--name", name, *options, image, *args)
     return wait(name, fleet, timeout=timeout, on_progress=on_progress)
 
 
 def update(name: str, *options: str, fleet: Fleet | None = None) -> ClusterState:
     """Update a service and wait until its tasks are of the new version."""
-    docker(fleet, "service", "update", "--detach", *options, name)
+    docker(fleet, "service", "update", *QUICKLY, *options, name)
     return wait(name, fleet)
 
 

@@ -31,8 +31,6 @@ __all__ = ["Guest", "build_guest", "guest_of", "prune", "remove_half_made"]
 
 NEEDED = 2_200_000_000  # bytes of disk that a build takes at its largest
 
-Step = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Guest:
@@ -77,7 +75,7 @@ class Guest:
 def build_guest(
     settings: Settings,
     *,
-    step: Step,
+    step: Callable[[str], None],
     progress: Callable[[int, int], None],
     thorough: bool = False,
 ) -> Guest:
@@ -147,7 +145,10 @@ def remove_half_made(settings: Settings) -> None:
 
 
 def _build(
-    settings: Settings, work: Path, step: Step, progress: Callable[[int, int], None]
+    settings: Settings,
+    work: Path,
+    step: Callable[[str], None],
+    progress: Callable[[int, int], None],
 ) -> None:
     mirror = find_mirror(settings.mirror)
     step(f"Lecture de la distribution {settings.suite} (signature vérifiée)")
@@ -249,7 +250,7 @@ def _build(
 class _Missing:
     """The layers that cannot be had, which stop nothing but the images made of them."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Callable[[str], None]) -> None:
         self.step = step
         self.why: dict[str, str] = {}
 

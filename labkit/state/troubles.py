@@ -102,7 +102,7 @@ def _task_troubles(service: Service, state: ClusterState) -> Iterator[Trouble]:
         yield Trouble(
             f"Le service « {service.name} » remplace ses tasks en start-first : la nouvelle attend "
             "le port que l’ancienne tient, en mode host, jusqu’à son départ.",
-            f"« docker service update --update-order stop-first {service.name} »",
+            f"« docker service update --update-order stop-first --force {service.name} »",
             service.name,
         )
     failed = [t for t in state.ended(service.id) if t.failed]

@@ -155,7 +155,7 @@ def test_an_update_start_first_where_the_port_is_the_hosts(swarm: Fleet) -> None
     assert state.tally("hote") == "3/3, 1 en attente"
     shown = status_of("hote", state)
     assert "✔" not in shown and "1 en attente" in shown
-    way = "docker service update --update-order stop-first hote"
+    way = "docker service update --update-order stop-first --force hote"
     assert way in plain(found.remedy) and way in shown
     docker(*way.split()[1:], "--detach", "--quiet")
     new = docker(

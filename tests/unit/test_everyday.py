@@ -303,7 +303,7 @@ def test_start_first_in_mode_host_counts_the_task_that_waits() -> None:
     scaler.show(state)
     shown = scaler._status.value.replace("\u00a0", " ")
     assert "✔" not in shown and "1 en attente (no suitable node" in shown
-    assert "docker service update --update-order stop-first hote" in shown
+    assert "docker service update --update-order stop-first --force hote" in shown
     scaler.close()
 
 

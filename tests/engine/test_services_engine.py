@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from actions import create, remove, update, wait
+from actions import QUICKLY, create, docker, remove, update, wait
 
 from labkit.convergence import inspect
 from labkit.engine.clients import talk, update_spec
@@ -28,6 +28,7 @@ from labkit.errors import (
     QuorumLost,
 )
 from labkit.nodes import Activate, Demote, Drain, NodeProgress, Promote
+from labkit.polling import until
 from labkit.services import Progress, Scale
 from labkit.state import capture
 
@@ -80,7 +81,7 @@ def test_global_and_a_network(clean_swarm: Fleet) -> None:
     assert sorted(t.node for t in state.running("partout")) == ["node1", "node2", "node3"]
     assert state.service("partout").networks == ("reseau",)
     assert state.service("partout").replicas is None
-    with pytest.raises(DockerFailed, match="répliqué"):
+    with pytest.raises(DockerFailed, match="global"):
         Scale("partout", 2).apply(clean_swarm)
     remove("partout", clean_swarm)
     with talk(clean_swarm.endpoints[0]) as api:
@@ -118,8 +119,11 @@ def test_impossible_constraint(clean_swarm: Fleet) -> None:
 
 
 def test_crashing_tasks_are_not_believed(clean_swarm: Fleet) -> None:
+    words = ("service", "create", *QUICKLY, "--name", "tombe", IMAGE, "--no-such-flag")
+    docker(clean_swarm, *words)
+    until(lambda: any(t.failed for t in capture(clean_swarm).tasks), seconds=60)
     with pytest.raises(ConvergenceTimeout) as caught:
-        create("tombe", args=("--no-such-flag",), fleet=clean_swarm, timeout=90)
+        wait("tombe", clean_swarm, timeout=90)
     assert "tombe.1" in caught.value.message and "échouent" in caught.value.message
 
 

@@ -16,6 +16,7 @@ from labkit.engine.embedded.record import Record
 from labkit.engine.embedded.settings import Settings, fitting
 from labkit.engine.progress import Report
 from labkit.errors import NotEnoughMemory
+from labkit.preflight import check, doctor
 
 GIB = 1 << 30
 TOTAL = psutil.virtual_memory().total
@@ -183,7 +184,7 @@ def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPat
 
 
 def allow(monkeypatch: pytest.MonkeyPatch, found: Limits) -> None:
-    for module in (settings_module, headroom, cli):
+    for module in (settings_module, headroom, check, doctor):
         monkeypatch.setattr(module, "limits", lambda: found)
 
 

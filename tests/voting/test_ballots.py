@@ -6,11 +6,11 @@ import pytest
 from ports import free_port
 from servers import App, get
 
-from labkit import traffic
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import SettingError
 from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
 from labkit.exercises.measures.ballots import RESULT_PORT, VOTE_PORT, cast
+from labkit.traffic.answers import parse
 
 COUNTS = next(e.probe for e in VOTING_EXERCISES if e.name == "reparer-vote")
 
@@ -66,5 +66,5 @@ def test_the_page_of_votes_names_its_container(app: App) -> None:
     name = page.split("container ID <code>")[1].split("<")[0]
     as_container = page.replace(name, "ec95177459bb").encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(as_container)
-    answer = traffic.parse(head + as_container)
+    answer = parse(head + as_container)
     assert answer and answer.replica == "ec95177459bb"

@@ -7,11 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labkit.engine import Fleet
+from labkit.engine.clients import SLOW
 from labkit.errors import ConvergenceTimeout
 from labkit.polling import until
 from labkit.state import ClusterState, EngineState, Node, capture
 
-__all__ = ["LIMIT", "QUIET", "Leader", "awaited", "led", "member", "unaware", "undecided", "wait"]
+__all__ = [
+    "LIMIT",
+    "QUIET",
+    "Leader",
+    "awaited",
+    "led",
+    "member",
+    "overdue",
+    "unaware",
+    "undecided",
+    "wait",
+]
 
 LIMIT = 180.0
 """Seconds that an election may take: several candidates in turn, on a busy machine."""
@@ -61,6 +73,11 @@ def unaware(engine: EngineState, state: ClusterState) -> bool:
     )
 
 
+def overdue(engine: EngineState) -> bool:
+    """Whether an engine took the question and has not answered in time: it is not off; pure."""
+    return not engine.reachable and engine.error == SLOW
+
+
 def undecided(state: ClusterState) -> bool:
     """Whether a manager still speaks for a swarm whose majority is off, for some seconds; pure."""
     all_are_known = len(state.engines) >= len(state.nodes)
@@ -80,6 +97,8 @@ def awaited(state: ClusterState) -> str:
     if not state.active or state.leader is None:
         return "un leader\u00a0: les managers votent"
     for engine in state.engines:
+        if overdue(engine):
+            return f"que le moteur de {engine.name} réponde"
         if unaware(engine, state):
             return f"que {engine.name} sache qui est manager, et qui est leader"
     return ""

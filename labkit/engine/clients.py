@@ -36,6 +36,8 @@ _REASONS: Mapping[type[BaseException], str] = {
     socket.gaierror: "nom de machine inconnu",
 }
 
+SLOW = "pas de réponse dans le délai"
+"""Error of an engine that took the question: it lives, and has too much to do."""
 _IN_SEQUENCE = 10.0  # s to try an update that others come before
 
 _T = TypeVar("_T")
@@ -127,8 +129,10 @@ def explain(error: BaseException) -> str:
     """Return what an engine or a connection said, on one line."""
     if isinstance(error, APIError):
         said = str(error.explanation or error)
+    elif isinstance(error, requests.ConnectTimeout):
+        said = "connexion impossible dans le délai"
     elif isinstance(error, requests.Timeout):
-        said = "pas de réponse dans le délai"
+        said = SLOW
     elif isinstance(error, requests.ConnectionError):
         said = _reason(error)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from labkit.elections import member, unaware, undecided
+from labkit.elections import member, overdue, unaware, undecided
 from labkit.state import ClusterState, EngineState, Node, Service
 from labkit.text.french import enumerate_fr
 
@@ -62,7 +62,10 @@ def moving(state: ClusterState) -> bool:
 
 
 def unnoticed(state: ClusterState) -> bool:
-    """Whether a node died, left, came back or changed its role, and not all know it yet."""
+    """Whether a node died, left, came back or changed its role, and not all know it yet.
+
+    An engine that is too busy to answer may have come back a moment ago.
+    """
     return undecided(state) or any(_unnoticed(engine, state) for engine in state.engines)
 
 
@@ -70,6 +73,8 @@ def _unnoticed(engine: EngineState, state: ClusterState) -> bool:
     if engine.reachable and engine.swarm != "inactive":
         node = member(engine, state)
         return unaware(engine, state) or (node is not None and node.state != "ready")
+    if overdue(engine):
+        return True
     taken = {e.node_id for e in state.engines}
     return any(
         n.name == engine.name and n.id not in taken and n.state == "ready" for n in state.nodes

@@ -10,7 +10,10 @@ import pytest
 from swarms import leave_all
 
 import labkit
+from labkit.elections import awaited, overdue
+from labkit.engine.embedded.faults import in_guest
 from labkit.engine.endpoint import Fleet
+from labkit.exercises.settling import unnoticed
 from labkit.services import Scale
 from labkit.state import ClusterState, Trouble, capture
 from labkit.views.scaler import Scaler
@@ -122,6 +125,23 @@ def test_a_node_that_left_and_came_back(swarm: Fleet) -> None:
     assert "ambiguous" in docker("node", "inspect", "node3", fails=True)
     docker("node", "rm", old.id[:12])
     until(swarm, lambda s: not s.stale and not s.troubles)
+
+
+def test_an_engine_too_busy_to_answer_is_awaited(swarm: Fleet) -> None:
+    engine = "$(cat /run/node3/docker.pid)"
+    in_guest(f"kill -STOP {engine}")
+    try:
+        state = capture(swarm, timeout=3)
+        assert overdue(state.engine("node3")) and not overdue(state.engine("node2"))
+        assert awaited(state) == "que le moteur de node3 réponde" and unnoticed(state)
+    finally:
+        in_guest(f"kill -CONT {engine}")
+    until(swarm, lambda s: not awaited(s) and not unnoticed(s))
+    in_guest("node kill 3")  # off, not busy: nobody waits for it
+    state = until(swarm, lambda s: s.node("node3").state == "down")
+    assert not overdue(state.engine("node3")) and not unnoticed(state)
+    in_guest("node start 3", 60)
+    until(swarm, lambda s: s.node("node3").state == "ready")
 
 
 def test_a_node_that_was_struck_off(swarm: Fleet) -> None:

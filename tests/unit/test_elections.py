@@ -13,6 +13,7 @@ import pytest
 from test_clustering import NOW, lost, out, swarm
 
 from labkit import elections
+from labkit.engine.clients import SLOW
 from labkit.engine.embedded.logs import LogLine
 from labkit.errors import ConvergenceTimeout, NoLeader, NoSwarm
 from labkit.exercises import notebook
@@ -27,6 +28,11 @@ BACK = replace(
     LED,
     engines=(replace(LED.engines[0], error="The swarm does not have a leader."), *LED.engines[1:]),
 )
+# back, too, and so busy that it does not answer in time
+BUSY = replace(
+    swarm("mmm", leader=2, off="1", down="1"),
+    engines=(replace(LED.engines[0], reachable=False, error=SLOW), *LED.engines[1:]),
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +44,7 @@ BACK = replace(
         (swarm("mmm", leader=0), "un leader"),
         (BACK, "que node1 sache"),
         (lost(), "que la majorité"),
+        (BUSY, "que le moteur de node1 réponde"),
         (swarm(off="2"), "que la majorité"),  # the survivor of two is about to step down
         # demoted, promoted, and not yet told
         (replace(swarm("mmw"), engines=swarm("mmm").engines), "que node3 sache"),
@@ -99,7 +106,7 @@ def test_a_check_waits_for_a_leader_whatever_its_patience(states: list[ClusterSt
 
 def test_an_old_leader_that_may_depose_the_new_one_is_awaited(states: list[ClusterState]) -> None:
     """BACK has a leader, three reachable managers and ready nodes: it is not settled yet."""
-    states += [BACK, VOTING, LED]
+    states += [BACK, VOTING, BUSY, LED]
     state = notebook._settled("trois-managers", 60.0, None, acted=True)
     assert state is LED
 

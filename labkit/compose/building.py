@@ -22,8 +22,6 @@ from labkit.documents import read_text
 from labkit.errors import ComposeError, NoSuchStack
 from labkit.state import ClusterState, Service
 
-__all__ = ["from_stack", "parse", "read"]
-
 _MOST_PORTS = 1000  # of one range that are told one by one
 
 

@@ -14,8 +14,6 @@ from labkit.compose.model import ComposeFile, ComposeMount, ComposeService
 from labkit.compose.schema import short
 from labkit.text.tables import table_html, table_text
 
-__all__ = ["Comparison", "Difference", "compare"]
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:

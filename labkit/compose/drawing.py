@@ -20,8 +20,6 @@ from labkit.errors import SettingError, reason_of
 from labkit.views.palette import DARK, FAILURE, LIGHT, Theme, palette
 from labkit.views.picture import Box, Picture, Text, png, png_text
 
-__all__ = ["Architecture", "draw"]
-
 _MARGIN = 20.0
 _GAP = 18.0  # between columns
 _ROW_GAP = 14.0

@@ -13,8 +13,6 @@ from labkit.documents import Step
 from labkit.errors import ComposeError
 from labkit.text.tables import table_html, table_text
 
-__all__ = ["Explanation", "explain"]
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["fit", "width"]
-
 _WIDTHS = {  # in parts of the size, for plain and for bold type
     "ijlIJ|' ’\u00a0.,:;·": (0.34, 0.40),
     '!ftr()[]/\\-"': (0.47, 0.53),

@@ -15,15 +15,6 @@ from labkit.compose.reading import Reading, Variable
 from labkit.documents import Step, nearest_line
 from labkit.text.tables import table_html, table_text
 
-__all__ = [
-    "ComposeFile",
-    "ComposeMount",
-    "ComposeNetwork",
-    "ComposePort",
-    "ComposeService",
-    "ComposeVolume",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class ComposePort:

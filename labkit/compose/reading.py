@@ -23,8 +23,6 @@ from labkit.compose.stack_format import NEWEST, minor_of, unfit
 from labkit.documents import Reader, Step, Yaml11, is_empty, line_of, nearest_line
 from labkit.errors import ComposeError
 
-__all__ = ["ComposeReader", "Fault", "Raw", "Reading", "Unusable", "Variable", "load"]
-
 
 @dataclass(frozen=True, slots=True)
 class Variable:

@@ -19,16 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
-__all__ = [
-    "Problem",
-    "find_problems",
-    "kind_of",
-    "problems_of",
-    "published_schema",
-    "short",
-    "types_in_words",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:

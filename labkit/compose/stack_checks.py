@@ -16,8 +16,6 @@ from labkit.compose import values
 from labkit.compose.schema import short
 from labkit.documents import Step
 
-__all__ = ["refusals"]
-
 _Refusals = Iterator[tuple[tuple[Step, ...], str]]
 
 _COUNTS = (  # which docker refuses below zero

@@ -15,8 +15,6 @@ from typing import Any
 from labkit.compose import values
 from labkit.documents import Step
 
-__all__ = ["DOCKER", "FORMAT", "NEWEST", "Form", "Unfit", "minor_of", "unfit"]
-
 DOCKER = "26.1"  # the docker command that labkit provides
 NEWEST = 12  # of the versions 3.x that it knows
 

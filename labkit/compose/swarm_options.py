@@ -20,8 +20,6 @@ from labkit.compose.stack_checks import refusals
 from labkit.compose.stack_format import DOCKER, NEWEST, Unfit, minor_of, unfit
 from labkit.documents import Step
 
-__all__ = ["TABLE", "Finding", "Option", "Verdict", "find", "finding", "matches"]
-
 
 class Verdict(StrEnum):
     """The program that acts on an option."""

@@ -11,20 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 
-__all__ = [
-    "PROPAGATIONS",
-    "PROTOCOLS",
-    "Bad",
-    "Ports",
-    "cpus",
-    "duration",
-    "is_path",
-    "ports",
-    "size",
-    "split_mount",
-    "words",
-]
-
 _NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9,
                 "m": 60 * 10**9, "h": 3600 * 10**9}  # fmt: skip
 _PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")

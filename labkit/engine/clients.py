@@ -25,8 +25,6 @@ from labkit.engine.ssh import SSHFailed
 from labkit.errors import DockerFailed, EngineUnreachable, LabkitError
 from labkit.polling import until
 
-__all__ = ["NO_ANSWER", "engine_errors", "explain", "read", "talk", "update_spec"]
-
 NO_ANSWER = (requests.RequestException, DockerException, OSError)  # what read() may raise
 
 _REASONS: Mapping[type[BaseException], str] = {

@@ -19,16 +19,6 @@ from pathlib import Path
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import EngineError
 
-__all__ = [
-    "activate",
-    "add_context",
-    "environment",
-    "remove_context",
-    "runs",
-    "update_context",
-    "write_contexts",
-]
-
 SECONDS = 30.0  # that one docker command may take
 
 

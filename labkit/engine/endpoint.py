@@ -19,8 +19,6 @@ from labkit.engine.ssh import SSHAdapter
 from labkit.engine.ssh import address as ssh_address
 from labkit.errors import NoSuchNode, SettingError
 
-__all__ = ["API_VERSION", "LOCAL", "UDP", "Endpoint", "Fleet"]
-
 API_VERSION = "1.44"  # of the embedded engines: Engine 25 and later; 29 accepts no older
 UDP = 1 << 16  # added to the number of a UDP port, where ports of both kinds are told together
 LOCAL = "localhost"  # in place of a node's name: the first node at 127.0.0.1

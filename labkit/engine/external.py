@@ -26,8 +26,6 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.machines import ask_machines
 from labkit.errors import EngineError, SettingError
 
-__all__ = ["named", "prepare", "refusal", "status"]
-
 ENGINE = "LABKIT_ENGINE"
 _CERTIFICATES = "DOCKER_CERT_PATH"
 

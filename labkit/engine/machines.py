@@ -14,8 +14,6 @@ from docker.errors import DockerException
 from labkit.engine.clients import NO_ANSWER, explain, read
 from labkit.engine.endpoint import Endpoint, Fleet
 
-__all__ = ["Machine", "ask_machines"]
-
 _TIMEOUT = 15.0  # seconds for an answer of an engine
 
 

@@ -7,8 +7,6 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
-__all__ = ["Report"]
-
 
 class Report:
     """Shows steps, and a bar in bytes while files are fetched; silent when ``quiet``."""

@@ -22,8 +22,6 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-__all__ = ["SSHAdapter", "SSHFailed", "address", "ssh_command"]
-
 # Nobody is there to type a password; a session that died is given up within half a minute.
 _OPTIONS = {
     "BatchMode": "yes",

@@ -17,8 +17,6 @@ from labkit.exercises.exercise import Exercise
 from labkit.state import ClusterState
 from labkit.verdict import Row, Verdict
 
-__all__ = ["EXERCISES", "judge"]
-
 EXERCISES: dict[str, Exercise] = {
     e.name: e
     for e in (

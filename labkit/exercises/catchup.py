@@ -24,8 +24,6 @@ from labkit.exercises.catalogue import EXERCISES
 from labkit.exercises.notebook import verifier
 from labkit.verdict import Row, Verdict
 
-__all__ = ["Rattrapage", "Step", "headings", "rattraper", "sections", "steps_before"]
-
 KEEP, SKIP = "rattrapage", "sans-suite"
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _STEP = re.compile(r"%%(?:solution|etape) (\S+)\n")

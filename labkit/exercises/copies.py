@@ -11,8 +11,6 @@ from labkit.exercises.course.nb02_voting import FILE, STACK
 from labkit.stacks import services_of
 from labkit.state import capture
 
-__all__ = ["COPY", "Agreement", "Written", "agreement", "preparer_stack", "write_copy", "written"]
-
 COPY = "ma-stack.yml"
 
 

@@ -9,8 +9,6 @@ from typing import Any
 from labkit.state import ClusterState
 from labkit.verdict import Row
 
-__all__ = ["PATIENCE", "Exercise", "Probe"]
-
 PATIENCE = 20.0
 """Seconds that :func:`labkit.exercises.verifier` waits for tasks on their way."""
 

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-__all__ = ["account", "append_line", "guarded", "read_file", "replacing"]
-
 
 def account(uid: int) -> str:
     """Return the name of an account; its number where it has no entry."""

@@ -20,20 +20,6 @@ from labkit.text.french import enumerate_fr
 from labkit.text.tables import table_html, table_text
 from labkit.verdict import Row, Verdict
 
-__all__ = [
-    "Form",
-    "Matching",
-    "cocher_options",
-    "cocher_reseaux",
-    "corriger",
-    "dessiner",
-    "keep",
-    "network_form",
-    "option_form",
-    "repondre",
-    "souffler",
-]
-
 Answer = Mapping[str, Iterable[str]]
 """The columns ticked, by row."""
 

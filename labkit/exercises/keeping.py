@@ -10,8 +10,6 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from labkit.errors import FileError
 from labkit.exercises.files import replacing
 
-__all__ = ["ARCHIVE", "Saved", "sauvegarder"]
-
 ARCHIVE = "mon-travail.zip"
 _BIGGEST = 5_000_000  # bytes of a file that is taken along
 

@@ -30,15 +30,6 @@ from labkit.masking import contains_secret, mask, protect
 from labkit.state import ClusterState, capture
 from labkit.verdict import Row, Verdict
 
-__all__ = [
-    "Start",
-    "attendre_leader",
-    "commencer",
-    "install",
-    "tasks_par_noeud",
-    "verifier",
-]
-
 _FIELD = re.compile(r"\{\{.*?\}\}")
 _STAND_IN = "\x1a"  # which nobody types
 _NO_LEADER = "The swarm does not have a leader"

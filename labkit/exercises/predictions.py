@@ -13,8 +13,6 @@ import ipywidgets as widgets
 from labkit.errors import SettingError
 from labkit.exercises.progress import record_reason
 
-__all__ = ["FRESH", "Confrontation", "Prediction", "confronter", "predire"]
-
 FRESH = "LABKIT_FRESH"
 """Variable with which the corrected edition is made and tested: on a new cluster, and whole."""
 

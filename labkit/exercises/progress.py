@@ -31,23 +31,6 @@ from labkit.verdict import Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Attempt",
-    "Progress",
-    "Reason",
-    "Student",
-    "class_table",
-    "classe",
-    "ne_plus_partager",
-    "partager",
-    "progression",
-    "read",
-    "reasons",
-    "record",
-    "record_reason",
-    "standing",
-]
-
 FOLDER = "LABKIT_CLASS"
 """Variable that names the class's shared folder; the instructor sets it."""
 

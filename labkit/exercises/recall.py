@@ -11,8 +11,6 @@ import ipywidgets as widgets
 
 from labkit.errors import SettingError
 
-__all__ = ["QUESTIONS", "Question", "Recall", "rappel"]
-
 
 @dataclass(frozen=True, slots=True)
 class Question:

@@ -8,23 +8,6 @@ from labkit.state import ClusterState, EngineState, Service
 from labkit.text.french import enumerate_fr
 from labkit.verdict import Row
 
-__all__ = [
-    "ENGINE_SWARM",
-    "HOST",
-    "IMAGE",
-    "MEMBER",
-    "MESH",
-    "exists_row",
-    "find_service",
-    "member_row",
-    "memberships",
-    "port_text",
-    "replicas_row",
-    "running_row",
-    "service_rows",
-    "way_out_for",
-]
-
 IMAGE = "traefik/whoami"
 MESH, HOST = "whoami", "whoami-host"
 

@@ -8,8 +8,6 @@ from labkit.elections import member, overdue, unaware, undecided
 from labkit.state import ClusterState, EngineState, Node, Service
 from labkit.text.french import enumerate_fr
 
-__all__ = ["able_nodes", "moving", "spread", "unnoticed"]
-
 _UPDATING = {"updating", "rollback_started"}
 
 

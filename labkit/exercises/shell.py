@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from labkit.masking import mask
 
-__all__ = ["TIMED_OUT", "interleaved", "resumed", "run", "tidy"]
-
 TIMED_OUT = 124  # as coreutils' timeout says it
 
 # Standard input is a pipe from this process. A line says that all is well; its end without one,

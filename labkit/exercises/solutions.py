@@ -11,8 +11,6 @@ from pathlib import Path
 from labkit.errors import SettingError
 from labkit.exercises import forms
 
-__all__ = ["Solution", "shown", "solution"]
-
 _STEP = re.compile(r"%%(?:solution|etape) (\S+)\n")
 _EDITS = re.compile(r"(?:sed|grep|cp|diff) ")
 _asked: set[str] = set()

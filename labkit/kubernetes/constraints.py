@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ACCESS_MODES", "LABEL", "PATH_SEGMENT", "SUBDOMAIN", "constrain"]
-
 _Schema = dict[str, Any]
 
 SAID = "x-labkit-wants"

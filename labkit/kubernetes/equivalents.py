@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["EQUIVALENTS", "ONLY_KUBERNETES", "Equivalent", "has_equivalent"]
-
 
 class Equivalent(NamedTuple):
     """An option of a stack, and its equivalent in Kubernetes.

@@ -17,8 +17,6 @@ from labkit.documents import Reader, Step, Yaml11, is_empty, line_of, nearest_li
 from labkit.errors import ManifestError
 from labkit.text.tables import table_html, table_text
 
-__all__ = ["KubeObject", "Manifest", "parse", "read"]
-
 
 @dataclass(frozen=True, slots=True)
 class KubeObject:

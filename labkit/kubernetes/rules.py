@@ -15,8 +15,6 @@ from typing import Any
 from labkit.documents import Step
 from labkit.kubernetes.constraints import ACCESS_MODES
 
-__all__ = ["Fault", "faults"]
-
 Fault = tuple[tuple[Step, ...], str, str]
 """A path in the object, the reason and the remedy, in French."""
 

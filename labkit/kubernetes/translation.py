@@ -25,8 +25,6 @@ from labkit.kubernetes.equivalents import has_equivalent
 from labkit.kubernetes.manifest import KubeObject, Manifest
 from labkit.kubernetes.rules import PODS, quantity
 
-__all__ = ["as_compose", "draw", "without_equivalent"]
-
 NETWORK = "cluster"
 _CLAIM = "PersistentVolumeClaim"
 _Table = Mapping[str, Any]

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, FormatChecker
     from jsonschema.exceptions import ValidationError
 
-__all__ = ["SCHEMA_VERSION", "ManifestProblem", "Validation", "validate"]
-
 SCHEMA_VERSION = ".".join(version("kubernetes-validate").split(".")[:2])
 """The Kubernetes whose schema is used, such as ``1.37``."""
 

@@ -19,8 +19,6 @@ from labkit.engine.embedded.processes import alive
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
 
-__all__ = ["FOLDER", "Labs", "launch", "open_course"]
-
 FOLDER = "cours-swarm"
 START_PAGE = "00-demarrer.ipynb"
 

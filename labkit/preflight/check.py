@@ -16,8 +16,6 @@ from labkit.preflight.survey import survey
 from labkit.state import ClusterState, capture
 from labkit.verdict import Row, Verdict
 
-__all__ = ["ImageInfo", "preflight", "preflight_rows"]
-
 MEMORY_NEEDED = 300e6  # bytes still free once the cluster is up
 DISK_NEEDED = 500e6  # bytes
 _TITLE = "Vérifications avant le départ"

@@ -18,8 +18,6 @@ from labkit.engine.embedded.tls import worn
 from labkit.errors import LabkitError
 from labkit.state import capture
 
-__all__ = ["examine"]
-
 
 def examine(settings: Settings) -> list[tuple[bool, str, str]]:
     """Look at whatever the embedded cluster needs.

@@ -9,8 +9,6 @@ from labkit.engine.machines import Machine
 from labkit.preflight.survey import PORTS, Survey
 from labkit.verdict import Row
 
-__all__ = ["advertised", "machine_rows"]
-
 IMAGE = WHOAMI.name.removesuffix(":latest")
 _SKEW = 5.0  # seconds beyond which the times in logs and tasks mislead
 _HOUR = 3600.0  # certificates of a swarm are valid from one hour before they are made

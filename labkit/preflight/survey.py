@@ -34,8 +34,6 @@ from labkit.engine.machines import Machine, ask_machines
 from labkit.engine.progress import Report
 from labkit.engine.ssh import ssh_command
 
-__all__ = ["PORTS", "Survey", "survey"]
-
 PORTS = probe.PORTS
 _START = 30.0  # seconds for a probe to start and to end
 _EXCHANGE = 8.0  # seconds of knocking, when not all ports are open

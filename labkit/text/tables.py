@@ -7,8 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["table_html", "table_text"]
-
 _WIDTH = 110  # characters of a line in a terminal
 _WORD = 38  # characters of a word that is not broken if that can be helped
 _LEAST = 8  # characters of a column

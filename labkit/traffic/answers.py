@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Answer", "error_in_french", "parse"]
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from labkit.text.french import number
 from labkit.traffic.answers import error_in_french, parse
 
-__all__ = ["Record", "Run", "Target"]
-
 _BATCH_S = 0.2  # between two calls of on_batch
 _SETTLE_S = 0.05  # how long on_batch may wait for the answers under way
 _KNOCK_S = 0.002  # before knocking again at a full queue, see Run._open

@@ -9,8 +9,6 @@ from html import escape
 
 from labkit.text.french import number, percent, plural
 
-__all__ = ["Uniformity", "chi_square_p", "judge"]
-
 _RARE = 0.01
 _TOO_FEW = 5  # answers expected from each replica for a chi-square test to mean anything
 

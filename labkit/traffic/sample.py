@@ -13,8 +13,6 @@ from labkit.traffic.view import html, title
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Sample", "sample_so_far"]
-
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Sample:

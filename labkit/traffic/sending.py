@@ -21,8 +21,6 @@ from labkit.state import ClusterState, Task, capture
 from labkit.traffic.client import Run, Target
 from labkit.traffic.sample import Sample, sample_so_far
 
-__all__ = ["send"]
-
 _MAX_CONCURRENCY = 256
 
 
@@ -228,6 +226,7 @@ def _published(state: ClusterState) -> str:
 def target_of(
     node: str, place: str, port: int, path: str, keep_alive: bool, host: str = ""
 ) -> Target:
+    """Resolve an address once and build the request that is sent to it."""
     try:
         found = socket.getaddrinfo(place, port, type=socket.SOCK_STREAM)
     except OSError as error:

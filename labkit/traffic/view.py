@@ -10,8 +10,6 @@ from labkit.text.french import number, plural
 if TYPE_CHECKING:
     from labkit.traffic.sample import Sample
 
-__all__ = ["html", "title"]
-
 
 def title(sample: Sample) -> str:
     """Return one line: requests, failures, rate."""

@@ -15,8 +15,6 @@ from labkit.views.live import LiveBox, Seen, set_html, status_html
 from labkit.views.node_controls import NodeControls
 from labkit.views.picture import Picture, png_text
 
-__all__ = ["ClusterView"]
-
 
 class ClusterView(LiveBox):
     """Nodes as columns, tasks as boxes, kept up to date while it is on screen.

@@ -26,8 +26,6 @@ from labkit.views import ClusterView, Repartition, Scaler
 from labkit.views.events import Event, events, events_html
 from labkit.views.live import Latest, LiveBox, Seen, set_html, status_html
 
-__all__ = ["Cockpit"]
-
 _EVENTS = 30  # kept; the page shows those that it has room for
 _COMMANDS = 8
 _STYLE = f"<style>\n{Path(__file__).with_name('cockpit.css').read_text('utf-8')}</style>"

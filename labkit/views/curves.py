@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["curves_figure"]
-
 _INCHES, _PANEL = 12.0, 2.7
 _STYLES = ("solid", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 2, 2)))
 _MARKS = "os^D"

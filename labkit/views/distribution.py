@@ -13,8 +13,6 @@ from labkit.views.palette import DARK, FAILURE, LIGHT, Theme, node_colours
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["distribution_figure", "distribution_html"]
-
 _INCHES = 12.0
 _WIDE = 16  # characters of a label that leave little to the panel beside
 _PLENTY = 12  # bars above which they get thinner

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["doors", "doors_figure", "doors_html"]
-
 _INCHES = 12.0
 _FAILURES = "échecs"
 

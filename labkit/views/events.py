@@ -10,8 +10,6 @@ from html import escape
 from labkit.state import ClusterState, Node, Task
 from labkit.views.palette import sign_of
 
-__all__ = ["Event", "events", "events_html"]
-
 
 @dataclass(frozen=True, slots=True)
 class Event:

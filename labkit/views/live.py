@@ -21,19 +21,6 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import EngineUnreachable, LabkitError
 from labkit.state import ClusterState, RawCluster, ask, from_raw
 
-__all__ = [
-    "STYLE",
-    "Latest",
-    "LiveBox",
-    "Look",
-    "Overtaken",
-    "Seen",
-    "Watch",
-    "look",
-    "set_html",
-    "status_html",
-]
-
 Seen = ClusterState | LabkitError
 Listener = Callable[[Seen], None]
 _T = TypeVar("_T")

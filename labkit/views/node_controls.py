@@ -16,8 +16,6 @@ from labkit.nodes import Activate, Demote, Drain, NodeProgress, Promote
 from labkit.state import ClusterState, Node
 from labkit.views.live import Latest, Overtaken, set_html, status_html
 
-__all__ = ["NodeControls"]
-
 Action = Activate | Demote | Drain | Promote
 _ACTIONS: tuple[tuple[str, str, type[Action]], ...] = (
     ("Promouvoir", "En faire un manager", Promote),

@@ -17,8 +17,6 @@ from labkit.views.distribution import distribution_figure, distribution_html
 from labkit.views.live import STYLE, Latest, set_html
 from labkit.views.picture import png, png_text
 
-__all__ = ["Repartition"]
-
 _MODES = {
     "new": ("Nouvelle connexion", (False,)),
     "keep-alive": ("Keep-alive", (True,)),

@@ -18,8 +18,6 @@ from labkit.state import ClusterState
 from labkit.views.live import Latest, LiveBox, Overtaken, Seen, set_html, status_html
 from labkit.views.tasks import tasks_html
 
-__all__ = ["Scaler"]
-
 
 class Scaler(LiveBox):
     """Scale a service with a slider and see its tasks come and go.

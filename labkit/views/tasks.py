@@ -8,8 +8,6 @@ from html import escape
 from labkit.state import Task
 from labkit.views.palette import FAILURE, LIGHT, node_colours, sign_of
 
-__all__ = ["tasks_html"]
-
 _FAILED = 4  # past failures shown
 
 

@@ -24,8 +24,6 @@ from labkit.exercises.settling import able_nodes
 from labkit.state import ClusterState, Task
 from labkit.verdict import Row
 
-__all__ = ["SWARM_EXERCISES", "left_behind", "swarm_started"]
-
 MESH_PORT, HOST_PORT = 9999, 9998
 CREATED, SCALED = 5, 8
 HOST_CREATED, HOST_SCALED = 2, 5

@@ -16,22 +16,6 @@ from labkit.text.french import enumerate_fr
 from labkit.traffic import Sample, send
 from labkit.verdict import Row
 
-__all__ = [
-    "FILE",
-    "LUA",
-    "PAGES",
-    "STACK",
-    "START",
-    "VOTING_EXERCISES",
-    "find",
-    "gone_row",
-    "judge_ballot",
-    "removed",
-    "stack_rows",
-    "task_of_image",
-    "tasks_row",
-]
-
 STACK, BROKEN = "vote", "debug"
 FILE = "example-voting-app/docker-stack.yml"
 NAMES = ("db", "redis", "result", "visualizer", "vote", "worker")

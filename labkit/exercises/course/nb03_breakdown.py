@@ -10,8 +10,6 @@ from labkit.exercises.course.nb02_voting import BROKEN, FILE
 from labkit.stacks import services_of
 from labkit.state import capture
 
-__all__ = ["COPY", "preparer_panne", "stale"]
-
 COPY = "stack-a-debugger.yml"
 
 

@@ -29,8 +29,6 @@ from labkit.state import ClusterState, Node, capture
 from labkit.text.french import enumerate_fr
 from labkit.verdict import Row
 
-__all__ = ["CLUSTERING_EXERCISES", "Fall", "judge_fall"]
-
 MESH, PORT, REPLICAS, FEW = "whoami", 80, 5, 2
 DIRECT, DIRECT_PORT = "whoami-direct", 8081
 

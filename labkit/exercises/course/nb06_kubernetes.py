@@ -22,17 +22,6 @@ from labkit.text.french import enumerate_fr
 from labkit.text.tables import table_html, table_text
 from labkit.verdict import Row
 
-__all__ = [
-    "KUBERNETES_EXERCISES",
-    "SideBySide",
-    "Translation",
-    "associer_equivalences",
-    "cote_a_cote",
-    "equivalence_form",
-    "preparer_manifeste",
-    "sans_equivalent",
-]
-
 MANIFEST = "example-voting-app/kube-deployment.yml"
 COPY = "kube-a-vous.yml"
 KEPT = "kube-a-vous.precedent.yml"

@@ -26,8 +26,6 @@ from labkit.verdict import Row
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PROXY_EXERCISES", "Doors", "domaine", "preparer_traefik", "routes"]
-
 STACK, FILE, PORT = "web", "traefik/stack-traefik.yml", 8000
 NAMES = ("essai", "gardien", "traefik", "whoami")
 NETWORK = f"{STACK}_public"

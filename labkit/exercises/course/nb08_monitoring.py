@@ -14,8 +14,6 @@ from labkit.state import ClusterState, Service, capture
 from labkit.text.french import enumerate_fr
 from labkit.verdict import Row
 
-__all__ = ["MONITORING_EXERCISES", "Scraped"]
-
 STACK = "supervision"
 FILE = "supervision/stack-supervision.yml"
 NAMES = ("node-exporter", "prometheus")

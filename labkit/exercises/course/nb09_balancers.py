@@ -31,18 +31,6 @@ from labkit.verdict import Row
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "BALANCER_EXERCISES",
-    "PORTES",
-    "Hub",
-    "Loss",
-    "hub_repond",
-    "perdre_un_replica",
-    "preparer_portainer",
-    "serveurs",
-    "tableau",
-]
-
 STACK, WHOAMI, REPLICAS = "front", "front_whoami", 5
 FILE, MORE = "haproxy/stack-haproxy.yml", "haproxy/trois-portes.yml"
 MESH_PORT, TRAEFIK_PORT, PORT, STATISTICS = 9990, 8000, 8001, 8404

@@ -14,8 +14,6 @@ from labkit.engine import Fleet, connect
 from labkit.engine.endpoint import LOCAL, UDP
 from labkit.polling import until
 
-__all__ = ["Addresses", "Answers", "adresses", "fetch", "problem_of", "qui_repond"]
-
 _TIMEOUT = 4.0  # seconds
 _SOON = 5.0  # seconds in which what was published is forwarded, on a busy machine too
 _REFUSED = "connexion refusée"

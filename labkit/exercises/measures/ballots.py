@@ -14,18 +14,6 @@ from labkit.errors import SettingError
 from labkit.exercises.measures.access import fetch, problem_of
 from labkit.polling import until
 
-__all__ = [
-    "CHOICES",
-    "RESULT_PORT",
-    "VOTE_PORT",
-    "Ballot",
-    "Scores",
-    "cast",
-    "resultats",
-    "scores_at",
-    "voter",
-]
-
 VOTE_PORT, RESULT_PORT = 5000, 5001
 CHOICES = {"a": "Chats", "b": "Chiens"}  # as docker-stack.yml leaves them
 

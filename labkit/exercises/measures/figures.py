@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "Curves", "Doors", "comparer", "courbes", "portes"]
-
 
 class Comparison:
     """Samples side by side; the table says what the picture shows."""

@@ -14,8 +14,6 @@ from labkit.exercises.measures.access import fetch, problem_of
 from labkit.text.french import enumerate_fr
 from labkit.text.tables import table_html, table_text
 
-__all__ = ["Pages", "Visitor", "Visitors", "lire_pages", "parse_page", "qui_suis_je"]
-
 _REQUESTS = 10
 _ADDRESS, _PORT = "RemoteAddr (adresse)", "RemoteAddr (port)"
 

@@ -137,21 +137,12 @@ def provide(commands: str, folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of one file of the course.
+    """What became of one file of the course."""
 
-    Attributes
-    ----------
-    name
-        Path below the folder.
-    what
-        ``créé``, ``mis à jour``, ``inchangé``, or ``gardé`` for one that the student changed.
-    kept
-        How many cells of a notebook were kept because the student had changed them.
-    """
-
-    name: str
+    name: str  # path below the folder
+    # ``créé``, ``mis à jour``, ``inchangé``, or ``gardé`` for one that the student changed
     what: str
-    kept: int = 0
+    kept: int = 0  # how many cells of a notebook were kept because the student had changed them
 
     def __str__(self) -> str:
         if self.kept:

@@ -41,21 +41,11 @@ _KEYS = "espace : suite   s : sauter   q : arrêter"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One key press: the cells that it plays.
+    """One key press: the cells that it plays."""
 
-    Attributes
-    ----------
-    cell
-        Id of the cell.
-    text
-        What is shown: Markdown, or the command.
-    source
-        What is run; None for a text.
-    """
-
-    cell: str
-    text: str
-    source: str | None = None
+    cell: str  # id of the cell
+    text: str  # what is shown: Markdown, or the command
+    source: str | None = None  # what is run; None for a text
 
 
 def find(name: str, folder: Path = COURSE) -> Path:

@@ -22,27 +22,13 @@ _INTERVAL = 0.5  # s between two looks
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """Progress of a node towards the state that was asked for.
+    """Progress of a node towards the state that was asked for."""
 
-    Attributes
-    ----------
-    node
-        The node as it is now.
-    tasks
-        Tasks on it that run, start or stop.
-    elapsed
-        Seconds since the wait began.
-    message
-        The same in a French sentence.
-    done
-        The node is as wanted.
-    """
-
-    node: Node
-    tasks: int
-    elapsed: float
-    message: str
-    done: bool
+    node: Node  # the node as it is now
+    tasks: int  # tasks on it that run, start or stop
+    elapsed: float  # seconds since the wait began
+    message: str  # the same in a French sentence
+    done: bool  # the node is as wanted
 
 
 OnNodeProgress = Callable[[NodeProgress], None]

@@ -13,46 +13,22 @@ __all__ = ["OnProgress", "Progress", "progress_of"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Progress of a service towards the state that was asked for.
+    """Progress of a service towards the state that was asked for."""
 
-    Attributes
-    ----------
-    service
-        Name.
-    wanted
-        Tasks that must run (or complete, for a job); None while that is not known.
-    running
-        Tasks that run as wanted; tasks of a former version do not count. Of a job, those that
-        have completed in its present run.
-    starting
-        Tasks on their way.
-    failed
-        Tasks that failed since the wait began.
-    tasks
-        Every task of the service, history included.
-    elapsed
-        Seconds since the wait began.
-    message
-        The same in a French sentence.
-    stopping
-        Tasks whose container has still to stop.
-    completed
-        Tasks of a service that is no job, which ended by themselves and are not replaced.
-    done
-        The service is as wanted.
-    """
-
-    service: str
-    wanted: int | None
+    service: str  # name
+    wanted: int | None  # tasks that must run (or complete, for a job); None while that is not known
+    # tasks that run as wanted; tasks of a former version do not count. Of a job, those that have
+    # completed in its present run.
     running: int
-    starting: int
-    failed: int
-    tasks: tuple[Task, ...]
-    elapsed: float
-    message: str
-    stopping: int = 0
+    starting: int  # tasks on their way
+    failed: int  # tasks that failed since the wait began
+    tasks: tuple[Task, ...]  # every task of the service, history included
+    elapsed: float  # seconds since the wait began
+    message: str  # the same in a French sentence
+    stopping: int = 0  # tasks whose container has still to stop
+    # tasks of a service that is no job, which ended by themselves and are not replaced
     completed: int = 0
-    done: bool = False
+    done: bool = False  # the service is as wanted
 
 
 OnProgress = Callable[[Progress], None]

@@ -18,23 +18,15 @@ _SKIPPED = "–"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that was checked.
+    """One thing that was checked."""
 
-    Attributes
-    ----------
-    what, expected, found
-        French text for students; no ids, addresses or durations, so that two runs say the same.
-    ok
-        Whether what was found is what was expected.
-    hint
-        What to try when it is not.
-    """
-
+    # what, expected, found: French text for students; no ids, addresses or durations, so that two
+    # runs say the same
     what: str
     expected: str
     found: str
-    ok: bool
-    hint: str = ""
+    ok: bool  # whether what was found is what was expected
+    hint: str = ""  # what to try when it is not
 
     @classmethod
     def equal(cls, what: str, expected: object, found: object, hint: str = "") -> Row:

@@ -17,42 +17,24 @@ from labkit.text.tables import table_html, table_text
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An option that is not the same on both sides.
+    """An option that is not the same on both sides."""
 
-    Attributes
-    ----------
-    place
-        ``service « web »``, ``réseau « front »``… or empty for the whole file.
-    option
-        Such as ``deploy.replicas``; empty when the whole place is on one side only.
-    left, right
-        Values in a few words; None where there is none.
-    """
-
-    place: str
-    option: str
+    place: str  # ``service « web »``, ``réseau « front »``… or empty for the whole file
+    option: str  # such as ``deploy.replicas``; empty when the whole place is on one side only
+    # left, right: values in a few words; None where there is none
     left: str | None
     right: str | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
-    """The differences between two files.
+    """The differences between two files."""
 
-    Attributes
-    ----------
-    left, right
-        What was compared.
-    differences
-        By place, then option.
-    same
-        Number of options that are the same.
-    """
-
+    # left, right: what was compared
     left: ComposeFile
     right: ComposeFile
-    differences: tuple[Difference, ...]
-    same: int
+    differences: tuple[Difference, ...]  # by place, then option
+    same: int  # number of options that are the same
 
     @property
     def equal(self) -> bool:

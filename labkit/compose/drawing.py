@@ -45,15 +45,9 @@ _DASHED = {  # mounts that are no volumes
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A drawn architecture; a notebook shows it, as SVG or as PNG.
+    """A drawn architecture; a notebook shows it, as SVG or as PNG."""
 
-    Attributes
-    ----------
-    picture
-        The shapes.
-    """
-
-    picture: Picture
+    picture: Picture  # the shapes
 
     def svg(self) -> str:
         """Return the picture as SVG."""

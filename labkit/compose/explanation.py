@@ -16,18 +16,10 @@ from labkit.text.tables import table_html, table_text
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
-    """The effect of each option of a file under ``docker stack deploy``.
+    """The effect of each option of a file under ``docker stack deploy``."""
 
-    Attributes
-    ----------
-    file
-        What was explained.
-    findings
-        By line.
-    """
-
-    file: ComposeFile
-    findings: tuple[Finding, ...]
+    file: ComposeFile  # what was explained
+    findings: tuple[Finding, ...]  # by line
 
     def of(self, verdict: Verdict | str) -> tuple[Finding, ...]:
         """Return the findings with that verdict."""

@@ -18,26 +18,13 @@ from labkit.text.tables import table_html, table_text
 
 @dataclass(frozen=True, slots=True)
 class ComposePort:
-    """A published port; numbers are texts, because a variable may stand for one.
+    """A published port; numbers are texts, because a variable may stand for one."""
 
-    Attributes
-    ----------
-    target
-        Port in the container.
-    published
-        Port outside; empty when Docker chooses one.
-    protocol
-        ``tcp``, ``udp`` or ``sctp``.
-    mode
-        ``ingress`` (routing mesh) or ``host``.
-    address
-        Address of the machine that it is bound to; empty for all. Swarm has no such thing.
-    """
-
-    target: str
-    published: str = ""
-    protocol: str = "tcp"
-    mode: str = "ingress"
+    target: str  # port in the container
+    published: str = ""  # port outside; empty when Docker chooses one
+    protocol: str = "tcp"  # ``tcp``, ``udp`` or ``sctp``
+    mode: str = "ingress"  # ``ingress`` (routing mesh) or ``host``
+    # address of the machine that it is bound to; empty for all. Swarm has no such thing.
     address: str = ""
 
     def __str__(self) -> str:
@@ -55,25 +42,14 @@ class ComposePort:
 
 @dataclass(frozen=True, slots=True)
 class ComposeMount:
-    """Something mounted in the containers of a service.
+    """Something mounted in the containers of a service."""
 
-    Attributes
-    ----------
-    kind
-        ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``; of a Kubernetes
-        manifest ``config``, ``secret``, ``nfs``, ``csi``… too.
-    source
-        Name of a volume, or path outside; empty for a tmpfs and an anonymous volume.
-    target
-        Path in the container.
-    read_only
-        It cannot be written to.
-    """
-
+    # ``volume``, ``bind``, ``tmpfs``, ``npipe``, ``cluster`` or ``image``; of a Kubernetes manifest
+    # ``config``, ``secret``, ``nfs``, ``csi``… too
     kind: str
-    source: str
-    target: str
-    read_only: bool = False
+    source: str  # name of a volume, or path outside; empty for a tmpfs and an anonymous volume
+    target: str  # path in the container
+    read_only: bool = False  # it cannot be written to
 
     def __str__(self) -> str:
         source = self.source or {"tmpfs": "tmpfs", "volume": "volume anonyme"}.get(self.kind, "?")
@@ -82,54 +58,26 @@ class ComposeMount:
 
 @dataclass(frozen=True, slots=True)
 class ComposeService:
-    """A service of a file or of a live stack.
+    """A service of a file or of a live stack."""
 
-    Attributes
-    ----------
-    name
-        Without the stack's name.
-    image
-        As written, without digest for a live service; empty when there is only a build.
-    build
-        Directory of the Dockerfile; empty without a build.
-    mode
-        ``replicated``, ``global``, ``replicated-job`` or ``global-job``.
-    replicas
-        Wanted; a text because a variable may stand for it, None for global modes.
-    networks
-        Keys of :attr:`ComposeFile.networks`.
-    ports, mounts
-        In the order of their numbers and paths.
-    constraints
-        Of placement.
-    depends_on
-        Services that the file names; a live stack knows nothing of it.
-    network_mode
-        Such as ``host``: then there are no networks.
-    running
-        Tasks that run, for a live stack; None for a file.
-    line
-        Where the file describes it; None for a live stack.
-    options
-        The file's own words.
-    companions
-        What else a Kubernetes Pod holds, in French: containers before and beside this one.
-    """
-
-    name: str
-    image: str
-    build: str = ""
-    mode: str = "replicated"
+    name: str  # without the stack's name
+    image: str  # as written, without digest for a live service; empty when there is only a build
+    build: str = ""  # directory of the Dockerfile; empty without a build
+    mode: str = "replicated"  # ``replicated``, ``global``, ``replicated-job`` or ``global-job``
+    # wanted; a text because a variable may stand for it, None for global modes
     replicas: str | None = "1"
-    networks: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()  # keys of :attr:`ComposeFile.networks`
+    # ports, mounts: in the order of their numbers and paths
     ports: tuple[ComposePort, ...] = ()
     mounts: tuple[ComposeMount, ...] = ()
-    constraints: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()  # of placement
+    # services that the file names; a live stack knows nothing of it
     depends_on: tuple[str, ...] = ()
-    network_mode: str = ""
-    running: int | None = None
-    line: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    network_mode: str = ""  # such as ``host``: then there are no networks
+    running: int | None = None  # tasks that run, for a live stack; None for a file
+    line: int | None = None  # where the file describes it; None for a live stack
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the file's own words
+    # what else a Kubernetes Pod holds, in French: containers before and beside this one
     companions: tuple[str, ...] = ()
 
     @property
@@ -144,30 +92,14 @@ class ComposeService:
 
 @dataclass(frozen=True, slots=True)
 class ComposeNetwork:
-    """A network that a file declares or uses, or that a live stack uses.
+    """A network that a file declares or uses, or that a live stack uses."""
 
-    Attributes
-    ----------
-    name
-        Its key in the file.
-    label
-        What the engine calls it, without the stack's name.
-    declared
-        The file declares it; always true of ``default`` and of a live stack.
-    external
-        It exists outside the stack.
-    driver
-        As written; empty for the default one.
-    line
-        Where it is declared, or else first used.
-    """
-
-    name: str
-    label: str
-    declared: bool = True
-    external: bool = False
-    driver: str = ""
-    line: int | None = None
+    name: str  # its key in the file
+    label: str  # what the engine calls it, without the stack's name
+    declared: bool = True  # the file declares it; always true of ``default`` and of a live stack
+    external: bool = False  # it exists outside the stack
+    driver: str = ""  # as written; empty for the default one
+    line: int | None = None  # where it is declared, or else first used
 
     @property
     def implicit(self) -> bool:
@@ -188,45 +120,25 @@ class ComposeVolume:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ComposeFile:
-    """A compose file, or a live stack in the same terms.
+    """A compose file, or a live stack in the same terms."""
 
-    Attributes
-    ----------
-    name
-        Of the file (without directory) or of the stack.
-    live
-        It was made from a cluster.
-    version
-        What the file says of its format; empty without.
-    services, networks, volumes
-        In the file's order.
-    variables
-        Variables that the file refers to.
-    data, lines
-        The file's own words, and the line of each path in them; empty for a live stack.
-    substituted
-        Paths of values that a variable is part of.
-    reading
-        What else was seen while the file was read.
-    directory
-        Where the file is; None for a text and for a live stack.
-    notes
-        What is said below a drawing, in French.
-    """
-
-    name: str
-    live: bool = False
-    version: str = ""
+    name: str  # of the file (without directory) or of the stack
+    live: bool = False  # it was made from a cluster
+    version: str = ""  # what the file says of its format; empty without
+    # services, networks, volumes: in the file's order
     services: tuple[ComposeService, ...] = ()
     networks: tuple[ComposeNetwork, ...] = ()
     volumes: tuple[ComposeVolume, ...] = ()
-    variables: tuple[Variable, ...] = ()
+    variables: tuple[Variable, ...] = ()  # variables that the file refers to
+    # data, lines: the file's own words, and the line of each path in them; empty for a live stack
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     lines: Mapping[tuple[Step, ...], int] = field(default_factory=dict, repr=False)
+    # paths of values that a variable is part of
     substituted: frozenset[tuple[Step, ...]] = field(default=frozenset(), repr=False)
+    # what else was seen while the file was read
     reading: Reading = field(default=Reading(), repr=False)
-    directory: Path | None = None
-    notes: tuple[str, ...] = ()
+    directory: Path | None = None  # where the file is; None for a text and for a live stack
+    notes: tuple[str, ...] = ()  # what is said below a drawing, in French
 
     def service(self, name: str) -> ComposeService | None:
         """Return the service of that name, or None."""

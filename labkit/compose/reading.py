@@ -26,27 +26,13 @@ from labkit.errors import ComposeError
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable that a file refers to.
+    """A variable that a file refers to."""
 
-    Attributes
-    ----------
-    name
-        Without dollar or braces.
-    line
-        Where it is first used.
-    default
-        What is used when it is not set; None if the file gives nothing.
-    value
-        What it was given; None if it was not set.
-    required
-        Docker refuses the file without it (``${A:?…}``), and it was not set.
-    """
-
-    name: str
-    line: int
-    default: str | None = None
-    value: str | None = None
-    required: bool = False
+    name: str  # without dollar or braces
+    line: int  # where it is first used
+    default: str | None = None  # what is used when it is not set; None if the file gives nothing
+    value: str | None = None  # what it was given; None if it was not set
+    required: bool = False  # Docker refuses the file without it (``${A:?…}``), and it was not set
 
     @property
     def missing(self) -> bool:
@@ -56,22 +42,14 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A place in a text where a variable is not as docker wants it.
+    """A place in a text where a variable is not as docker wants it."""
 
-    Attributes
-    ----------
-    path, line
-        Of the dollar.
-    excerpt
-        What is around it.
-    rule
-        ``wrong`` or ``needed``, for which docker refuses the file; ``lost`` where it removes the
-        dollar without a word.
-    """
-
+    # path, line: of the dollar
     path: tuple[Step, ...]
     line: int
-    excerpt: str
+    excerpt: str  # what is around it
+    # ``wrong`` or ``needed``, for which docker refuses the file; ``lost`` where it removes the
+    # dollar without a word
     rule: str
 
 
@@ -83,58 +61,30 @@ class Unusable(str):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Notes taken while a file was read, besides its data.
+    """Notes taken while a file was read, besides its data."""
 
-    Attributes
-    ----------
-    stack
-        The data as ``docker stack deploy`` has them: variables without value are empty there.
-    words
-        Texts such as ``yes`` that are true or false, by path.
-    faults
-        Variables that docker does not take as they stand.
-    twice
-        Paths of keys that were written before, with the line of the first.
-    merged
-        Paths of keys that a later ``<<`` replaced, with the line of the key.
-    rest
-        Line of the second document; None if there is only one.
-    """
-
+    # the data as ``docker stack deploy`` has them: variables without value are empty there
     stack: Mapping[str, Any] = field(default_factory=dict)
+    # texts such as ``yes`` that are true or false, by path
     words: Mapping[tuple[Step, ...], str] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...] = ()  # variables that docker does not take as they stand
+    # paths of keys that were written before, with the line of the first
     twice: Mapping[tuple[Step, ...], int] = field(default_factory=dict)
+    # paths of keys that a later ``<<`` replaced, with the line of the key
     merged: Mapping[tuple[Step, ...], int] = field(default_factory=dict)
-    rest: int | None = None
+    rest: int | None = None  # line of the second document; None if there is only one
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A file as plain data.
+    """A file as plain data."""
 
-    Attributes
-    ----------
-    file
-        Name, for messages.
-    data
-        Mappings, lists and scalars.
-    lines
-        Line, from 1, by path.
-    variables
-        By name.
-    substituted
-        Paths of values that a variable is part of.
-    reading
-        What else was seen.
-    """
-
-    file: str
-    data: dict[str, Any]
-    lines: Mapping[tuple[Step, ...], int]
-    variables: tuple[Variable, ...]
-    substituted: frozenset[tuple[Step, ...]]
-    reading: Reading
+    file: str  # name, for messages
+    data: dict[str, Any]  # mappings, lists and scalars
+    lines: Mapping[tuple[Step, ...], int]  # line, from 1, by path
+    variables: tuple[Variable, ...]  # by name
+    substituted: frozenset[tuple[Step, ...]]  # paths of values that a variable is part of
+    reading: Reading  # what else was seen
 
     def line(self, path: tuple[Step, ...]) -> int:
         """Return the line of a path, or of the nearest thing around it."""

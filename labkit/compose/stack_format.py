@@ -21,48 +21,25 @@ NEWEST = 12  # of the versions 3.x that it knows
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The forms that a value may have.
+    """The forms that a value may have."""
 
-    Attributes
-    ----------
-    scalars
-        Some of ``text``, ``integer``, ``number``, ``boolean``, ``null``.
-    keys
-        Keys of a table, each with the first version 3.n that has it; None if it may be no table.
-    names
-        The form of what has any other name that matches; None if there are none.
-    pattern
-        Of these names; what does not match is an error, unless ``open``.
-    open
-        First version 3.n in which a table may have other keys too; None for never.
-    extensions
-        First version 3.n with keys that begin with ``x-``; None for never.
-    items
-        The form of a list's elements; None if it may be no list.
-    unique
-        No element comes twice.
-    required
-        Keys that a table must have.
-    choices
-        What a text may be; empty for anything.
-    duration
-        A text is a duration, from this version 3.n on; None if it is not.
-    least
-        Smallest number.
-    """
-
+    # some of ``text``, ``integer``, ``number``, ``boolean``, ``null``
     scalars: tuple[str, ...] = ()
+    # keys of a table, each with the first version 3.n that has it; None if it may be no table
     keys: Mapping[str, tuple[int, Form]] | None = None
+    # the form of what has any other name that matches; None if there are none
     names: Form | None = None
-    pattern: str = ".+"
+    pattern: str = ".+"  # of these names; what does not match is an error, unless ``open``
+    # first version 3.n in which a table may have other keys too; None for never
     open: int | None = None
+    # first version 3.n with keys that begin with ``x-``; None for never
     extensions: int | None = None
-    items: Form | None = None
-    unique: bool = False
-    required: tuple[str, ...] = ()
-    choices: tuple[str, ...] = ()
-    duration: int | None = None
-    least: int | None = None
+    items: Form | None = None  # the form of a list's elements; None if it may be no list
+    unique: bool = False  # no element comes twice
+    required: tuple[str, ...] = ()  # keys that a table must have
+    choices: tuple[str, ...] = ()  # what a text may be; empty for anything
+    duration: int | None = None  # a text is a duration, from this version 3.n on; None if it is not
+    least: int | None = None  # smallest number
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -301,31 +278,17 @@ def minor_of(version: Any) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """A value that the format does not have.
+    """A value that the format does not have."""
 
-    Attributes
-    ----------
-    path
-        In the data.
-    rule
-        ``unknown`` key, ``name`` of a service…, ``since``, ``kind``, ``missing`` key, ``twice``,
-        ``choice``, ``duration`` or ``least``.
-    form
-        What was wanted there: of the table that has the key, for ``unknown`` and ``since``.
-    value
-        What was found.
-    since
-        The first version 3.n that has it, for ``since``.
-    key
-        What is missing.
-    """
-
-    path: tuple[Step, ...]
+    path: tuple[Step, ...]  # in the data
+    # ``unknown`` key, ``name`` of a service…, ``since``, ``kind``, ``missing`` key, ``twice``,
+    # ``choice``, ``duration`` or ``least``
     rule: str
+    # what was wanted there: of the table that has the key, for ``unknown`` and ``since``
     form: Form
-    value: Any = None
-    since: int = 0
-    key: str = ""
+    value: Any = None  # what was found
+    since: int = 0  # the first version 3.n that has it, for ``since``
+    key: str = ""  # what is missing
 
 
 def unfit(

@@ -47,55 +47,26 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A row of the table.
+    """A row of the table."""
 
-    Attributes
-    ----------
-    pattern
-        Path with ``*`` for any name and ``[]`` for any element: ``services.*.deploy.mode``.
-    verdict
-        Who acts on it.
-    why
-        In French.
-    when
-        Whether the row is about this value.
-    """
-
+    # path with ``*`` for any name and ``[]`` for any element: ``services.*.deploy.mode``
     pattern: str
-    verdict: Verdict
-    why: str
-    when: Callable[[Any], bool] = lambda value: True
+    verdict: Verdict  # who acts on it
+    why: str  # in French
+    when: Callable[[Any], bool] = lambda value: True  # whether the row is about this value
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An option of a file, with what becomes of it.
+    """An option of a file, with what becomes of it."""
 
-    Attributes
-    ----------
-    path
-        In the file's data.
-    line
-        In the file; None when nothing in particular is to blame.
-    verdict
-        Who acts on it.
-    option
-        Its name, such as ``deploy.replicas``.
-    place
-        The service, network… that it is set on; empty for the whole file.
-    value
-        As written, shortened.
-    why
-        In French.
-    """
-
-    path: tuple[Step, ...]
-    line: int | None
-    verdict: Verdict
-    option: str
-    place: str
-    value: str
-    why: str
+    path: tuple[Step, ...]  # in the file's data
+    line: int | None  # in the file; None when nothing in particular is to blame
+    verdict: Verdict  # who acts on it
+    option: str  # its name, such as ``deploy.replicas``
+    place: str  # the service, network… that it is set on; empty for the whole file
+    value: str  # as written, shortened
+    why: str  # in French
 
 
 def _rows(verdict: Verdict, rows: Mapping[str, str], prefix: str = "services.*.") -> list[Option]:

@@ -89,24 +89,12 @@ def _unquoted(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """A port in short form, or a range of them.
+    """A port in short form, or a range of them."""
 
-    Attributes
-    ----------
-    targets
-        First and last port in the container.
-    published
-        First and last port outside; None when Docker chooses.
-    protocol
-        ``tcp``, ``udp`` or ``sctp``.
-    address
-        Of the machine; empty for all of them.
-    """
-
-    targets: tuple[int, int]
-    published: tuple[int, int] | None
-    protocol: str
-    address: str
+    targets: tuple[int, int]  # first and last port in the container
+    published: tuple[int, int] | None  # first and last port outside; None when Docker chooses
+    protocol: str  # ``tcp``, ``udp`` or ``sctp``
+    address: str  # of the machine; empty for all of them
 
 
 def ports(text: str) -> Ports:

@@ -26,29 +26,16 @@ LOCAL = "localhost"  # in place of a node's name: the first node at 127.0.0.1
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One Docker Engine that can be reached, and where its published ports are.
+    """One Docker Engine that can be reached, and where its published ports are."""
 
-    Attributes
-    ----------
-    name
-        Name of the node and of its docker context, such as ``node1``.
-    url
-        What ``docker -H`` takes: ``tcp://…``, ``unix://…`` or ``ssh://…``.
-    address
-        Address at which this machine reaches the ports that the node publishes.
-    swarm_address
-        Address to give to ``--advertise-addr``; None leaves the choice to the engine.
-    tls
-        Directory with ``ca.pem``, ``cert.pem`` and ``key.pem``; None without TLS.
-    api_version
-        Version of the Docker API to speak; None asks the engine for its own.
-    """
-
-    name: str
-    url: str
-    address: str
+    name: str  # name of the node and of its docker context, such as ``node1``
+    url: str  # what ``docker -H`` takes: ``tcp://…``, ``unix://…`` or ``ssh://…``
+    address: str  # address at which this machine reaches the ports that the node publishes
+    # address to give to ``--advertise-addr``; None leaves the choice to the engine
     swarm_address: str | None = None
+    # directory with ``ca.pem``, ``cert.pem`` and ``key.pem``; None without TLS
     tls: Path | None = None
+    # version of the Docker API to speak; None asks the engine for its own
     api_version: str | None = None
 
     @classmethod
@@ -138,28 +125,17 @@ def _spoken(client: docker.DockerClient) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The engines of one course cluster, in the order in which nodes are numbered.
+    """The engines of one course cluster, in the order in which nodes are numbered."""
 
-    Attributes
-    ----------
-    kind
-        ``"embedded"`` for labkit's own machine, ``"host"`` for engines that the user named.
-    endpoints
-        At least one endpoint.
-    docker_config
-        Directory for ``DOCKER_CONFIG`` that holds one context a node, once they are written.
-    remapped
-        ``(node name, published port) -> port`` on this machine, where that may be another: below
-        1024, or taken. Under :data:`LOCAL`, those of the first node at 127.0.0.1. A UDP port has
-        :data:`UDP` added to it.
-    private
-        Whether ports are published at the nodes' own addresses alone, not at 127.0.0.1.
-    """
-
-    kind: str
-    endpoints: tuple[Endpoint, ...]
+    kind: str  # ``"embedded"`` for labkit's own machine, ``"host"`` for engines that the user named
+    endpoints: tuple[Endpoint, ...]  # at least one endpoint
+    # directory for ``DOCKER_CONFIG`` that holds one context a node, once they are written
     docker_config: Path | None = None
+    # ``(node name, published port) -> port`` on this machine, where that may be another: below
+    # 1024, or taken. Under :data:`LOCAL`, those of the first node at 127.0.0.1. A UDP port has
+    # :data:`UDP` added to it.
     remapped: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    # whether ports are published at the nodes' own addresses alone, not at 127.0.0.1
     private: bool = False
 
     def __iter__(self) -> Iterator[Endpoint]:

@@ -19,54 +19,29 @@ _TIMEOUT = 15.0  # seconds for an answer of an engine
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One machine and its engine.
+    """One machine and its engine."""
 
-    Attributes
-    ----------
-    name
-        Name of the endpoint, such as ``node1``.
-    error
-        Why the engine does not answer, in French; the rest is empty then.
-    hostname, version
-        What the engine says of itself.
-    plain
-        It is reached over TCP without TLS.
-    swarm
-        ``inactive``, ``active``, ``pending``, ``error``, ``locked``.
-    node_id
-        Its id in its swarm.
-    managers
-        The managers of its swarm, ``(id, address, hostname)``; the hostname is known to managers
-        alone.
-    clock, clock_error
-        Its clock less this machine's, in seconds, and how wrong that may be.
-    image
-        Whether it has the image of the course.
-    cli
-        What ``docker --context NAME`` complained of; "" when it answers, None when not tried.
-    addresses
-        The IPv4 addresses that Swarm would choose from; None when they are unknown.
-    busy
-        Swarm's ports that something listens on already.
-    unprobed
-        Why nothing can run there, in French.
-    """
-
-    name: str
-    error: str = ""
+    name: str  # name of the endpoint, such as ``node1``
+    error: str = ""  # why the engine does not answer, in French; the rest is empty then
+    # hostname, version: what the engine says of itself
     hostname: str = ""
     version: str = ""
-    plain: bool = False
-    swarm: str = "inactive"
-    node_id: str = ""
+    plain: bool = False  # it is reached over TCP without TLS
+    swarm: str = "inactive"  # ``inactive``, ``active``, ``pending``, ``error``, ``locked``
+    node_id: str = ""  # its id in its swarm
+    # the managers of its swarm, ``(id, address, hostname)``; the hostname is known to managers
+    # alone
     managers: tuple[tuple[str, str, str], ...] = ()
+    # clock, clock_error: its clock less this machine's, in seconds, and how wrong that may be
     clock: float | None = None
     clock_error: float = 0.0
-    image: bool = False
+    image: bool = False  # whether it has the image of the course
+    # what ``docker --context NAME`` complained of; "" when it answers, None when not tried
     cli: str | None = None
+    # the IPv4 addresses that Swarm would choose from; None when they are unknown
     addresses: tuple[str, ...] | None = None
-    busy: tuple[str, ...] = ()
-    unprobed: str = ""
+    busy: tuple[str, ...] = ()  # swarm's ports that something listens on already
+    unprobed: str = ""  # why nothing can run there, in French
 
     @property
     def standing(self) -> str:

@@ -35,20 +35,11 @@ _AGAIN = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A cell to run on the way to a section.
+    """A cell to run on the way to a section."""
 
-    Attributes
-    ----------
-    cell
-        Its id.
-    source
-        What it runs.
-    exercise
-        The exercise whose solution it is; None for a cell that only prepares.
-    """
-
-    cell: str
-    source: str
+    cell: str  # its id
+    source: str  # what it runs
+    # the exercise whose solution it is; None for a cell that only prepares
     exercise: str | None = None
 
 

@@ -65,17 +65,10 @@ def preparer_stack() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Replicas that a student's stack file asks for.
+    """Replicas that a student's stack file asks for."""
 
-    Attributes
-    ----------
-    problem
-        Why the file cannot be read, in French; empty when it can.
-    replicas
-        ``(service, replicas)`` as written, ``1`` where nothing is; ``—`` for a global service.
-    """
-
-    problem: str
+    problem: str  # why the file cannot be read, in French; empty when it can
+    # ``(service, replicas)`` as written, ``1`` where nothing is; ``—`` for a global service
     replicas: tuple[tuple[str, str], ...] = ()
 
 
@@ -90,17 +83,10 @@ def written() -> Written:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Replicas in a student's stack file and in the deployed stack.
+    """Replicas in a student's stack file and in the deployed stack."""
 
-    Attributes
-    ----------
-    problem
-        Why the file cannot be read, in French; empty when it can.
-    differences
-        In French, such as ``vote : 2 dans le fichier, 3 sur le cluster``.
-    """
-
-    problem: str
+    problem: str  # why the file cannot be read, in French; empty when it can
+    # in French, such as ``vote : 2 dans le fichier, 3 sur le cluster``
     differences: tuple[str, ...] = ()
 
 

@@ -15,42 +15,23 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A question to the running services, and the judgement of their answers.
+    """A question to the running services, and the judgement of their answers."""
 
-    Attributes
-    ----------
-    ask
-        Asks real services, and returns a frozen record of what they answered.
-    judge
-        The rows for such a record; pure.
-    """
-
-    ask: Callable[[], Any]
-    judge: Callable[[Any], Iterable[Row]]
+    ask: Callable[[], Any]  # asks real services, and returns a frozen record of what they answered
+    judge: Callable[[Any], Iterable[Row]]  # the rows for such a record; pure
 
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """A named exercise: what students see as its title, and its check.
+    """A named exercise: what students see as its title, and its check."""
 
-    Attributes
-    ----------
-    name, title
-        For code, and for students.
-    check
-        The rows for a state; pure, and it never raises.
-    probe
-        Asked once the state is as wanted; None when the state tells all.
-    patience
-        Seconds to wait while the cluster is still on its way.
-    obstacle
-        Asked while the state is not as wanted: in French why the exercise cannot be done here,
-        "" when it can. None for what can be done anywhere.
-    """
-
+    # name, title: for code, and for students
     name: str
     title: str
+    # the rows for a state; pure, and it never raises
     check: Callable[[ClusterState], Iterable[Row]]
-    probe: Probe | None = None
-    patience: float = PATIENCE
+    probe: Probe | None = None  # asked once the state is as wanted; None when the state tells all
+    patience: float = PATIENCE  # seconds to wait while the cluster is still on its way
+    # asked while the state is not as wanted: in French why the exercise cannot be done here, ""
+    # when it can. None for what can be done anywhere.
     obstacle: Callable[[], str] | None = None

@@ -16,18 +16,10 @@ _BIGGEST = 5_000_000  # bytes of a file that is taken along
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """An archive in the notebooks' folder; in a notebook it shows itself as a link.
+    """An archive in the notebooks' folder; in a notebook it shows itself as a link."""
 
-    Attributes
-    ----------
-    path
-        From the folder of the notebook.
-    names
-        Of the files in it, from there.
-    """
-
-    path: Path
-    names: tuple[str, ...]
+    path: Path  # from the folder of the notebook
+    names: tuple[str, ...]  # of the files in it, from there
 
     def __repr__(self) -> str:
         return f"{self.path.name} est prêt, à côté de ce notebook : téléchargez-le."

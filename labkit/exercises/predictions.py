@@ -83,21 +83,13 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Confrontation:
-    """A prediction against what was measured.
+    """A prediction against what was measured."""
 
-    Attributes
-    ----------
-    question, measured
-        French text.
-    predicted
-        The learner's answer; None when none was given.
-    told
-        Whether the measurement is shown though nothing was predicted: in the corrected edition.
-    """
-
+    # question, measured: French text
     question: str
-    predicted: str | None
+    predicted: str | None  # the learner's answer; None when none was given
     measured: str
+    # whether the measurement is shown though nothing was predicted: in the corrected edition
     told: bool = False
 
     @property

@@ -46,24 +46,14 @@ _FORMULA = re.compile('(^|[;,|"])( *)(?=[=+@\uff1d\uff0b\uff20\uff0d-])')
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One check.
+    """One check."""
 
-    Attributes
-    ----------
-    at
-        When, in UTC.
-    exercise, title
-        Its name, and what students see.
-    ok
-        Whether it passed.
-    wrong
-        What was not as expected: the first column of the verdict's red rows.
-    """
-
-    at: datetime
+    at: datetime  # when, in UTC
+    # exercise, title: its name, and what students see
     exercise: str
     title: str
-    ok: bool
+    ok: bool  # whether it passed
+    # what was not as expected: the first column of the verdict's red rows
     wrong: tuple[str, ...] = ()
 
     def line(self) -> str:
@@ -73,23 +63,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a measure was not what a student had predicted, in the student's words.
+    """Why a measure was not what a student had predicted, in the student's words."""
 
-    Attributes
-    ----------
-    at
-        When, in UTC.
-    question, predicted, measured
-        As the student saw them.
-    why
-        What the student wrote.
-    """
-
-    at: datetime
+    at: datetime  # when, in UTC
+    # question, predicted, measured: as the student saw them
     question: str
     predicted: str
     measured: str
-    why: str
+    why: str  # what the student wrote
 
 
 def _file() -> Path:
@@ -364,21 +345,11 @@ def _folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """A student who agreed to be seen.
+    """A student who agreed to be seen."""
 
-    Attributes
-    ----------
-    name
-        As the student wrote it.
-    account
-        Who owns the file, which nobody can feign.
-    attempts
-        Every check.
-    """
-
-    name: str
-    account: str
-    attempts: tuple[Attempt, ...]
+    name: str  # as the student wrote it
+    account: str  # who owns the file, which nobody can feign
+    attempts: tuple[Attempt, ...]  # every check
 
 
 def classe(dossier: str | Path | None = None) -> pd.DataFrame:

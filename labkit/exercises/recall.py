@@ -14,21 +14,12 @@ from labkit.errors import SettingError
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question on what was learnt before.
+    """A question on what was learnt before."""
 
-    Attributes
-    ----------
-    asked, why
-        French texts: the question, and what explains the right answer.
-    choices
-        The answers offered.
-    right
-        The one that is right.
-    """
-
+    # asked, why: French texts: the question, and what explains the right answer
     asked: str
-    choices: tuple[str, ...]
-    right: str
+    choices: tuple[str, ...]  # the answers offered
+    right: str  # the one that is right
     why: str
 
     def correct(self, answer: str) -> str:

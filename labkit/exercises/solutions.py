@@ -18,15 +18,9 @@ _asked: set[str] = set()
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A solution as it is shown to the student who asked for it.
+    """A solution as it is shown to the student who asked for it."""
 
-    Attributes
-    ----------
-    commands
-        The commands, or the answers of a form; "" at the first demand.
-    """
-
-    commands: str
+    commands: str  # the commands, or the answers of a form; "" at the first demand
 
     def __repr__(self) -> str:
         return self.commands or _FIRST

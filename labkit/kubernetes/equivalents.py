@@ -6,21 +6,11 @@ from typing import NamedTuple
 
 
 class Equivalent(NamedTuple):
-    """An option of a stack, and its equivalent in Kubernetes.
+    """An option of a stack, and its equivalent in Kubernetes."""
 
-    Attributes
-    ----------
-    answer
-        In a few French words.
-    hint
-        Where to look, for those who search.
-    kinds
-        Objects that are this option.
-    """
-
-    answer: str
-    hint: str
-    kinds: tuple[str, ...] = ()
+    answer: str  # in a few French words
+    hint: str  # where to look, for those who search
+    kinds: tuple[str, ...] = ()  # objects that are this option
 
 
 EQUIVALENTS = {

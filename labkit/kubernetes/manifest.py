@@ -20,27 +20,15 @@ from labkit.text.tables import table_html, table_text
 
 @dataclass(frozen=True, slots=True)
 class KubeObject:
-    """An object that a manifest describes.
+    """An object that a manifest describes."""
 
-    Attributes
-    ----------
-    kind, api_version
-        Such as ``Deployment`` and ``apps/v1``.
-    name
-        Empty where the manifest gives none.
-    namespace
-        Empty where it is left to ``kubectl``.
-    line
-        On which it begins.
-    data, lines
-        The file's own words, and the line of each path in them.
-    """
-
+    # kind, api_version: such as ``Deployment`` and ``apps/v1``
     kind: str
     api_version: str
-    name: str
-    namespace: str
-    line: int
+    name: str  # empty where the manifest gives none
+    namespace: str  # empty where it is left to ``kubectl``
+    line: int  # on which it begins
+    # data, lines: the file's own words, and the line of each path in them
     data: Mapping[str, Any] = field(repr=False)
     lines: Mapping[tuple[Step, ...], int] = field(default_factory=dict, repr=False)
 
@@ -63,18 +51,10 @@ class KubeObject:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Manifest:
-    """The objects of a file, in its order; a List is what it lists.
+    """The objects of a file, in its order; a List is what it lists."""
 
-    Attributes
-    ----------
-    name
-        Of the file, without directory.
-    objects
-        All of them, known kinds or not.
-    """
-
-    name: str
-    objects: tuple[KubeObject, ...] = ()
+    name: str  # of the file, without directory
+    objects: tuple[KubeObject, ...] = ()  # all of them, known kinds or not
 
     def of(self, *kinds: str) -> tuple[KubeObject, ...]:
         """Return the objects of these kinds."""

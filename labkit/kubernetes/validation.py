@@ -44,21 +44,12 @@ class ManifestProblem(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Validation:
-    """Kubernetes's verdict on a manifest; it yields the problems.
+    """Kubernetes's verdict on a manifest; it yields the problems."""
 
-    Attributes
-    ----------
-    manifest
-        What was checked.
-    problems
-        In the file's order.
-    unknown
-        Objects of groups that are none of Kubernetes's own (custom resources…): a cluster takes
-        them where their definition was installed, and nothing here says what they may hold.
-    """
-
-    manifest: Manifest
-    problems: tuple[ManifestProblem, ...]
+    manifest: Manifest  # what was checked
+    problems: tuple[ManifestProblem, ...]  # in the file's order
+    # objects of groups that are none of Kubernetes's own (custom resources…): a cluster takes them
+    # where their definition was installed, and nothing here says what they may hold
     unknown: tuple[KubeObject, ...]
 
     @property

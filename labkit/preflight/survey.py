@@ -42,18 +42,11 @@ _TOGETHER = 4.0  # seconds that two machines must have done so together for sile
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All machines, and what was heard from one to another.
+    """All machines, and what was heard from one to another."""
 
-    Attributes
-    ----------
-    machines
-        In the order of the fleet.
-    reached
-        ``(from, to, address, port)`` of each way that was found open; names of endpoints, and
-        a port such as ``7946/udp``.
-    """
-
-    machines: tuple[Machine, ...]
+    machines: tuple[Machine, ...]  # in the order of the fleet
+    # ``(from, to, address, port)`` of each way that was found open; names of endpoints, and a port
+    # such as ``7946/udp``
     reached: frozenset[tuple[str, str, str, str]] = frozenset()
 
 

@@ -15,35 +15,20 @@ _TOO_FEW = 5  # answers expected from each replica for a chi-square test to mean
 
 @dataclass(frozen=True, slots=True)
 class Uniformity:
-    """How far the hits are from equal shares: Pearson's chi-square test of goodness of fit.
+    """How far the hits are from equal shares: Pearson's chi-square test of goodness of fit."""
 
-    Attributes
-    ----------
-    statistic
-        Sum over the replicas of (hits - expected)² / expected; NaN when there is no test.
-    dof
-        Degrees of freedom: replicas - 1.
-    p_value
-        Chance of a statistic at least this large if each answer came from a replica drawn at
-        random with equal shares; NaN when there is no test.
-    answers
-        Answers that the test counts: those whose replica is known.
-    failures
-        Requests that failed; they belong to no replica.
-    verdict
-        ``fair`` (as chance would), ``regular`` (closer to equal than chance would), ``uneven``,
-        ``too-few``, ``single`` (one replica alone) or ``unknown`` (no answer named a replica).
-    sentence
-        The verdict in French, for a student.
-    """
-
+    # sum over the replicas of (hits - expected)² / expected; NaN when there is no test
     statistic: float
-    dof: int
+    dof: int  # degrees of freedom: replicas - 1
+    # chance of a statistic at least this large if each answer came from a replica drawn at random
+    # with equal shares; NaN when there is no test
     p_value: float
-    answers: int
-    failures: int
+    answers: int  # answers that the test counts: those whose replica is known
+    failures: int  # requests that failed; they belong to no replica
+    # ``fair`` (as chance would), ``regular`` (closer to equal than chance would), ``uneven``,
+    # ``too-few``, ``single`` (one replica alone) or ``unknown`` (no answer named a replica)
     verdict: str
-    sentence: str
+    sentence: str  # the verdict in French, for a student
 
     def __str__(self) -> str:
         return self.sentence

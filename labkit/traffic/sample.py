@@ -16,54 +16,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Sample:
-    """Requests sent to one published port, and who answered.
+    """Requests sent to one published port, and who answered."""
 
-    Attributes
-    ----------
-    frame
-        One row a request that ended, in the order of their ends:
-
-        ``time_s``
-            When the answer was whole or the failure known, in seconds since the start.
-        ``node``
-            Name of the node asked.
-        ``replica``
-            Host name in the answer: the first 12 characters of the container's id. None when
-            the request failed or the answer names nobody.
-        ``slot``
-            Slot of the task, ``<NA>`` for a global service or an unknown replica.
-        ``task``
-            ``service.slot``, as docker names it; None for an unknown replica.
-        ``replica_node``
-            Name of the node that the task is on; None for an unknown replica.
-        ``latency_ms``
-            From opening the connection (or, on one kept open, from sending) to the end.
-        ``status``
-            HTTP status, ``<NA>`` without an answer.
-        ``error``
-            None, or a short French text; a status of 400 and more is an error too.
-    port, path, nodes, concurrency, keep_alive, host, cookies
-        What was asked; ``nodes`` are the names of the nodes asked.
-    requested
-        Requests asked for; the frame has fewer rows while it runs, or when time was up.
-    elapsed_s
-        Seconds of sending; time spent in ``on_batch`` is left out.
-    replicas
-        The tasks that were expected to answer.
-    connections
-        TCP connections that carried the answers.
-    """
-
+    # one row a request that ended, in the order of their ends: ``time_s`` When the answer was whole
+    # or the failure known, in seconds since the start. ``node`` Name of the node asked. ``replica``
+    # Host name in the answer: the first 12 characters of the container's id. None when the request
+    # failed or the answer names nobody. ``slot`` Slot of the task, ``<NA>`` for a global service or
+    # an unknown replica. ``task`` ``service.slot``, as docker names it; None for an unknown
+    # replica. ``replica_node`` Name of the node that the task is on; None for an unknown replica.
+    # ``latency_ms`` From opening the connection (or, on one kept open, from sending) to the end.
+    # ``status`` HTTP status, ``<NA>`` without an answer. ``error`` None, or a short French text; a
+    # status of 400 and more is an error too.
     frame: pd.DataFrame
+    # port, path, nodes, concurrency, keep_alive, host, cookies: what was asked; ``nodes`` are the
+    # names of the nodes asked
     port: int
     path: str
     nodes: tuple[str, ...]
     concurrency: int
     keep_alive: bool
+    # requests asked for; the frame has fewer rows while it runs, or when time was up
     requested: int
-    elapsed_s: float
-    replicas: tuple[Task, ...]
-    connections: int
+    elapsed_s: float  # seconds of sending; time spent in ``on_batch`` is left out
+    replicas: tuple[Task, ...]  # the tasks that were expected to answer
+    connections: int  # TCP connections that carried the answers
     host: str = ""
     cookies: bool = False
 

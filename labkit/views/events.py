@@ -13,21 +13,11 @@ from labkit.views.palette import sign_of
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened between two looks.
+    """Something that happened between two looks."""
 
-    Attributes
-    ----------
-    at
-        When it was seen, UTC.
-    text
-        What, in French.
-    alarm
-        It is a failure.
-    """
-
-    at: datetime
-    text: str
-    alarm: bool = False
+    at: datetime  # when it was seen, UTC
+    text: str  # what, in French
+    alarm: bool = False  # it is a failure
 
 
 def events(before: ClusterState | None, now: ClusterState) -> tuple[Event, ...]:

@@ -214,20 +214,13 @@ def _leader_fell(state: ClusterState) -> Iterator[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """The last election, as the log of the present leader tells it.
+    """The last election, as the log of the present leader tells it."""
 
-    Attributes
-    ----------
-    lost, elected
-        Names of the leader that fell silent and of the one elected then; "" where the log does
-        not say.
-    off
-        Names of the nodes whose engine does not answer.
-    """
-
+    # lost, elected: names of the leader that fell silent and of the one elected then; "" where the
+    # log does not say
     lost: str
     elected: str
-    off: tuple[str, ...]
+    off: tuple[str, ...]  # names of the nodes whose engine does not answer
 
 
 _LOST = re.compile(r"(?:lost leader|changed leader from) \w+ \((\w+)\)")

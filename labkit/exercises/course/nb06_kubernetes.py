@@ -78,17 +78,10 @@ def sans_equivalent() -> OnlyThere:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SideBySide:
-    """One service in a stack file and in a manifest, each in its own words.
+    """One service in a stack file and in a manifest, each in its own words."""
 
-    Attributes
-    ----------
-    service
-        Its name.
-    left, right
-        Name of the file, and the lines of it, each from its number.
-    """
-
-    service: str
+    service: str  # its name
+    # left, right: name of the file, and the lines of it, each from its number
     left: tuple[str, tuple[tuple[int, str], ...]]
     right: tuple[str, tuple[tuple[int, str], ...]]
 
@@ -177,22 +170,13 @@ def preparer_manifeste() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The student's manifest, and the live stack that it has to describe.
+    """The student's manifest, and the live stack that it has to describe."""
 
-    Attributes
-    ----------
-    stack
-        The live stack.
-    manifest, validation
-        None where the file cannot be read.
-    fault
-        Why it cannot.
-    """
-
-    stack: ComposeFile
+    stack: ComposeFile  # the live stack
+    # manifest, validation: none where the file cannot be read
     manifest: Manifest | None = None
     validation: Validation | None = None
-    fault: ManifestError | None = None
+    fault: ManifestError | None = None  # why it cannot
 
 
 def _ask() -> Translation:

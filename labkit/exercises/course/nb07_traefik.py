@@ -148,20 +148,11 @@ def _ask(domain: str, path: str, password: str) -> tuple[int, bytes] | str:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Traefik's answer at each of its doors: HTTP status, or why there was none.
+    """Traefik's answer at each of its doors: HTTP status, or why there was none."""
 
-    Attributes
-    ----------
-    service
-        A domain that a label names.
-    unknown
-        One that no label names.
-    closed, opened
-        The dashboard, without and with its password.
-    """
-
-    service: int | str
-    unknown: int | str
+    service: int | str  # a domain that a label names
+    unknown: int | str  # one that no label names
+    # closed, opened: the dashboard, without and with its password
     closed: int | str
     opened: int | str
 

@@ -32,23 +32,12 @@ _WAIT = "Prometheus relit le cluster toutes les cinq secondes : attendez, puis r
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """Prometheus's targets beside the swarm's tasks of the same moment.
+    """Prometheus's targets beside the swarm's tasks of the same moment."""
 
-    Attributes
-    ----------
-    ready
-        Names of the nodes that the swarm calls ready, in order.
-    replicas
-        How many tasks whoami is to have.
-    tasks
-        The nodes of the running tasks of whoami, one name a task.
-    targets
-        ``(job, node, service, health)`` of each target.
-    """
-
-    ready: tuple[str, ...]
-    replicas: int
-    tasks: tuple[str, ...]
+    ready: tuple[str, ...]  # names of the nodes that the swarm calls ready, in order
+    replicas: int  # how many tasks whoami is to have
+    tasks: tuple[str, ...]  # the nodes of the running tasks of whoami, one name a task
+    # ``(job, node, service, health)`` of each target
     targets: tuple[tuple[str, str, str, str], ...]
 
     def nodes_up(self, job: str) -> tuple[str, ...]:

@@ -113,18 +113,10 @@ def servers_from(text: str) -> pd.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A replica that died while clients asked.
+    """A replica that died while clients asked."""
 
-    Attributes
-    ----------
-    sample
-        The requests.
-    command
-        What killed it.
-    """
-
-    sample: Sample
-    command: str
+    sample: Sample  # the requests
+    command: str  # what killed it
 
     @property
     def sent(self) -> int:
@@ -283,18 +275,10 @@ def answering(sample: Sample) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """Whether the engines get an image; true when they do.
+    """Whether the engines get an image; true when they do."""
 
-    Attributes
-    ----------
-    image
-        Its name.
-    reason
-        In French why not; "" when they do.
-    """
-
-    image: str
-    reason: str = ""
+    image: str  # its name
+    reason: str = ""  # in French why not; "" when they do
 
     def __bool__(self) -> bool:
         return not self.reason
@@ -344,17 +328,10 @@ def _no_hub() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Replicas that answer at each door, and HAProxy's statistics of its own.
+    """Replicas that answer at each door, and HAProxy's statistics of its own."""
 
-    Attributes
-    ----------
-    answering
-        Door -> replicas that answered.
-    up, down
-        Servers that HAProxy sees well, and ill; -1 when its statistics do not answer.
-    """
-
-    answering: Mapping[str, int] = field(default_factory=dict)
+    answering: Mapping[str, int] = field(default_factory=dict)  # door -> replicas that answered
+    # up, down: servers that HAProxy sees well, and ill; -1 when its statistics do not answer
     up: int = -1
     down: int = -1
 

@@ -22,25 +22,14 @@ _IS_UDP = "port publié en UDP : HTTP passe par TCP"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The addresses of a published port on this machine, one URL a node.
+    """The addresses of a published port on this machine, one URL a node."""
 
-    Attributes
-    ----------
-    port
-        The port as it was published.
-    urls
-        ``(node, url)``, or ``(domain, url)``.
-    proxied
-        Paths through the notebook server, for a browser on another machine, one a node or one a
-        domain; none for what is not published.
-    udp
-        Whether it is a UDP port, which no browser opens.
-    """
-
-    port: int
-    urls: tuple[tuple[str, str], ...]
+    port: int  # the port as it was published
+    urls: tuple[tuple[str, str], ...]  # ``(node, url)``, or ``(domain, url)``
+    # paths through the notebook server, for a browser on another machine, one a node or one a
+    # domain; none for what is not published
     proxied: tuple[str, ...]
-    udp: bool = False
+    udp: bool = False  # whether it is a UDP port, which no browser opens
 
     def __repr__(self) -> str:
         rows = [f"{node} : {url}" for node, url in self.urls]
@@ -136,17 +125,10 @@ def _forwarding(fleet: Fleet, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Which nodes answer at a published port.
+    """Which nodes answer at a published port."""
 
-    Attributes
-    ----------
-    port
-        The port as it was published.
-    by_node
-        ``(node, what happened)``; what happened is ``""`` for an HTTP answer, else the reason.
-    """
-
-    port: int
+    port: int  # the port as it was published
+    # ``(node, what happened)``; what happened is ``""`` for an HTTP answer, else the reason
     by_node: tuple[tuple[str, str], ...]
 
     @property

@@ -24,19 +24,12 @@ _SETTLE = 6.0  # s that older votes may still take to be counted
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The page of results at one moment. Source: ``GET /scores`` of ``result``.
+    """The page of results at one moment. Source: ``GET /scores`` of ``result``."""
 
-    Attributes
-    ----------
-    a, b
-        Votes counted for each choice.
-    message
-        The page's own words, such as ``3 votes`` or that it waits for the database.
-    """
-
+    # a, b: votes counted for each choice
     a: int
     b: int
-    message: str
+    message: str  # the page's own words, such as ``3 votes`` or that it waits for the database
 
     @property
     def live(self) -> bool:
@@ -50,29 +43,16 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """A vote by a voter who never voted before, and what became of it.
+    """A vote by a voter who never voted before, and what became of it."""
 
-    Attributes
-    ----------
-    choice
-        ``a`` or ``b``.
-    node
-        Name of the node whose ports were asked.
-    problem
-        Why the vote was not accepted, in French; empty when it was.
-    before, after
-        Scores before the vote, at rest, and at the end of the wait; None when the page of results
-        did not answer.
-    limit_s
-        Seconds that the vote had to be counted.
-    """
-
-    choice: str
-    node: str
-    problem: str
+    choice: str  # ``a`` or ``b``
+    node: str  # name of the node whose ports were asked
+    problem: str  # why the vote was not accepted, in French; empty when it was
+    # before, after: scores before the vote, at rest, and at the end of the wait; None when the page
+    # of results did not answer
     before: Scores | None
     after: Scores | None
-    limit_s: float
+    limit_s: float  # seconds that the vote had to be counted
 
     @property
     def accepted(self) -> bool:

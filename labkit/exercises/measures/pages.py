@@ -45,17 +45,10 @@ def parse_page(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Pages of whoami, several from each door.
+    """Pages of whoami, several from each door."""
 
-    Attributes
-    ----------
-    port
-        The port as it was published.
-    by_door
-        Name of the node asked, and its pages, each as :func:`parse_page` returns it.
-    """
-
-    port: int
+    port: int  # the port as it was published
+    # name of the node asked, and its pages, each as :func:`parse_page` returns it
     by_door: tuple[tuple[str, tuple[Mapping[str, str], ...]], ...]
 
     @property
@@ -141,21 +134,11 @@ def _page(fleet: Fleet, node: str, port: int) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """One request: at which door, and for whom whoami took its client.
+    """One request: at which door, and for whom whoami took its client."""
 
-    Attributes
-    ----------
-    door
-        Name of the node asked.
-    address
-        What whoami calls ``RemoteAddr``, without the port.
-    owner
-        The node whose own address in the ingress network that is; "" when it is none's.
-    """
-
-    door: str
-    address: str
-    owner: str
+    door: str  # name of the node asked
+    address: str  # what whoami calls ``RemoteAddr``, without the port
+    owner: str  # the node whose own address in the ingress network that is; "" when it is none's
 
 
 @dataclass(frozen=True, slots=True)

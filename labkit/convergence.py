@@ -141,10 +141,7 @@ def converge(
 ) -> ClusterState:
     """Wait until the service is as wanted, and return the cluster as it then is.
 
-    Parameters
-    ----------
-    seen
-        Ids of tasks that had failed before, and are not to be counted.
+    Tasks whose ids are in ``seen`` had failed before, and are not counted.
 
     Raises
     ------

@@ -82,13 +82,7 @@ def corrected(name: str) -> Any:
 
 
 def student(notebook: Any) -> Any:
-    """Return a notebook's student's edition; pure.
-
-    Parameters
-    ----------
-    notebook
-        The corrected edition, as ``nbformat`` reads it; it is left as it is.
-    """
+    """Return a notebook's student's edition; pure."""
     from nbconvert.preprocessors import ClearOutputPreprocessor
 
     blank, _ = ClearOutputPreprocessor().preprocess(nbformat.from_dict(notebook), {})  # type: ignore[no-untyped-call]
@@ -167,13 +161,6 @@ def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
     """Write an edition into a folder, or bring the one that is there up to date.
 
     What the student changed or added is never touched: a cell of a notebook, or a whole file.
-
-    Parameters
-    ----------
-    folder
-        Made if need be.
-    answers
-        Write the corrected edition instead of the student's.
 
     Returns
     -------
@@ -283,14 +270,7 @@ def _text(notebook: Any) -> bytes:
 def merge(base: Any, new: Any, theirs: Any) -> tuple[Any, int]:
     """Bring a student's notebook up to date, cell by cell; pure.
 
-    Parameters
-    ----------
-    base
-        What was written last.
-    new
-        What is to be written now.
-    theirs
-        What the student has.
+    ``base`` was written last, ``new`` is to be written now, ``theirs`` is what the student has.
 
     Returns
     -------

@@ -51,13 +51,6 @@ class Step:
 def find(name: str, folder: Path = COURSE) -> Path:
     """Return the notebook of a path or of the beginning of a name.
 
-    Parameters
-    ----------
-    name
-        A path, or the beginning of a name in ``folder``, such as ``01``.
-    folder
-        Where the course is.
-
     Raises
     ------
     SettingError
@@ -110,13 +103,6 @@ def script(notebook: Any, section: str | None = None) -> tuple[Step, ...]:
     """Return what is to be played, in order; pure.
 
     Hints, what is folded and the cells where students try are left out.
-
-    Parameters
-    ----------
-    notebook
-        As ``nbformat`` reads it.
-    section
-        The title of a level-2 heading; None is the whole notebook.
     """
     steps: list[Step] = []
     inside = section is None
@@ -145,12 +131,7 @@ def unfolded(markdown: str, blank: str = "") -> str:
 def play(path: Path, section: str | None = None) -> bool:
     """Play a notebook, or a section of it; return whether it was played to its end.
 
-    Parameters
-    ----------
-    path
-        The notebook.
-    section
-        Number, title or beginning of the title of a section; None plays the whole.
+    A section is named by its number, its title or the beginning of its title.
 
     Raises
     ------

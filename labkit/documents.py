@@ -119,11 +119,6 @@ for _loader, _words, _numbers in (
 class Reader:
     """Turns the text of one file into data; a subclass says what kind of file it is.
 
-    Parameters
-    ----------
-    file
-        Its name, for messages.
-
     Attributes
     ----------
     lines
@@ -256,17 +251,7 @@ class Reader:
     def mapping(
         self, node: yaml.MappingNode, path: tuple[Step, ...], around: tuple[yaml.Node, ...]
     ) -> dict[str, Any]:
-        """Return what a node of keys stands for, merge keys expanded.
-
-        Parameters
-        ----------
-        node
-            From :meth:`nodes`.
-        path
-            Where it is; lines are kept under it.
-        around
-            Nodes that it is in.
-        """
+        """Return what a node of keys stands for, merge keys expanded."""
         inside = (*around, node)
         values: dict[str, Any] = {}
         written: dict[str, int] = {}  # lines of the mapping's own keys

@@ -117,14 +117,7 @@ def wait(
 ) -> Leader:
     """Wait until the swarm has a leader that all know, and every node the role it was given.
 
-    Parameters
-    ----------
-    say
-        Told what is awaited, a line each, once it takes longer than :data:`QUIET`.
-    limit
-        Seconds.
-    fleet
-        The engines; None takes :func:`labkit.engine.connect`.
+    ``say`` is told what is awaited, a line each, once it takes longer than :data:`QUIET`.
 
     Raises
     ------

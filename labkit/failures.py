@@ -29,14 +29,8 @@ def failure(
 ) -> LabkitError | None:
     """Return the error of failures that more waiting will not mend, if there are any.
 
-    Parameters
-    ----------
-    raw_service
-        ``GET /services/{id}``.
-    seen
-        Ids of tasks that had failed before.
-    lacks_image
-        Whether the node of a task has no such image.
+    Tasks in ``seen`` had failed before; ``lacks_image`` tells whether the node of a task has no
+    such image.
     """
     update = raw_service.get("UpdateStatus") or {}
     image = raw_service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]

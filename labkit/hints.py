@@ -27,13 +27,7 @@ _AMBIGUOUS = re.compile(r"node (\S+) is ambiguous")
 
 
 def way_out(said: str) -> str:
-    """Return what to do about a failure of the docker command, in French; empty when unknown.
-
-    Parameters
-    ----------
-    said
-        What it wrote.
-    """
+    """Return what to do about a failure of the docker command, in French; empty when unknown."""
     if _FIXED.search(said):
         return (
             "Un config et un secret ne se modifient plus une fois créés : donnez-lui un nouveau "

@@ -44,11 +44,8 @@ def contains_secret(text: str) -> bool:
 def protect(session: Any) -> None:
     """Mask secrets in everything that a ``jupyter_client`` session sends from now on.
 
-    Parameters
-    ----------
-    session
-        The kernel's session; all outputs pass through its ``pack``, and through its ``send``, where
-        those of a stream are put together again. Doing it twice is harmless.
+    All outputs pass through the session's ``pack``, and through its ``send``, where those of a
+    stream are put together again. Doing it twice is harmless.
     """
     if getattr(session.pack, "labkit_masks", False):
         return

@@ -54,11 +54,6 @@ _ENGINE = {"up": "en marche", "stopped": "arrêté", "killed": "sans courant"}
 def ls(fleet: Fleet | None = None) -> pd.DataFrame:
     """Show each node as its machine is, beside what the swarm believes of it.
 
-    Parameters
-    ----------
-    fleet
-        The engines; None takes :func:`labkit.engine.connect`.
-
     Returns
     -------
     DataFrame
@@ -120,11 +115,6 @@ def add(*, quiet: bool = False) -> Endpoint:
 
     It has the images of the course, a docker context of its own and the lowest free number.
 
-    Parameters
-    ----------
-    quiet
-        Show no progress.
-
     Returns
     -------
     Endpoint
@@ -147,16 +137,7 @@ def rm(name: str, *, timeout: float = 120.0, quiet: bool = False) -> None:
     """Remove a node from the embedded cluster while it runs, its disk too.
 
     In a swarm it is demoted first, leaves, and is struck off the list of nodes. Its tasks start
-    elsewhere.
-
-    Parameters
-    ----------
-    name
-        Name of the node; node1 stays.
-    timeout
-        Seconds that the swarm may take for each step.
-    quiet
-        Show no progress.
+    elsewhere. node1 stays. The swarm may take ``timeout`` seconds for each step.
 
     Raises
     ------

@@ -44,16 +44,7 @@ def progress_of(
 ) -> Progress:
     """Judge a service from raw answers of the Docker API; pure.
 
-    Parameters
-    ----------
-    raw_service, raw_tasks
-        ``GET /services/{id}`` and ``GET /tasks`` of that service.
-    nodes
-        By id.
-    elapsed
-        Seconds since the wait began.
-    seen
-        Ids of tasks that had failed before, and are not to be counted.
+    ``nodes`` are by id; tasks whose ids are in ``seen`` had failed before, and are not counted.
     """
     service = service_from_raw(raw_service, {})
     names = {node.id: node.name for node in nodes.values()}

@@ -14,13 +14,7 @@ NAME = "cours"
 
 
 def prepare(page: str) -> str:
-    """Save the course's workspace, unless the student has one already; return its URL's path.
-
-    Parameters
-    ----------
-    page
-        The notebook that is open at first: its path from JupyterLab's root.
-    """
+    """Save the course's workspace, unless the student has one already; return its URL's path."""
     from jupyterlab.commands import get_workspaces_dir
     from jupyterlab_server.workspaces_handler import WORKSPACE_EXTENSION, WorkspacesManager, slugify
 

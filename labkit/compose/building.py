@@ -29,14 +29,8 @@ def read(path: str | Path, *, environment: Mapping[str, str] | None = None) -> C
     """Read a compose or stack file.
 
     ``extends`` and ``include`` are not followed; :func:`labkit.compose.explain` says so.
-
-    Parameters
-    ----------
-    path
-        Of the file.
-    environment
-        Values of variables; None sets none, so that only the file's defaults are used and the
-        result is the same everywhere. ``os.environ`` does what Docker would.
+    ``environment`` has the values of variables; None sets none, so that the result is the same
+    everywhere, and ``os.environ`` does what Docker would.
 
     Raises
     ------
@@ -233,13 +227,6 @@ def _volumes(raw: Raw, services: tuple[ComposeService, ...]) -> Iterator[Compose
 
 def from_stack(state: ClusterState, stack: str) -> ComposeFile:
     """Describe a live stack in the terms of a file.
-
-    Parameters
-    ----------
-    state
-        The cluster.
-    stack
-        As in ``docker stack deploy -c FILE STACK``.
 
     Raises
     ------

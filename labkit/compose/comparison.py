@@ -88,11 +88,6 @@ def compare(left: ComposeFile, right: ComposeFile) -> Comparison:
     same. Of a live stack, only what a cluster tells of it is compared: services, images
     (without digests), replicas, networks, ports, volumes (the last part of a machine's path),
     constraints.
-
-    Parameters
-    ----------
-    left, right
-        From :func:`labkit.compose.read` or :func:`labkit.compose.from_stack`.
     """
     live = left.live or right.live
     first, second = _facts(left, live=live), _facts(right, live=live)

@@ -90,15 +90,7 @@ class Architecture:
 
 
 def draw(file: ComposeFile, *, dark: bool = False) -> Architecture:
-    """Draw the architecture of a file or of a live stack.
-
-    Parameters
-    ----------
-    file
-        From :func:`labkit.compose.read` or :func:`labkit.compose.from_stack`.
-    dark
-        For a dark background.
-    """
+    """Draw the architecture of a file or of a live stack."""
     return Architecture(_Drawing(file, DARK if dark else LIGHT).picture())
 
 

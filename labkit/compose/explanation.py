@@ -90,12 +90,7 @@ _HEAD = ("Option", "Où (ligne)", "Pourquoi")
 def explain(file: ComposeFile, *, files: bool = True) -> Explanation:
     """Say what becomes of each option of a file that ``docker stack deploy`` treats apart.
 
-    Parameters
-    ----------
-    file
-        Read by :func:`labkit.compose.read`.
-    files
-        Look at the files that docker would read too: of variables, secrets and configs.
+    With ``files``, those that docker would read too are looked at: of variables, secrets, configs.
 
     Raises
     ------

@@ -94,15 +94,6 @@ class Raw:
 def load(text: str, file: str, environment: Mapping[str, str]) -> Raw:
     """Read the text of a compose file.
 
-    Parameters
-    ----------
-    text
-        YAML.
-    file
-        Its name, for messages.
-    environment
-        Values of variables.
-
     Raises
     ------
     ComposeError

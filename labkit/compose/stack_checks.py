@@ -42,12 +42,8 @@ _LONGEST = 64 * 1024  # bytes of a line of an env_file
 def refusals(data: Mapping[str, Any], directory: Path | None) -> _Refusals:
     """Yield what docker refuses, as a path and a reason in French.
 
-    Parameters
-    ----------
-    data
-        As ``docker stack deploy`` has them, variables replaced.
-    directory
-        Of the file: what its relative paths begin at. None looks at no other file.
+    ``data`` are as the docker command has them, variables replaced. The file's relative paths begin
+    at ``directory``; None looks at no other file.
     """
     for name, service in _table(data.get("services")).items():
         for path, why in _service(_table(service), data, directory):

@@ -33,14 +33,8 @@ def connect() -> Fleet:
 def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
     """Start the cluster or rejoin the one that runs, and make ``docker …`` speak to it.
 
-    Engines that ``LABKIT_ENGINE`` names are taken as they are.
-
-    Parameters
-    ----------
-    nodes
-        Number of nodes, 1 to 7; 3 if neither this nor ``LABKIT_NODES`` says otherwise.
-    quiet
-        Show no progress.
+    Engines that ``LABKIT_ENGINE`` names are taken as they are. Without ``nodes``, ``LABKIT_NODES``
+    says how many, or else there are 3.
 
     Returns
     -------

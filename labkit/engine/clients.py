@@ -156,12 +156,7 @@ def _reason(error: requests.ConnectionError) -> str:
 def engine_errors(endpoint: Endpoint, doing: str) -> Iterator[None]:
     """Turn what the docker SDK raises into labkit's errors.
 
-    Parameters
-    ----------
-    endpoint
-        The engine asked.
-    doing
-        The docker command that says what was tried, such as ``docker service rm web``.
+    ``doing`` is the docker command that does the same, such as ``docker service rm web``.
 
     Raises
     ------
@@ -194,18 +189,8 @@ def update_spec(
 ) -> None:
     """Edit the whole spec of a node or a service and send it, again if somebody was faster.
 
-    Parameters
-    ----------
-    manager
-        Returns a manager that answers, or raises.
-    doing
-        The docker command that says what is tried.
-    inspect
-        Asks for the object.
-    edit
-        Changes its spec; False if there is nothing to send.
-    send
-        Sends the spec that belongs to a version.
+    ``manager`` returns one that answers, or raises; ``edit`` changes the spec of what ``inspect``
+    asks for, and is false if there is nothing to send.
 
     Raises
     ------

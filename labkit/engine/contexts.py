@@ -25,16 +25,8 @@ SECONDS = 30.0  # that one docker command may take
 def write_contexts(fleet: Fleet, config: Path, cli: Path, plugins: Iterable[Path]) -> None:
     """Write one docker context an endpoint under ``config`` and make the first one current.
 
-    Parameters
-    ----------
-    fleet
-        The engines; the names of the endpoints become the names of the contexts.
-    config
-        The directory for ``DOCKER_CONFIG``; made anew, readable by its owner alone.
-    cli
-        The ``docker`` command.
-    plugins
-        Its plugins, such as that for ``docker build``; those that are not there are left out.
+    The directory is made anew, readable by its owner alone. Plugins that are not there are left
+    out.
     """
     shutil.rmtree(config, ignore_errors=True)
     config.mkdir(mode=0o700, parents=True)
@@ -69,11 +61,6 @@ def runs(cli: str, config: Path) -> str:
 
     What is called docker may be Podman, a program that is not there any more, or one that may not
     read what labkit writes, as in a snap.
-
-    Parameters
-    ----------
-    config
-        A directory that can be made, beside those that :func:`write_contexts` will write.
     """
     try:
         version = _ask(cli, config, "--version")
@@ -99,17 +86,7 @@ def environment(
     """Return the variables that give a shell the CLI and its contexts, and ``labkit``.
 
     A notebook's kernel may run in a virtual environment that its shells know nothing of.
-
-    Parameters
-    ----------
-    config
-        The directory that :func:`write_contexts` wrote, or will write.
-    cli
-        The ``docker`` command; its directory comes first in ``PATH``.
-    path
-        The present ``PATH``.
-    addresses
-        Those of the nodes: no proxy can reach them.
+    ``addresses`` are those of the nodes: no proxy can reach them.
     """
     here, last = str(cli.parent), str(Path(sys.executable).parent)
     entries = [here, *(p for p in path.split(os.pathsep) if p and p != here)]

@@ -42,13 +42,6 @@ class Endpoint:
     def parse(cls, url: str, name: str, *, tls: Path | None = None) -> Endpoint:
         """Make an endpoint from what a user writes in ``LABKIT_ENGINE``.
 
-        Parameters
-        ----------
-        url, name
-            As in the endpoint.
-        tls
-            Directory of the certificates, used for ``tcp://``.
-
         Raises
         ------
         SettingError
@@ -81,13 +74,7 @@ class Endpoint:
         return cls(name=name, url=url, address=host or "127.0.0.1", tls=tls)
 
     def client(self, timeout: float = 30.0) -> docker.DockerClient:
-        """Return a new docker SDK client; the caller closes it.
-
-        Parameters
-        ----------
-        timeout
-            Seconds that one request may take.
-        """
+        """Return a new docker SDK client; the caller closes it."""
         ssh = self.url.startswith("ssh://")
         tls = self.tls and TLSConfig(
             client_cert=(str(self.tls / "cert.pem"), str(self.tls / "key.pem")),

@@ -111,10 +111,7 @@ def status(fleet: Fleet) -> Status:
 def refusal(fleet: Fleet, what: str) -> SettingError:
     """Return the error for one who wants engines stopped or reset that labkit did not make.
 
-    Parameters
-    ----------
-    what
-        What labkit never does, in French, such as ``n’arrête jamais``.
+    ``what`` is in French, such as ``n’arrête jamais``.
     """
     swarms = [f"{m.name} : {m.standing}." for m in ask_machines(fleet)]
     return SettingError(

@@ -38,14 +38,8 @@ UNASKED = object()  # None is an answer: nobody answered
 def judge(name: str, state: ClusterState, answers: Any = UNASKED) -> Verdict:
     """Return the verdict of the exercise of that name on a state; pure.
 
-    Parameters
-    ----------
-    name
-        An unknown one gives a verdict that fails and says which names exist.
-    state
-        The cluster.
-    answers
-        What the exercise's probe brought back; unless given, it is left out of the verdict.
+    An unknown name gives a verdict that fails and says which names exist. Without ``answers`` of
+    the exercise's probe, these are left out of the verdict.
     """
     exercise = EXERCISES.get(name)
     if exercise is None:

@@ -60,12 +60,7 @@ def sections(notebook: Any) -> tuple[str, ...]:
 def steps_before(notebook: Any, section: str) -> tuple[Step, ...]:
     """Return the cells that a section builds on, in order; pure.
 
-    Parameters
-    ----------
-    notebook
-        As ``nbformat`` reads it.
-    section
-        The title of a level-2 heading; an unknown one has no steps.
+    A section is the title of a level-2 heading; an unknown one has no steps.
     """
     steps: list[Step] = []
     for cell in notebook.cells:
@@ -175,11 +170,6 @@ def _read(notebook: str) -> Any:
 
 class Rattrapage(widgets.VBox):  # type: ignore[misc]
     """Choose a section of a notebook, and have the cluster brought to where it starts.
-
-    Parameters
-    ----------
-    notebook
-        Name of the notebook's file, in the working directory.
 
     Raises
     ------

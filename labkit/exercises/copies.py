@@ -17,15 +17,8 @@ COPY = "ma-stack.yml"
 def write_copy(copy: Path, text: str, *, deployed: bool) -> str:
     """Write a working copy; say in French what was done.
 
-    Parameters
-    ----------
-    copy
-        Where it goes.
-    text
-        What is in a new one.
-    deployed
-        Whether its stack is: then a copy that is there is the student's work, and stays. Without
-        its stack, a copy that was edited is put aside, under a name of its own.
+    While its stack is deployed, a copy that is there is the student's work, and stays. Otherwise
+    one that was edited is put aside, under a name of its own.
     """
     if copy.exists() and deployed:
         return f"{copy.name} est là, et sa stack est déployée : votre travail est conservé."

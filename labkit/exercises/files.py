@@ -41,14 +41,7 @@ def _regular(path: Path, flags: int, *, own: bool = True) -> Iterator[int]:
 def read_file(path: Path, most: int, *, own: bool = True) -> tuple[str, int]:
     """Return the beginning of a file as text, and its owner's number.
 
-    Parameters
-    ----------
-    path
-        A regular file.
-    most
-        Bytes that are read.
-    own
-        Refuse a file of somebody else.
+    At most ``most`` bytes of a regular file are read; if ``own``, nothing of somebody else.
 
     Raises
     ------

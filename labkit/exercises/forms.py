@@ -216,12 +216,7 @@ def option_form(files: Iterable[ComposeFile]) -> Form:
 def network_form(file: ComposeFile, networks: Iterable[str]) -> Form:
     """Ask on which networks each service of a file is.
 
-    Parameters
-    ----------
-    file
-        Read by :func:`labkit.compose.read`.
-    networks
-        The networks to choose from; those that the file does not use are there to mislead.
+    Networks that the file does not use are there to mislead.
     """
     return Form(
         f"Les réseaux de {file.name}",
@@ -260,15 +255,7 @@ def _form(name: str) -> Form:
 
 
 def cocher_options(nom: str, *fichiers: ComposeFile) -> Form:
-    """Ask which options of these files are Swarm's own.
-
-    Parameters
-    ----------
-    nom
-        The name under which :func:`repondre` and :func:`corriger` find the form.
-    fichiers
-        Read by :func:`labkit.compose.read`.
-    """
+    """Ask which options of these files are Swarm's own."""
     return keep(nom, option_form(fichiers))
 
 
@@ -280,12 +267,7 @@ def cocher_reseaux(nom: str, fichier: ComposeFile, reseaux: Iterable[str]) -> Fo
 def repondre(nom: str, reponse: Answer) -> Form:
     """Fill in a form in plain Python, instead of by clicks.
 
-    Parameters
-    ----------
-    nom
-        The form's name.
-    reponse
-        The boxes to tick: columns by row, such as ``{"vote": ["frontend"]}``.
+    The boxes to tick are columns by row, such as ``{"vote": ["frontend"]}``.
 
     Raises
     ------

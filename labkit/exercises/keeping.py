@@ -36,10 +36,7 @@ class Saved:
 def sauvegarder(dossier: str | Path = ".") -> Saved:
     """Put the notebooks and the files beside them into an archive to download.
 
-    Parameters
-    ----------
-    dossier
-        The notebooks' folder. Hidden files, links and files over 5 MB are left out.
+    Hidden files, links and files over 5 MB are left out.
 
     Returns
     -------

@@ -21,17 +21,7 @@ _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
 
 
 class Prediction:
-    """A question with its choices; shown as radio buttons, or as a list without a kernel.
-
-    Parameters
-    ----------
-    question
-        French text.
-    choices
-        The answers offered.
-    answer
-        The one chosen beforehand; None leaves it open.
-    """
+    """A question with its choices; shown as radio buttons, or as a list without a kernel."""
 
     def __init__(self, question: str, choices: Sequence[str], answer: str | None = None) -> None:
         self.question = question
@@ -132,10 +122,7 @@ class Confrontation:
     def expliquer(self, texte: str) -> str:
         """Keep in the student's own progress why the measure differs; return how that went.
 
-        Parameters
-        ----------
-        texte
-            The student's explanation; an empty one is not kept.
+        An empty explanation is not kept.
         """
         if self.predicted is None or not (why := " ".join(texte.split())):
             return "Écrivez d’abord votre explication, en une phrase."
@@ -176,14 +163,7 @@ def predire(
 ) -> Prediction:
     """Ask for a prediction; running the cell again keeps the answer already given.
 
-    Parameters
-    ----------
-    nom
-        The name under which :func:`confronter` finds it.
-    question, choix
-        What is asked, and the answers offered.
-    reponse
-        An answer given in code instead of by a click.
+    :func:`confronter` finds it under ``nom``; ``reponse`` answers in code instead of by a click.
     """
     before = _predictions.get(nom)
     kept = before.answer if before is not None and before.choices == tuple(choix) else None

@@ -109,11 +109,8 @@ def record(name: str, verdict: Verdict) -> None:
 def read(path: Path | None = None) -> tuple[Attempt, ...]:
     """Return the checks of a file in their order; none if there is no such file.
 
-    Parameters
-    ----------
-    path
-        None is the student's own. Lines that are no checks, such as one that a full disk cut
-        short, are left out.
+    Without a path, it is the student's own. Lines that are no checks are left out, such as one that
+    a full disk cut short.
     """
     try:
         text, _ = read_file(path or _file(), _BIGGEST)
@@ -355,10 +352,7 @@ class Student:
 def classe(dossier: str | Path | None = None) -> pd.DataFrame:
     """Return the class's table, for the instructor; those stuck the longest come first.
 
-    Parameters
-    ----------
-    dossier
-        The shared folder; None takes ``LABKIT_CLASS``.
+    Without a folder, it is ``LABKIT_CLASS``.
 
     Returns
     -------

@@ -72,10 +72,7 @@ class Recall:
 def rappel(notebook: str) -> Recall:
     """Ask three questions on the notebooks before this one.
 
-    Parameters
-    ----------
-    notebook
-        Its number, such as ``"02"``.
+    A notebook is named by its number, such as ``"02"``.
 
     Raises
     ------

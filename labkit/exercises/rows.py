@@ -73,16 +73,7 @@ def service_rows(
 ) -> Iterator[Row]:
     """Check a service of whoami.
 
-    Parameters
-    ----------
-    state
-        The cluster.
-    name
-        Its name.
-    port, mode
-        How its port 80 is to be published; ``ingress`` or ``host``.
-    replicas
-        The numbers of replicas that are accepted; the first is what was asked for.
+    Of the numbers of ``replicas`` that are accepted, the first is what was asked for.
     """
     service = find_service(state, name)
     yield exists_row(state, name)

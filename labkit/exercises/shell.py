@@ -49,14 +49,9 @@ _NOISE = re.compile(r"^verify: Waiting \d+ seconds?|^\d+/\d+:\s*$")
 def interleaved(commands: str) -> str:
     """Return a script that says each command before it runs it, and ends at the first that fails.
 
-    One that docker refuses because it is done already (to join, to leave, to remove) does not
-    count as failed: a student may have typed it.
-
-    Parameters
-    ----------
-    commands
-        One command a line; a backslash continues a line, and comments are left out. Spaces stay
-        as they are: those between quotes matter.
+    One that docker refuses because it is done already (to join, to leave, to remove) does not count
+    as failed: a student may have typed it. A backslash continues a line, and comments are left out.
+    Spaces stay as they are: those between quotes matter.
     """
     return _script(_lines(commands))
 
@@ -64,12 +59,7 @@ def interleaved(commands: str) -> str:
 def resumed(commands: str, said: Sequence[str]) -> str:
     """Return the script that goes on with the command that failed, with the variables set before.
 
-    Parameters
-    ----------
-    commands
-        As :func:`interleaved` takes them.
-    said
-        The lines that its script said.
+    ``said`` has the lines that the script of :func:`interleaved` wrote.
     """
     lines = _lines(commands)
     failed = max(0, sum(text.startswith("$ ") for text in said) - 1)
@@ -95,11 +85,6 @@ def tidy(lines: Iterable[str]) -> Iterator[str]:
     """Drop repeated progress lines and mask secrets.
 
     Without a terminal the CLI writes the same progress line many times a second.
-
-    Parameters
-    ----------
-    lines
-        Lines with their newline.
     """
     last = ""
     for line in lines:
@@ -115,16 +100,9 @@ def tidy(lines: Iterable[str]) -> Iterator[str]:
 def run(command: str, write: Callable[[str], object], *, timeout: float | None = None) -> int:
     """Run a shell command, writing what it says line by line, and return its exit code.
 
-    The command and all that it started end with this process, even if that is killed.
-
-    Parameters
-    ----------
-    command
-        Shell text; standard input is empty, standard error is written with the output.
-    write
-        Takes each line.
-    timeout
-        Seconds after which the command is ended with the code :data:`TIMED_OUT`.
+    The command and all that it started end with this process, even if that is killed. Standard
+    input is empty, standard error is written with the output. A command that takes longer than
+    ``timeout`` is ended with the code :data:`TIMED_OUT`.
     """
     shell = shutil.which("bash") or "/bin/sh"
     process = subprocess.Popen(

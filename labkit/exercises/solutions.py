@@ -41,11 +41,6 @@ _THEN = "Lisez la solution, puis tapez-la vous-même dans votre cellule ou dans 
 def solution(*noms: str) -> Solution:
     """Show the solutions of exercises at the second demand; nothing is run.
 
-    Parameters
-    ----------
-    noms
-        Names of exercises or of forms of the course.
-
     Raises
     ------
     SettingError

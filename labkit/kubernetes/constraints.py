@@ -213,10 +213,7 @@ _QUANTITY = _pattern(
 def constrain(definitions: dict[str, Any]) -> None:
     """Join what is asked of values to the published definitions, in place.
 
-    Parameters
-    ----------
-    definitions
-        By name, such as ``io.k8s.api.core.v1.ServicePort``; one that is not there is passed over.
+    A definition that is not there is passed over.
     """
     known = {".".join(name.rsplit(".", 3)[1:]): about for name, about in definitions.items()}
     for short, keys in _CONSTRAINTS.items():

@@ -189,11 +189,6 @@ class _ManifestReader(Reader):
 def read(path: str | Path) -> Manifest:
     """Read a manifest: any number of documents, of any kinds.
 
-    Parameters
-    ----------
-    path
-        Of the file.
-
     Raises
     ------
     ManifestError

@@ -37,15 +37,7 @@ _NODE_PORTS = range(30000, 32768)
 
 
 def faults(kind: str, data: _Table) -> Iterator[Fault]:
-    """Yield what Kubernetes refuses in an object that its schema allows.
-
-    Parameters
-    ----------
-    kind
-        One of Kubernetes's own.
-    data
-        Of the shape that the schema wants, without empty values.
-    """
+    """Yield what Kubernetes refuses in an object that its schema allows."""
     spec = data.get("spec", {})
     if kind in PODS:
         way = PODS[kind]

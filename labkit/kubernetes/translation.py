@@ -33,13 +33,8 @@ _Table = Mapping[str, Any]
 def as_compose(manifest: Manifest) -> ComposeFile:
     """Describe a manifest in the terms of a compose file.
 
-    The first container of a Pod is its service's; the others are its companions.
-
-    Parameters
-    ----------
-    manifest
-        From :func:`labkit.kubernetes.read`. What has no equivalent is left out;
-        :func:`without_equivalent` lists it.
+    The first container of a Pod is its service's; the others are its companions. What has no
+    equivalent is left out; :func:`without_equivalent` lists it.
     """
     whole = _Whole(manifest)
     services = tuple(whole.service(o) for o in whole.workloads)

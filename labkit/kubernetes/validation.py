@@ -96,11 +96,6 @@ def validate(manifest: Manifest) -> Validation:
 
     Keys that the schema does not know are errors, as for ``kubectl``, which asks for a strict
     validation. Rules that take values together are tried where the schema finds nothing.
-
-    Parameters
-    ----------
-    manifest
-        From :func:`labkit.kubernetes.read`.
     """
     problems: list[ManifestProblem] = []
     unknown: list[KubeObject] = []

@@ -43,11 +43,6 @@ def launch(settings: Settings, arguments: Sequence[str]) -> int:
     """Run JupyterLab in front and the cluster behind it; return JupyterLab's status.
 
     Both end together, unless the cluster was there before, or another Lab has it.
-
-    Parameters
-    ----------
-    arguments
-        Given on to JupyterLab.
     """
     from labkit.workspace import prepare
 

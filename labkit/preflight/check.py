@@ -80,16 +80,7 @@ def preflight_rows(
 ) -> Iterator[Row]:
     """Return the rows of the preflight; pure.
 
-    Parameters
-    ----------
-    state
-        The cluster.
-    images
-        The images of the course that the engines hold.
-    cli
-        Whether the ``docker`` command was found.
-    memory, disk
-        Free bytes.
+    ``memory`` and ``disk`` are free bytes, ``cli`` whether the ``docker`` command was found.
     """
     for engine in state.engines:
         yield Row(

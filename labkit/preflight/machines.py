@@ -164,13 +164,7 @@ def _groups(machines: Iterable[Machine]) -> list[list[Machine]]:
 
 
 def advertised(machine: Machine, survey: Survey) -> str | None:
-    """Return the address of a machine at which the others reach it best; None if they do not.
-
-    Parameters
-    ----------
-    machine
-        One of the survey.
-    """
+    """Return the address of a machine at which the others reach it best; None if they do not."""
     counts = {
         address: sum(to == machine.name and at == address for _, to, at, _ in survey.reached)
         for address in machine.addresses or ()

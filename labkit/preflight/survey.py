@@ -51,17 +51,7 @@ class Survey:
 
 
 def survey(fleet: Fleet, *, image: str, quiet: bool = False) -> Survey:
-    """Collect what is to be known of the machines of a fleet before they join.
-
-    Parameters
-    ----------
-    fleet
-        Engines that labkit did not make.
-    image
-        An image that each should have.
-    quiet
-        Show no progress.
-    """
+    """Collect what is to be known of the machines of a fleet before they join."""
     with Report(quiet=quiet) as report, ThreadPoolExecutor(max_workers=len(fleet)) as pool:
         report.step("Questions aux moteurs")
         machines = ask_machines(fleet, image=image)

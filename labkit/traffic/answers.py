@@ -33,12 +33,7 @@ _CLOSING = re.compile(rb"\r\nconnection:[^\r\n]*close", re.IGNORECASE)
 def parse(data: bytes, *, ended: bool = False) -> Answer | None:
     """Read an HTTP answer to a GET; None while it is not whole.
 
-    Parameters
-    ----------
-    data
-        What has come.
-    ended
-        The server has closed the connection.
+    ``ended`` says that the server has closed the connection.
     """
     if data and not data.startswith(b"HTTP/"[: len(data)]):
         return Answer(None, None, True)

@@ -20,16 +20,8 @@ class ClusterView(LiveBox):
     """Nodes as columns, tasks as boxes, kept up to date while it is on screen.
 
     A node is chosen above and promoted, demoted, drained or activated by a button; the ``docker
-    node …`` command that does the same is shown.
-
-    Parameters
-    ----------
-    fleet
-        The engines; None takes the current cluster, whichever that is at each look.
-    interval
-        Seconds between two looks.
-    dark
-        For a dark background.
+    node …`` command that does the same is shown. Without ``fleet``, it is the current cluster,
+    whichever that is at each look.
 
     Notes
     -----

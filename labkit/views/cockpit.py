@@ -35,12 +35,7 @@ _SURE_SECONDS = 5.0  # in which a second press confirms
 class Cockpit(LiveBox):
     """A page of widgets for the projector.
 
-    Parameters
-    ----------
-    fleet
-        The engines; None takes the current cluster, whichever that is at each look.
-    dark
-        For a dark background, at first; a key changes it.
+    Without ``fleet``, it is the current cluster, whichever that is at each look.
 
     Raises
     ------

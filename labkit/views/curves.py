@@ -25,17 +25,9 @@ def curves_figure(
 ) -> Figure:
     """Draw panels one above the other, on the same axis of time.
 
-    Curves have the colour of the node that their column names, and a dash and a mark of their
-    own; a gap is where nothing was measured.
-
-    Parameters
-    ----------
-    panels
-        Title, unit included, to what :func:`labkit.metrics.history` returns.
-    during, during_what
-        A span to shade, in seconds since the epoch, and its name.
-    dark
-        For a dark background.
+    Curves have the colour of the node that their column names, and a dash and a mark of their own;
+    a gap is where nothing was measured. ``during`` is a span to shade, in seconds since the epoch,
+    and ``during_what`` its name.
 
     Returns
     -------

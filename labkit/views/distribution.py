@@ -71,17 +71,10 @@ def _bars(sample: Sample) -> list[_Bar]:
 def distribution_figure(samples: Sequence[Sample], *, dark: bool = False) -> Figure:
     """Draw the hits of each replica as bars, one panel a sample.
 
-    Bars have the colour of the replica's node, which their label names too; a dashed line
-    marks the expected share; failures have a hatched bar of their own. All panels have the
-    same scale.
-
-    Parameters
-    ----------
-    samples
-        At least one; two are shown side by side, for instance new connections beside
-        keep-alive. They may still be growing.
-    dark
-        For a dark background.
+    Bars have the colour of the replica's node, which their label names too; a dashed line marks the
+    expected share; failures have a hatched bar of their own. All panels have the same scale. Two
+    samples are shown side by side, for instance new connections beside keep-alive. They may still
+    be growing.
 
     Returns
     -------
@@ -162,13 +155,7 @@ def _panel(
 
 
 def distribution_html(samples: Sequence[Sample]) -> str:
-    """Return the same as a table, with the failures and the test in words; text is escaped.
-
-    Parameters
-    ----------
-    samples
-        As for :func:`distribution_figure`; each gives two columns.
-    """
+    """Return the same as a table, with the failures and the test in words; text is escaped."""
     panels = [{bar.replica or _FAILURES: bar for bar in _bars(s)} for s in samples]
     rows: dict[str, _Bar] = {}
     for panel in panels:

@@ -19,11 +19,6 @@ _FAILURES = "échecs"
 def doors(sample: Sample) -> pd.DataFrame:
     """Count the answers by the node asked and the replica that answered.
 
-    Parameters
-    ----------
-    sample
-        Requests sent to one node or more.
-
     Returns
     -------
     DataFrame
@@ -48,13 +43,6 @@ def doors(sample: Sample) -> pd.DataFrame:
 
 def doors_figure(sample: Sample, *, dark: bool = False) -> Figure:
     """Draw :func:`doors` as a heat map: nodes asked × replicas, each number in its cell.
-
-    Parameters
-    ----------
-    sample
-        Requests sent to one node or more.
-    dark
-        For a dark background.
 
     Returns
     -------

@@ -23,12 +23,7 @@ class Event:
 def events(before: ClusterState | None, now: ClusterState) -> tuple[Event, ...]:
     """Return what happened from one state to a later one: nodes, services, then tasks; pure.
 
-    Parameters
-    ----------
-    before
-        None when nothing was seen before: then nothing is known to have happened.
-    now
-        The later state.
+    When nothing was seen before, nothing is known to have happened.
     """
     if before is None:
         return ()

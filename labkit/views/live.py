@@ -30,13 +30,7 @@ _TIMEOUT = 5.0  # s that one request may take before an engine counts as silent
 
 
 class Look:
-    """One look at the cluster after another; an error is returned, for a view has to show it.
-
-    Parameters
-    ----------
-    fleet
-        The engines; None looks for the cluster that is up, each time.
-    """
+    """One look at the cluster after another; an error is returned, for a view has to show it."""
 
     def __init__(self, fleet: Fleet | None) -> None:
         self._fleet = fleet
@@ -74,15 +68,7 @@ def _unreadable(error: Exception) -> EngineUnreachable:
 
 
 class Watch:
-    """Looks at a cluster again and again while somebody listens.
-
-    Parameters
-    ----------
-    look
-        Returns what is to be told to the listeners.
-    interval
-        Seconds between the end of a look and the next.
-    """
+    """Looks at a cluster again and again while somebody listens."""
 
     _shared: ClassVar[dict[tuple[tuple[Endpoint, ...] | None, float], Watch]] = {}
     _shared_lock = threading.Lock()
@@ -125,12 +111,7 @@ class Watch:
     def remove(self, listener: Listener, *, join: bool = False) -> None:
         """Stop telling ``listener``; without any left, stop looking.
 
-        Parameters
-        ----------
-        listener
-            What :meth:`add` was given.
-        join
-            Wait for the end of the look under way, if it was the last listener.
+        With ``join``, wait for the end of the look under way, if it was the last listener.
         """
         with self._lock:
             if listener in self._listeners:
@@ -160,16 +141,10 @@ class Watch:
 class Latest(Generic[_T]):
     """Does one thing at a time, and only for the last value that was asked.
 
-    Values that come in a burst (a slider sends many) are waited out; what comes while an
-    action runs replaces what was still to be done.
-
-    Parameters
-    ----------
-    action
-        Called in a thread with a value, and with a function that says whether the value has
-        been overtaken by a newer one. It shows its own errors.
-    quiet
-        Seconds without a new value after which the last one is acted upon.
+    Values that come in a burst (a slider sends many) are waited out; what comes while an action
+    runs replaces what was still to be done. ``action`` is called in a thread with a value, and with
+    a function that says whether the value has been overtaken by a newer one. It shows its own
+    errors.
     """
 
     def __init__(
@@ -246,15 +221,6 @@ class LiveBox(widgets.VBox):  # type: ignore[misc]
     It looks at the cluster once when made, so that it shows something even without a browser;
     then only while a browser shows it, or after :meth:`start`. Subclasses define
     :meth:`show`.
-
-    Parameters
-    ----------
-    children
-        Widgets inside.
-    fleet
-        The engines; None takes the current cluster, whichever that is at each look.
-    interval
-        Seconds between two looks.
     """
 
     def __init__(self, children: list[Any], *, fleet: Fleet | None, interval: float) -> None:
@@ -319,12 +285,7 @@ _MARKS = {"ok": "✔", "busy": "◐", "alarm": "✖"}
 def status_html(kind: str, text: str, remedy: str = "") -> str:
     """Return a line that says how an action goes; it is read out, too.
 
-    Parameters
-    ----------
-    kind
-        ``ok``, ``busy`` or ``alarm``.
-    text, remedy
-        What is so, and what to do about it.
+    ``kind`` is ``ok``, ``busy`` or ``alarm``.
     """
     css = " class='labkit-alarm'" if kind == "alarm" else ""
     more = f"<br>→ {escape(remedy)}" if remedy else ""

@@ -28,14 +28,7 @@ _ACTIONS: tuple[tuple[str, str, type[Action]], ...] = (
 class NodeControls(widgets.VBox):  # type: ignore[misc]
     """A choice of node and a button for each action on it.
 
-    Parameters
-    ----------
-    fleet
-        The engines; None takes the current cluster.
-    refresh
-        Called when an action has ended, for the view to show what came of it.
-    timeout
-        Seconds that the cluster has to do what was asked.
+    ``refresh`` is called when an action has ended, for the view to show what came of it.
     """
 
     def __init__(

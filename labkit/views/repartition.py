@@ -126,12 +126,7 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
     ) -> tuple[Sample, ...]:
         """Send the requests and show who answers, before returning.
 
-        Parameters
-        ----------
-        requests, concurrency, mode
-            Set the controls; None leaves them as they are.
-        nodes
-            Name of the node to ask, ``"all"`` for all of them; None leaves the control as it is.
+        The arguments set the controls; None leaves one as it is, and ``"all"`` asks all nodes.
 
         Returns
         -------

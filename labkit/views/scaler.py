@@ -22,18 +22,8 @@ from labkit.views.tasks import tasks_html
 class Scaler(LiveBox):
     """Scale a service with a slider and see its tasks come and go.
 
-    Nothing is sent while the slider moves, nor for values that a newer one replaces.
-
-    Parameters
-    ----------
-    service
-        Name of a replicated service; it may be created later.
-    fleet
-        The engines; None takes the current cluster.
-    maximum
-        Largest number of replicas offered.
-    timeout
-        Seconds that the cluster has to do what was asked.
+    Nothing is sent while the slider moves, nor for values that a newer one replaces. The service
+    may be created later.
     """
 
     def __init__(

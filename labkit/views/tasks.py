@@ -12,13 +12,7 @@ _FAILED = 4  # past failures shown
 
 
 def tasks_html(tasks: Sequence[Task]) -> str:
-    """Return a service's current tasks, and its latest failures, as a list; text is escaped.
-
-    Parameters
-    ----------
-    tasks
-        All tasks of the service, history included.
-    """
+    """Return a service's current tasks, and its latest failures, as a list; text is escaped."""
     now = [t for t in tasks if t.current or (t.stopping and t.node)]
     failed = [t for t in tasks if t.failed and not t.current]
     failed.sort(key=lambda t: t.since.timestamp() if t.since else 0.0, reverse=True)

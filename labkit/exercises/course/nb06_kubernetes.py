@@ -107,13 +107,6 @@ class SideBySide:
 def cote_a_cote(service: str, stack: str = FILE, manifeste: str = MANIFEST) -> SideBySide:
     """Set what the stack says of a service beside what the manifest says of it.
 
-    Parameters
-    ----------
-    service
-        Its name.
-    stack, manifeste
-        Paths of the two files.
-
     Raises
     ------
     SettingError

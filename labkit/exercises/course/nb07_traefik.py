@@ -45,11 +45,6 @@ def preparer_traefik(dossier: str | Path = "traefik") -> str:
     The password goes to one file, its hash to the one that the stack makes a secret of. The hash
     is SHA-1, which the standard library has and Traefik accepts.
 
-    Parameters
-    ----------
-    dossier
-        The directory of the stack file.
-
     Raises
     ------
     SettingError

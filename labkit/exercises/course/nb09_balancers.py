@@ -62,10 +62,7 @@ _DEPLOY_PORTAINER = f"« docker stack deploy --compose-file {PORTAINER_FILE} {PO
 def serveurs(pannes: int = 0) -> pd.DataFrame:
     """Return what HAProxy's own statistics say of its servers.
 
-    Parameters
-    ----------
-    pannes
-        Wait, 30 s at most, until HAProxy sees that many servers ``DOWN``.
+    ``pannes`` waits, 30 s at most, until HAProxy sees that many servers ``DOWN``.
 
     Returns
     -------
@@ -141,13 +138,7 @@ def perdre_un_replica(porte: str, *, duree: float = 10.0) -> Loss:
     """Ask at a door for a while, kill a replica meanwhile, and wait for the one that replaces it.
 
     The container is removed by the docker command, on the node that has it; requests go on.
-
-    Parameters
-    ----------
-    porte
-        A key of :data:`PORTES`.
-    duree
-        Seconds of requests.
+    ``porte`` is a key of :data:`PORTES`, ``duree`` the seconds of requests.
 
     Raises
     ------
@@ -231,12 +222,7 @@ def tableau(
 ) -> pd.DataFrame:
     """Return all measurements in one table; pure.
 
-    Parameters
-    ----------
-    neuves, gardees
-        By door: a new connection a request, and connections kept open.
-    pertes
-        By door: what :func:`perdre_un_replica` returned.
+    Samples are by door: a new connection a request, and connections kept open.
 
     Returns
     -------
@@ -291,11 +277,6 @@ def hub_repond(image: str = PORTAINER_IMAGE) -> Hub:
     """Ask an engine whether it gets an image: it has it, or a registry knows it.
 
     The engine asks the registries that it pulls from; nothing is downloaded.
-
-    Parameters
-    ----------
-    image
-        Its name, with the tag.
 
     Raises
     ------
@@ -429,11 +410,6 @@ def preparer_portainer(dossier: str | Path = "portainer") -> str:
 
     The stack makes a secret of the file: a Portainer without a password lets whoever comes first
     choose it.
-
-    Parameters
-    ----------
-    dossier
-        The directory of the stack file.
 
     Raises
     ------

@@ -157,12 +157,7 @@ class Answers:
 def qui_repond(port: int, *, demander: Callable[[str, int], str] | None = None) -> Answers:
     """Ask every node for a page at a published port, once, at the same time.
 
-    Parameters
-    ----------
-    port
-        As published in the swarm.
-    demander
-        What asks one ``(host, port)`` and returns the problem, ``""`` when there is none.
+    ``demander`` asks one ``(host, port)`` and returns the problem, ``""`` when there is none.
 
     Raises
     ------

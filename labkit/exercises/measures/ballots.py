@@ -101,16 +101,7 @@ def cast(
 ) -> Ballot:
     """Vote at a node's port, as a voter who never voted, and wait until the vote is counted.
 
-    Parameters
-    ----------
-    choice
-        ``a`` or ``b``.
-    node
-        Whose ports are asked; None takes the first.
-    fleet
-        The engines; None takes :func:`labkit.engine.connect`.
-    limit
-        Seconds that the vote has to be counted.
+    Without ``node``, the first one is asked. The vote is to be counted within ``limit`` seconds.
 
     Raises
     ------
@@ -141,12 +132,7 @@ def cast(
 def voter(choix: str = "a", noeud: str | None = None) -> Ballot:
     """Vote as a browser does, and say whether the vote was counted.
 
-    Parameters
-    ----------
-    choix
-        ``a`` for cats, ``b`` for dogs.
-    noeud
-        The node whose ports are asked; None takes ``node1``.
+    ``a`` is for cats, ``b`` for dogs; ``node1`` is asked unless another is named.
 
     Raises
     ------
@@ -159,12 +145,7 @@ def voter(choix: str = "a", noeud: str | None = None) -> Ballot:
 def resultats(noeud: str | None = None, *, patience: float = 0.0) -> Scores | None:
     """Return what the page of results says once it is at rest; None without an answer.
 
-    Parameters
-    ----------
-    noeud
-        The node whose port is asked; None takes ``node1``.
-    patience
-        Seconds to wait for a page that does not answer, or that waits for its database.
+    ``patience`` waits that many seconds for a page that does not answer, or for its database.
 
     Raises
     ------

@@ -48,13 +48,7 @@ class Comparison:
 
 
 class Doors:
-    """Which replica answered at which node's door; the table says what the picture shows.
-
-    Parameters
-    ----------
-    sample
-        Requests sent to one node or more.
-    """
+    """Which replica answered at which node's door; the table says what the picture shows."""
 
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
@@ -87,15 +81,7 @@ def _shown(figure: Figure, alternative: str, table: str = "") -> str:
 
 
 class Curves:
-    """Measures over time, one panel each; the text says how far each curve goes.
-
-    Parameters
-    ----------
-    panels
-        Title, unit included, to what :func:`labkit.metrics.history` returns.
-    during
-        When requests were sent: begin and end, in seconds since the epoch.
-    """
+    """Measures over time, one panel each; the text says how far each curve goes."""
 
     def __init__(
         self, panels: Mapping[str, pd.DataFrame], during: tuple[float, float] | None = None
@@ -132,24 +118,12 @@ def _number(value: float) -> str:
 
 
 def comparer(*mesures: Sample) -> Comparison:
-    """Show measurements side by side.
-
-    Parameters
-    ----------
-    mesures
-        One sample or more, such as new connections beside keep-alive.
-    """
+    """Show measurements side by side."""
     return Comparison(*mesures)
 
 
 def portes(mesure: Sample) -> Doors:
-    """Show which replica answered at each node that was asked.
-
-    Parameters
-    ----------
-    mesure
-        Requests sent to several nodes.
-    """
+    """Show which replica answered at each node that was asked."""
     return Doors(mesure)
 
 
@@ -158,11 +132,6 @@ def courbes(
 ) -> Curves:
     """Show measures over time, one panel each.
 
-    Parameters
-    ----------
-    mesures
-        Title, unit included, to what :func:`labkit.metrics.history` returns.
-    trafic
-        When requests were sent, to shade it: begin and end, in seconds since the epoch.
+    ``trafic`` is when requests were sent, to shade it: begin and end, in seconds since the epoch.
     """
     return Curves(mesures, trafic)

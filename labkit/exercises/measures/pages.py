@@ -23,11 +23,6 @@ def parse_page(text: str) -> dict[str, str]:
 
     Lines of one label are joined, ``RemoteAddr`` is cut into address and port, and the line of
     the request itself is left out.
-
-    Parameters
-    ----------
-    text
-        The page.
     """
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -94,13 +89,6 @@ def _said(pages: Sequence[Mapping[str, str]], label: str) -> str:
 
 def lire_pages(port: int, requetes: int = _REQUESTS) -> Pages:
     """Ask each node for whoami's page several times, each time on a connection of its own.
-
-    Parameters
-    ----------
-    port
-        As published in the swarm.
-    requetes
-        How many pages from each door, at least 1.
 
     Raises
     ------
@@ -172,11 +160,6 @@ class Visitors:
 
 def qui_suis_je(port: int) -> Visitors:
     """Ask each node once whom whoami takes the client for, and find whose address that is.
-
-    Parameters
-    ----------
-    port
-        As published in the swarm.
 
     Raises
     ------

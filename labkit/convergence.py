@@ -141,12 +141,9 @@ def converge(
 ) -> ClusterState:
     """Wait until the service is as wanted, and return the cluster as it then is.
 
-    Tasks whose ids are in ``seen`` had failed before, and are not counted.
-
-    Raises
-    ------
-    ImageNotFound, PortTaken, ConvergenceTimeout
-        As soon as more waiting would not help; the last also when time is over.
+    Tasks whose ids are in ``seen`` had failed before, and are not counted. Raises ``ImageNotFound``
+    or ``PortTaken`` or ``ConvergenceTimeout`` as soon as more waiting would not help; the last also
+    when time is over.
     """
     watch = _Watch(fleet, on_progress)
     patience = Patience()
@@ -175,12 +172,7 @@ def converge(
 
 
 def inspect(endpoint: Endpoint, service_id: str, name: str) -> dict[str, Any]:
-    """Return a service as the Docker API describes it.
-
-    Raises
-    ------
-    NoSuchService
-    """
+    """Return a service as the Docker API describes it."""
     try:
         raw: dict[str, Any] = read(endpoint, lambda api: api.inspect_service(service_id))
     except NotFound as error:

@@ -60,10 +60,7 @@ _ASK = "**Solution**, à la seconde demande\u00a0:"
 def source() -> Path:
     """Return the folder of the corrected edition: of the checkout, or of the installed package.
 
-    Raises
-    ------
-    SettingError
-        There is none.
+    Raises ``SettingError`` when there is none.
     """
     for place in (_PACKAGE.parent / "notebooks", _PACKAGE / "notebooks"):
         if (place / "00-demarrer.ipynb").is_file():
@@ -161,16 +158,13 @@ def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
     """Write an edition into a folder, or bring the one that is there up to date.
 
     What the student changed or added is never touched: a cell of a notebook, or a whole file.
+    Raises ``SettingError`` when the folder cannot be written, is the course's own source, or holds
+    the other edition.
 
     Returns
     -------
     tuple of Written
         A row a file, in the order of their names.
-
-    Raises
-    ------
-    SettingError
-        The folder cannot be written, is the course's own source, or holds the other edition.
     """
     folder = folder.absolute()
     course = source()

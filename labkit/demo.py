@@ -51,10 +51,7 @@ class Step:
 def find(name: str, folder: Path = COURSE) -> Path:
     """Return the notebook of a path or of the beginning of a name.
 
-    Raises
-    ------
-    SettingError
-        None is meant, or several.
+    Raises ``SettingError`` when none is meant, or several.
     """
     if Path(name).is_file():
         return Path(name).resolve()
@@ -73,10 +70,7 @@ def find(name: str, folder: Path = COURSE) -> Path:
 def title(notebook: Any, section: str) -> str:
     """Return the section that its number, from 1, or the beginning of its title means; pure.
 
-    Raises
-    ------
-    SettingError
-        None is meant, or several.
+    Raises ``SettingError`` when none is meant, or several.
     """
     known = [t for cell in notebook.cells if cell.cell_type == "markdown" for t in headings(cell)]
     if section.isdecimal() and 1 <= int(section) <= len(known):
@@ -131,13 +125,9 @@ def unfolded(markdown: str, blank: str = "") -> str:
 def play(path: Path, section: str | None = None) -> bool:
     """Play a notebook, or a section of it; return whether it was played to its end.
 
-    A section is named by its number, its title or the beginning of its title.
-
-    Raises
-    ------
-    SettingError
-        The section is unknown, standard input is no terminal, or this Python lacks what the
-        extra ``presenter`` installs.
+    A section is named by its number, its title or the beginning of its title. Raises
+    ``SettingError`` when the section is unknown, standard input is no terminal, or this Python
+    lacks what the extra ``presenter`` installs.
     """
     try:
         from rich.console import Console
@@ -208,10 +198,7 @@ class _Stage:
     def key(self, prompt: str) -> bool:
         """Wait for a key: True to go on, False to leave this one out.
 
-        Raises
-        ------
-        _Stop
-            On ``q``, Ctrl-D, or the end of the input.
+        Raises ``_Stop`` on ``q``, Ctrl-D, or the end of the input.
         """
         termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed while a command ran
         self._console.print(f"\n{prompt}", style="dim", end="", markup=False)
@@ -281,10 +268,7 @@ class _Kernel:
     def run(self, source: str) -> Iterator[tuple[str, str]]:
         """Yield the outputs of a cell as they come: ``stream`` or ``result``, and the text.
 
-        Raises
-        ------
-        LabkitError
-            The kernel died.
+        Raises ``LabkitError`` when the kernel died.
         """
         self._busy = self._client.execute(source, allow_stdin=False)
         for kind, content in self._messages(self._busy):

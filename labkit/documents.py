@@ -34,10 +34,7 @@ def nearest_line(lines: Mapping[tuple[Step, ...], int], path: tuple[Step, ...]) 
 def read_text(path: Path, reader: type[Reader]) -> str:
     """Return the text of a file that a reader is for.
 
-    Raises
-    ------
-    FileError
-        The reader's own: it does not exist, is no text, or is too long.
+    Raises the reader's own ``FileError`` when it does not exist, is no text, or is too long.
     """
     name = path.name
     try:

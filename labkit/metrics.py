@@ -29,6 +29,8 @@ def query(
 ) -> pd.DataFrame:
     """Ask an instant query: the value of each series at one moment.
 
+    Raises ``MetricsError`` when Prometheus does not answer, or refuses the query.
+
     Parameters
     ----------
     promql
@@ -45,12 +47,6 @@ def query(
     DataFrame
         A row a series: a column for each label, and ``value`` in the unit of the query. A
         scalar is one row; no series, no rows.
-
-    Raises
-    ------
-    MetricsError
-        When Prometheus does not answer, or refuses the query.
-    EngineNotRunning
     """
     import pandas as pd
 
@@ -81,6 +77,8 @@ def history(
 ) -> pd.DataFrame:
     """Ask a range query: the values of each series until now.
 
+    Raises ``MetricsError`` when Prometheus does not answer, or refuses the query.
+
     Parameters
     ----------
     promql
@@ -95,12 +93,6 @@ def history(
     DataFrame
         A row a moment (index ``time``, UTC), a column a series, named by its labels' values;
         NaN where a series has no value then. Values are in the unit of the query.
-
-    Raises
-    ------
-    MetricsError
-        When Prometheus does not answer, or refuses the query.
-    EngineNotRunning
     """
     import pandas as pd
 
@@ -120,18 +112,14 @@ def history(
 def targets(*, port: int = PORT, fleet: Fleet | None = None) -> pd.DataFrame:
     """Return the targets that Prometheus scrapes now.
 
+    Raises ``MetricsError`` when Prometheus does not answer.
+
     Returns
     -------
     DataFrame
         A row a target: ``job``, ``node`` and ``service`` ("" where it has none), ``instance``
         (address and port), ``health`` (``up``, ``down``, or ``unknown`` before the first
         scrape), ``error`` (Prometheus's own words; "" when all is well).
-
-    Raises
-    ------
-    MetricsError
-        When Prometheus does not answer.
-    EngineNotRunning
     """
     import pandas as pd
 

@@ -54,6 +54,8 @@ class _Action:
     ) -> ClusterState:
         """Do it, and wait until the swarm has done it.
 
+        Raises ``DockerFailed`` when the swarm refuses, such as to demote its last manager.
+
         Parameters
         ----------
         fleet
@@ -67,14 +69,6 @@ class _Action:
         -------
         ClusterState
             As captured once the node is as wanted.
-
-        Raises
-        ------
-        EngineNotRunning, EngineUnreachable, NoSwarm, NotAManager, QuorumLost
-        NoSuchNode
-        DockerFailed
-            When the swarm refuses, such as to demote its last manager.
-        ConvergenceTimeout
         """
         fleet = connect() if fleet is None else fleet
         start = time.monotonic()

@@ -54,6 +54,8 @@ _ENGINE = {"up": "en marche", "stopped": "arrêté", "killed": "sans courant"}
 def ls(fleet: Fleet | None = None) -> pd.DataFrame:
     """Show each node as its machine is, beside what the swarm believes of it.
 
+    Raises ``SettingError`` for engines that are not the embedded cluster's.
+
     Returns
     -------
     DataFrame
@@ -61,12 +63,6 @@ def ls(fleet: Fleet | None = None) -> pd.DataFrame:
         in the words of ``docker node ls``: "?" for what no manager tells, empty without a swarm.
         ``remarque`` is there where something is amiss, with the way out; a node that came back
         under another id has a row for each id.
-
-    Raises
-    ------
-    EngineNotRunning, MachineFailed
-    SettingError
-        For engines that are not the embedded cluster's.
     """
     import pandas as pd
 
@@ -113,20 +109,15 @@ def ls(fleet: Fleet | None = None) -> pd.DataFrame:
 def add(*, quiet: bool = False) -> Endpoint:
     """Add a node to the embedded cluster while it runs: a fresh engine, in no swarm yet.
 
-    It has the images of the course, a docker context of its own and the lowest free number.
+    It has the images of the course, a docker context of its own and the lowest free number. Raises
+    ``SettingError`` when there are seven already, when too little memory is left, or for engines
+    that are not the embedded cluster's.
 
     Returns
     -------
     Endpoint
         Its engine. A fleet that was taken before does not have it: ask
         :func:`labkit.engine.connect` again.
-
-    Raises
-    ------
-    EngineNotRunning, MachineFailed
-    SettingError
-        When there are seven already, when too little memory is left, or for engines that are
-        not the embedded cluster's.
     """
     embedded(None, "docker swarm join …, sur une machine de plus")
     with Report(quiet=quiet) as report:

@@ -30,12 +30,8 @@ def read(path: str | Path, *, environment: Mapping[str, str] | None = None) -> C
 
     ``extends`` and ``include`` are not followed; :func:`labkit.compose.explain` says so.
     ``environment`` has the values of variables; None sets none, so that the result is the same
-    everywhere, and ``os.environ`` does what Docker would.
-
-    Raises
-    ------
-    ComposeError
-        With file, line and reason.
+    everywhere, and ``os.environ`` does what Docker would. Raises ``ComposeError`` with file, line
+    and reason.
     """
     path = Path(path)
     text = read_text(path, ComposeReader)

@@ -60,10 +60,7 @@ class Architecture:
     def save(self, path: str | Path) -> Path:
         """Write the picture, as ``.svg`` or ``.png``; return the path.
 
-        Raises
-        ------
-        SettingError
-            Another ending, or a place that cannot be written to.
+        Raises ``SettingError`` for another ending, or for a place that cannot be written to.
         """
         path = Path(path)
         if path.suffix not in (".svg", ".png"):

@@ -91,11 +91,7 @@ def explain(file: ComposeFile, *, files: bool = True) -> Explanation:
     """Say what becomes of each option of a file that ``docker stack deploy`` treats apart.
 
     With ``files``, those that docker would read too are looked at: of variables, secrets, configs.
-
-    Raises
-    ------
-    ComposeError
-        It is a live stack: it has no options to explain any more.
+    Raises ``ComposeError`` for a live stack, which has no options to explain any more.
     """
     if file.live:
         raise ComposeError(

@@ -94,10 +94,7 @@ class Raw:
 def load(text: str, file: str, environment: Mapping[str, str]) -> Raw:
     """Read the text of a compose file.
 
-    Raises
-    ------
-    ComposeError
-        Neither docker stack deploy nor docker compose would take it.
+    Raises ``ComposeError`` when neither docker stack deploy nor docker compose would take it.
     """
     reader = ComposeReader(file, environment)
     data = reader.document(text)

@@ -98,12 +98,7 @@ class Ports:
 
 
 def ports(text: str) -> Ports:
-    """Read ``[[address:]published:]target[/protocol]``.
-
-    Raises
-    ------
-    Bad
-    """
+    """Read ``[[address:]published:]target[/protocol]``."""
     *outside, inside = text.split(":")
     published = outside.pop() if outside else ""
     address = ":".join(outside)
@@ -138,12 +133,7 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def split_mount(text: str) -> list[str]:
-    """Return source, target and flags of a short mount, or its target alone.
-
-    Raises
-    ------
-    Bad
-    """
+    """Return source, target and flags of a short mount, or its target alone."""
     if not text:
         raise Bad("le volume est vide.")
     if len(text) < 3:

@@ -16,10 +16,7 @@ __all__ = ["Endpoint", "Fleet", "Status", "connect", "crowded", "down", "reset",
 def connect() -> Fleet:
     """Return the engines of the current cluster.
 
-    Raises
-    ------
-    EngineNotRunning
-        When no cluster is up.
+    Raises ``EngineNotRunning`` when no cluster is up.
     """
     named = external.named()
     if named:
@@ -57,10 +54,7 @@ def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
 def reset(*, quiet: bool = False) -> Fleet:
     """Return to fresh engines in seconds: no swarm, no service, no container.
 
-    Raises
-    ------
-    SettingError
-        For engines that labkit did not make: those are never reset.
+    Raises ``SettingError`` for engines that labkit did not make: those are never reset.
     """
     named = external.named()
     if named:
@@ -75,10 +69,7 @@ def reset(*, quiet: bool = False) -> Fleet:
 def down() -> None:
     """Stop the embedded cluster; nothing of it is left.
 
-    Raises
-    ------
-    SettingError
-        For engines that labkit did not make: those are never stopped.
+    Raises ``SettingError`` for engines that labkit did not make: those are never stopped.
     """
     named = external.named()
     if named:

@@ -191,10 +191,6 @@ def update_spec(
 
     ``manager`` returns one that answers, or raises; ``edit`` changes the spec of what ``inspect``
     asks for, and is false if there is nothing to send.
-
-    Raises
-    ------
-    EngineUnreachable, DockerFailed
     """
     refused: DockerFailed | None = None
 

@@ -42,10 +42,8 @@ class Endpoint:
     def parse(cls, url: str, name: str, *, tls: Path | None = None) -> Endpoint:
         """Make an endpoint from what a user writes in ``LABKIT_ENGINE``.
 
-        Raises
-        ------
-        SettingError
-            When the address is not one that ``docker -H`` takes, or a certificate is missing.
+        Raises ``SettingError`` when the address is not one that ``docker -H`` takes, or a
+        certificate is missing.
         """
         try:
             parts = urlsplit(url)

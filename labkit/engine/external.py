@@ -33,10 +33,7 @@ _CERTIFICATES = "DOCKER_CERT_PATH"
 def named() -> Fleet | None:
     """Return the engines that ``LABKIT_ENGINE`` names; None for the embedded ones.
 
-    Raises
-    ------
-    SettingError
-        When it names none, or one that cannot be.
+    Raises ``SettingError`` when it names none, or one that cannot be.
     """
     value = os.environ.get(ENGINE, "").strip()
     if value in {"", "embedded"}:
@@ -65,10 +62,7 @@ def named() -> Fleet | None:
 def prepare(fleet: Fleet) -> dict[str, str]:
     """Write the contexts of the engines, and return the environment that gives them to a shell.
 
-    Raises
-    ------
-    EngineError
-        When there is no ``docker`` command.
+    Raises ``EngineError`` when there is no ``docker`` command.
     """
     guest = find_guest(Settings.read())
     cli = docker_cli(guest)

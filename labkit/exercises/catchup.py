@@ -84,6 +84,8 @@ def headings(cell: Any) -> list[str]:
 def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
     """Bring the cluster to where a section of a notebook starts; what is done stays done.
 
+    Raises ``SettingError`` when there is no such notebook or section, or this is no notebook.
+
     Parameters
     ----------
     notebook
@@ -98,11 +100,6 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
     Verdict
         A row for each exercise on the way. It ends at the first that does not come out; one
         that cannot be done here is skipped.
-
-    Raises
-    ------
-    SettingError
-        There is no such notebook or section, or this is no notebook.
     """
     from labkit import course  # which imports nbformat: that takes a second
 
@@ -171,10 +168,7 @@ def _read(notebook: str) -> Any:
 class Rattrapage(widgets.VBox):  # type: ignore[misc]
     """Choose a section of a notebook, and have the cluster brought to where it starts.
 
-    Raises
-    ------
-    SettingError
-        There is no such notebook.
+    Raises ``SettingError`` when there is no such notebook.
     """
 
     def __init__(self, notebook: str) -> None:

@@ -46,10 +46,6 @@ def preparer_stack() -> str:
     """Copy the voting app's stack file beside the notebook; return what was done, in French.
 
     A swarm that does not answer may hold the stack: the copy that is there then stays.
-
-    Raises
-    ------
-    EngineNotRunning
     """
     state = capture()
     held = bool(services_of(state, STACK)) or state.swarm not in {"active", "inactive"}
@@ -84,12 +80,7 @@ class Agreement:
 
 
 def agreement() -> Agreement:
-    """Compare the student's file with the stack, for what concerns modes and replicas.
-
-    Raises
-    ------
-    EngineNotRunning
-    """
+    """Compare the student's file with the stack, for what concerns modes and replicas."""
     try:
         file = compose.read(COPY)
     except ComposeError as error:

@@ -41,12 +41,8 @@ def _regular(path: Path, flags: int, *, own: bool = True) -> Iterator[int]:
 def read_file(path: Path, most: int, *, own: bool = True) -> tuple[str, int]:
     """Return the beginning of a file as text, and its owner's number.
 
-    At most ``most`` bytes of a regular file are read; if ``own``, nothing of somebody else.
-
-    Raises
-    ------
-    OSError
-        Also where there is something else under that name.
+    At most ``most`` bytes of a regular file are read; if ``own``, nothing of somebody else. Raises
+    ``OSError`` also where there is something else under that name.
     """
     with (
         _regular(path, os.O_RDONLY, own=own) as handle,
@@ -56,12 +52,7 @@ def read_file(path: Path, most: int, *, own: bool = True) -> tuple[str, int]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file of one's own; what is cut short at its end, stays on a line apart.
-
-    Raises
-    ------
-    OSError
-    """
+    """Add a line to a file of one's own; what is cut short at its end, stays on a line apart."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as handle:
         size = os.fstat(handle).st_size
@@ -71,12 +62,7 @@ def append_line(path: Path, line: str) -> None:
 
 @contextmanager
 def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """Give a new file beside ``path``, under a name nobody can guess, that replaces it at the end.
-
-    Raises
-    ------
-    OSError
-    """
+    """Give a new file beside ``path``, of a name nobody can guess, that replaces it at the end."""
     handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     draft = Path(name)
     try:
@@ -91,12 +77,7 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
 
 
 def guarded(folder: Path) -> bool:
-    """Whether nobody but the folder's owner can take away what others put there.
-
-    Raises
-    ------
-    OSError
-    """
+    """Whether nobody but the folder's owner can take away what others put there."""
     place = folder.resolve(strict=True)
     mode, *around = (directory.stat().st_mode for directory in (place, *place.parents))
     alone = not mode & (stat.S_IWGRP | stat.S_IWOTH) or bool(mode & stat.S_ISVTX)

@@ -87,10 +87,7 @@ class Form:
     def tick(self, answer: Answer) -> None:
         """Tick exactly these boxes, as clicks do.
 
-        Raises
-        ------
-        SettingError
-            When there is no such row or column.
+        Raises ``SettingError`` when there is no such row or column.
         """
         wanted = {
             row: frozenset([ticked] if isinstance(ticked, str) else ticked)
@@ -267,12 +264,8 @@ def cocher_reseaux(nom: str, fichier: ComposeFile, reseaux: Iterable[str]) -> Fo
 def repondre(nom: str, reponse: Answer) -> Form:
     """Fill in a form in plain Python, instead of by clicks.
 
-    The boxes to tick are columns by row, such as ``{"vote": ["frontend"]}``.
-
-    Raises
-    ------
-    SettingError
-        When there is no such form, row or column.
+    The boxes to tick are columns by row, such as ``{"vote": ["frontend"]}``. Raises
+    ``SettingError`` when there is no such form, row or column.
     """
     form = _form(nom)
     form.tick(reponse)
@@ -282,10 +275,7 @@ def repondre(nom: str, reponse: Answer) -> Form:
 def souffler(nom: str) -> None:
     """Print a form's right answer, and tick it unless something is ticked already.
 
-    Raises
-    ------
-    SettingError
-        When there is no such form.
+    Raises ``SettingError`` when there is no such form.
     """
     form = _form(nom)
     if not any(form.answer.values()):
@@ -296,10 +286,7 @@ def souffler(nom: str) -> None:
 def expected(name: str) -> str:
     """Return a form's right answer as the call that gives it.
 
-    Raises
-    ------
-    SettingError
-        When there is no such form.
+    Raises ``SettingError`` when there is no such form.
     """
     return _form(name).python(name)
 
@@ -307,10 +294,7 @@ def expected(name: str) -> str:
 def corriger(nom: str) -> Verdict:
     """Set the answer given in a form against the files.
 
-    Raises
-    ------
-    SettingError
-        When there is no such form.
+    Raises ``SettingError`` when there is no such form.
     """
     return _form(nom).correction()
 
@@ -318,10 +302,7 @@ def corriger(nom: str) -> Verdict:
 def dessiner(nom: str) -> Architecture:
     """Draw the architecture as the answer in a form of networks has it.
 
-    Raises
-    ------
-    SettingError
-        When there is no such form, or it is not about networks.
+    Raises ``SettingError`` when there is no such form, or it is not about networks.
     """
     form = _form(nom)
     if form.file is None:

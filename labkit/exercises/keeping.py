@@ -36,17 +36,13 @@ class Saved:
 def sauvegarder(dossier: str | Path = ".") -> Saved:
     """Put the notebooks and the files beside them into an archive to download.
 
-    Hidden files, links and files over 5 MB are left out.
+    Hidden files, links and files over 5 MB are left out. Raises ``FileError`` when it cannot be
+    written.
 
     Returns
     -------
     Saved
         The archive ``mon-travail.zip`` in that folder, made anew.
-
-    Raises
-    ------
-    FileError
-        When it cannot be written.
     """
     folder = Path(dossier)
     archive = folder / ARCHIVE

@@ -129,10 +129,6 @@ def attendre_leader() -> Leader:
     """Wait until the swarm has a leader that all its managers know; return it and the time taken.
 
     The first line is said however short the wait is: what a cell says must not depend on it.
-
-    Raises
-    ------
-    NoSwarm, NoLeader, QuorumLost, ConvergenceTimeout
     """
     _write("On attend un leader que tous les managers connaissent…\n")
     return elections.wait(_write)

@@ -48,10 +48,7 @@ class Prediction:
     def choose(self, answer: str) -> None:
         """Choose an answer, as a click does.
 
-        Raises
-        ------
-        ValueError
-            When it is not among the choices.
+        Raises ``ValueError`` when it is not among the choices.
         """
         if answer not in self.choices:
             raise ValueError(f"Choix possibles : {', '.join(self.choices)}.")

@@ -143,10 +143,7 @@ def _attempt(line: str) -> Attempt | None:
 def record_reason(question: str, predicted: str, measured: str, why: str) -> None:
     """Add to the student's own file why a prediction was wrong.
 
-    Raises
-    ------
-    OSError, SettingError
-        The file cannot be written.
+    Raises ``OSError`` or ``SettingError`` when the file cannot be written.
     """
     reason = Reason(datetime.now(UTC), question, predicted, measured, why[:_LONGEST])
     text = json.dumps({**asdict(reason), "at": reason.at.isoformat()}, ensure_ascii=False)
@@ -256,11 +253,8 @@ def progression() -> Progress:
 def partager(nom: str) -> str:
     """Agree to be seen in the class's table, under this name; return what is shared, in French.
 
-    Raises
-    ------
-    SettingError
-        The instructor has named no shared folder, or it cannot be written, or others could take
-        away what is in it.
+    Raises ``SettingError`` when the instructor has named no shared folder, or it cannot be written,
+    or others could take away what is in it.
     """
     folder, shown = _folder(), _text(nom)[:60]
     if not shown:
@@ -352,7 +346,8 @@ class Student:
 def classe(dossier: str | Path | None = None) -> pd.DataFrame:
     """Return the class's table, for the instructor; those stuck the longest come first.
 
-    Without a folder, it is ``LABKIT_CLASS``.
+    Without a folder, it is ``LABKIT_CLASS``. Raises ``SettingError`` when there is no such folder,
+    or it cannot be read.
 
     Returns
     -------
@@ -362,11 +357,6 @@ def classe(dossier: str | Path | None = None) -> pd.DataFrame:
         vérification`` (UTC), ``Résultat``, ``Essais``, ``Bloqué depuis`` (minutes, NaN where
         nobody is stuck), ``À revoir``, ``Réussis`` (exercises). Its ``to_csv`` writes a CSV, in
         which nothing is a formula. Files that are no student's progress are left out.
-
-    Raises
-    ------
-    SettingError
-        There is no such folder, or it cannot be read.
     """
     folder = Path(dossier) if dossier else _folder()
     try:

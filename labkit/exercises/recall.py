@@ -72,12 +72,8 @@ class Recall:
 def rappel(notebook: str) -> Recall:
     """Ask three questions on the notebooks before this one.
 
-    A notebook is named by its number, such as ``"02"``.
-
-    Raises
-    ------
-    SettingError
-        There are no questions for it.
+    A notebook is named by its number, such as ``"02"``. Raises ``SettingError`` when there are no
+    questions for it.
     """
     if notebook not in QUESTIONS:
         raise SettingError(

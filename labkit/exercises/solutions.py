@@ -41,10 +41,7 @@ _THEN = "Lisez la solution, puis tapez-la vous-même dans votre cellule ou dans 
 def solution(*noms: str) -> Solution:
     """Show the solutions of exercises at the second demand; nothing is run.
 
-    Raises
-    ------
-    SettingError
-        The course has no solution of that name.
+    Raises ``SettingError`` when the course has no solution of that name.
     """
     found = {nom: _commands(nom) for nom in noms}
     if not _asked.issuperset(noms):

@@ -189,11 +189,8 @@ class _ManifestReader(Reader):
 def read(path: str | Path) -> Manifest:
     """Read a manifest: any number of documents, of any kinds.
 
-    Raises
-    ------
-    ManifestError
-        It is no YAML, or one of its documents is no object; with file, line and reason. What the
-        objects hold is for :func:`labkit.kubernetes.validate`.
+    Raises ``ManifestError`` when it is no YAML, or one of its documents is no object; with file,
+    line and reason. What the objects hold is for :func:`labkit.kubernetes.validate`.
     """
     path = Path(path)
     return parse(read_text(path, _ManifestReader), path.name)

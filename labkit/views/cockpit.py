@@ -35,12 +35,8 @@ _SURE_SECONDS = 5.0  # in which a second press confirms
 class Cockpit(LiveBox):
     """A page of widgets for the projector.
 
-    Without ``fleet``, it is the current cluster, whichever that is at each look.
-
-    Raises
-    ------
-    SettingError
-        This Python lacks what the extra ``presenter`` installs.
+    Without ``fleet``, it is the current cluster, whichever that is at each look. Raises
+    ``SettingError`` when this Python lacks what the extra ``presenter`` installs.
     """
 
     KEYS: ClassVar[tuple[tuple[str, str, str], ...]] = (  # key, button, what it does

@@ -127,16 +127,12 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
         """Send the requests and show who answers, before returning.
 
         The arguments set the controls; None leaves one as it is, and ``"all"`` asks all nodes.
+        Raises ``LabkitError`` as :func:`labkit.traffic.send` does; it is shown in the widget too.
 
         Returns
         -------
         tuple of Sample
             One, or two when both kinds of connection are compared.
-
-        Raises
-        ------
-        LabkitError
-            As :func:`labkit.traffic.send` does; it is shown in the widget too.
         """
         if requests is not None:
             self._requests.value = requests

@@ -19,11 +19,6 @@ def stale(text: str) -> str:
 
 
 def preparer_panne() -> str:
-    """Write the file of the stack to debug beside the notebook; return what was done, in French.
-
-    Raises
-    ------
-    EngineNotRunning
-    """
+    """Write the file of the stack to debug beside the notebook; return what was done, in French."""
     text = stale(Path(FILE).read_text(encoding="utf-8"))
     return write_copy(Path(COPY), text, deployed=bool(services_of(capture(), BROKEN)))

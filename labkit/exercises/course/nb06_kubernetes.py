@@ -107,10 +107,7 @@ class SideBySide:
 def cote_a_cote(service: str, stack: str = FILE, manifeste: str = MANIFEST) -> SideBySide:
     """Set what the stack says of a service beside what the manifest says of it.
 
-    Raises
-    ------
-    SettingError
-        One of the files knows no such service.
+    Raises ``SettingError`` when one of the files knows no such service.
     """
     file, manifest = compose.read(stack), kubernetes.read(manifeste)
     starts = sorted(

@@ -42,13 +42,9 @@ _DEPLOY = f"« docker stack deploy --compose-file {FILE} {STACK} »"
 def preparer_traefik(dossier: str | Path = "traefik") -> str:
     """Write the password of Traefik's dashboard, unless there is one; say in French where it is.
 
-    The password goes to one file, its hash to the one that the stack makes a secret of. The hash
-    is SHA-1, which the standard library has and Traefik accepts.
-
-    Raises
-    ------
-    SettingError
-        There is no such directory.
+    The password goes to one file, its hash to the one that the stack makes a secret of. The hash is
+    SHA-1, which the standard library has and Traefik accepts. Raises ``SettingError`` when there is
+    no such directory.
     """
     folder = Path(dossier)
     password, hashed = folder / _PASSWORD, folder / "tableau.htpasswd"
@@ -82,10 +78,6 @@ def domaine(nom: str, *, mot_de_passe: str = "", chemin: str = "/") -> int | str
     -------
     int or str
         The HTTP status, or in French why there was none.
-
-    Raises
-    ------
-    EngineNotRunning
     """
     said = _ask(nom, chemin, mot_de_passe)
     return said if isinstance(said, str) else said[0]
@@ -94,16 +86,13 @@ def domaine(nom: str, *, mot_de_passe: str = "", chemin: str = "/") -> int | str
 def routes(dossier: str | Path = "traefik") -> pd.DataFrame:
     """Ask the dashboard's API, with its password, which rule leads to which service.
 
+    Raises ``TrafficError`` when the dashboard does not answer, or refuses the password.
+
     Returns
     -------
     DataFrame
         Index ``Routeur`` (name and provider), by name; columns ``Règle``, ``Service``, ``État``.
         Source: ``GET /api/http/routers``.
-
-    Raises
-    ------
-    TrafficError
-        The dashboard does not answer, or refuses the password.
     """
     import pandas as pd
 

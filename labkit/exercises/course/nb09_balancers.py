@@ -62,19 +62,14 @@ _DEPLOY_PORTAINER = f"« docker stack deploy --compose-file {PORTAINER_FILE} {PO
 def serveurs(pannes: int = 0) -> pd.DataFrame:
     """Return what HAProxy's own statistics say of its servers.
 
-    ``pannes`` waits, 30 s at most, until HAProxy sees that many servers ``DOWN``.
+    ``pannes`` waits, 30 s at most, until HAProxy sees that many servers ``DOWN``. Raises
+    ``TrafficError`` when the page does not answer.
 
     Returns
     -------
     DataFrame
         Index ``place``; columns ``adresse`` (that DNS gave), ``état`` (HAProxy's word: ``UP``,
         ``DOWN``, ``MAINT`` for a place that no replica has) and ``requêtes``.
-
-    Raises
-    ------
-    TrafficError
-        The page does not answer.
-    EngineNotRunning
     """
     return until(_servers, lambda t: (t["état"] == "DOWN").sum() >= pannes, _NOTICED, 0.5)
 
@@ -194,10 +189,7 @@ def _replaced(fleet: Fleet, replicas: int) -> None:
 def _victim(state: ClusterState) -> Task:
     """Return the running replica of the highest slot, on a worker if there is one there.
 
-    Raises
-    ------
-    TrafficError
-        None runs.
+    Raises ``TrafficError`` when none runs.
     """
     workers = {n.id for n in state.nodes if n.role == "worker"}
     running = [t for t in state.tasks_of(state.service(WHOAMI).id) if t.running]
@@ -277,10 +269,6 @@ def hub_repond(image: str = PORTAINER_IMAGE) -> Hub:
     """Ask an engine whether it gets an image: it has it, or a registry knows it.
 
     The engine asks the registries that it pulls from; nothing is downloaded.
-
-    Raises
-    ------
-    EngineNotRunning
     """
     endpoint = connect().endpoints[0]
     try:
@@ -409,12 +397,7 @@ def preparer_portainer(dossier: str | Path = "portainer") -> str:
     """Write the password of Portainer's administrator, unless there is one; say where it is.
 
     The stack makes a secret of the file: a Portainer without a password lets whoever comes first
-    choose it.
-
-    Raises
-    ------
-    SettingError
-        The file cannot be written there.
+    choose it. Raises ``SettingError`` when the file cannot be written there.
     """
     password = Path(dossier) / "mot-de-passe.txt"
     if password.exists():

@@ -82,10 +82,6 @@ def adresses(port: int, *domaines: str) -> Addresses:
     domaines
         Domains that end in ``.localhost``, perhaps with a path: a browser asks this machine for
         them, and node1 answers.
-
-    Raises
-    ------
-    EngineNotRunning
     """
     fleet = connect()
     first = fleet.endpoints[0].name
@@ -158,10 +154,6 @@ def qui_repond(port: int, *, demander: Callable[[str, int], str] | None = None) 
     """Ask every node for a page at a published port, once, at the same time.
 
     ``demander`` asks one ``(host, port)`` and returns the problem, ``""`` when there is none.
-
-    Raises
-    ------
-    EngineNotRunning
     """
     return _ask_all(connect(), port, demander or _ask)
 
@@ -193,15 +185,13 @@ def fetch(
 ) -> tuple[int, bytes]:
     """Ask once, on a connection of its own, so that the mesh chooses anew.
 
+    Raises ``OSError`` or ``http.client.HTTPException`` when there is no whole answer;
+    :func:`problem_of` says it in French.
+
     Returns
     -------
     tuple
         HTTP status and body.
-
-    Raises
-    ------
-    OSError, http.client.HTTPException
-        When there is no whole answer; :func:`problem_of` says it in French.
     """
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:

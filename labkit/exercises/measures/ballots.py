@@ -102,13 +102,7 @@ def cast(
     """Vote at a node's port, as a voter who never voted, and wait until the vote is counted.
 
     Without ``node``, the first one is asked. The vote is to be counted within ``limit`` seconds.
-
-    Raises
-    ------
-    SettingError
-        There is no such choice.
-    NoSuchNode
-    EngineNotRunning
+    Raises ``SettingError`` when there is no such choice.
     """
     if choice not in CHOICES:
         raise SettingError(
@@ -132,12 +126,8 @@ def cast(
 def voter(choix: str = "a", noeud: str | None = None) -> Ballot:
     """Vote as a browser does, and say whether the vote was counted.
 
-    ``a`` is for cats, ``b`` for dogs; ``node1`` is asked unless another is named.
-
-    Raises
-    ------
-    SettingError, NoSuchNode, EngineNotRunning
-        As :func:`cast`.
+    ``a`` is for cats, ``b`` for dogs; ``node1`` is asked unless another is named. Raises
+    ``SettingError`` or ``NoSuchNode`` or ``EngineNotRunning`` as :func:`cast`.
     """
     return cast(choix, noeud, limit=6.0)
 
@@ -146,10 +136,6 @@ def resultats(noeud: str | None = None, *, patience: float = 0.0) -> Scores | No
     """Return what the page of results says once it is at rest; None without an answer.
 
     ``patience`` waits that many seconds for a page that does not answer, or for its database.
-
-    Raises
-    ------
-    NoSuchNode, EngineNotRunning
     """
     fleet = connect()
     page = fleet.published(noeud or fleet.endpoints[0].name, RESULT_PORT)

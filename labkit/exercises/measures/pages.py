@@ -90,11 +90,7 @@ def _said(pages: Sequence[Mapping[str, str]], label: str) -> str:
 def lire_pages(port: int, requetes: int = _REQUESTS) -> Pages:
     """Ask each node for whoami's page several times, each time on a connection of its own.
 
-    Raises
-    ------
-    EngineNotRunning
-    TrafficError
-        When a node does not answer, or when it is not whoami that does.
+    Raises ``TrafficError`` when a node does not answer, or when it is not whoami that does.
     """
     fleet = connect()
     doors = (
@@ -161,11 +157,7 @@ class Visitors:
 def qui_suis_je(port: int) -> Visitors:
     """Ask each node once whom whoami takes the client for, and find whose address that is.
 
-    Raises
-    ------
-    EngineNotRunning
-    TrafficError
-        When a node does not answer, or when it is not whoami that does.
+    Raises ``TrafficError`` when a node does not answer, or when it is not whoami that does.
     """
     fleet = connect()
     pages = [(e.name, _page(fleet, e.name, port)[_ADDRESS]) for e in fleet]

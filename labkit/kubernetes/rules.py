@@ -9,53 +9,37 @@ Service) is not looked at here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from labkit.documents import Step
 from labkit.kubernetes.constraints import ACCESS_MODES
-
-Fault = tuple[tuple[Step, ...], str, str]
-"""A path in the object, the reason and the remedy, in French."""
-
-_Table = Mapping[str, Any]
-
-PODS: dict[str, tuple[str, ...]] = {
-    "Deployment": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "ReplicaSet": ("spec", "template"),
-    "ReplicationController": ("spec", "template"),
-    "Job": ("spec", "template"),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-    "Pod": (),
-}
-"""The path to the Pod in each kind of workload."""
+from labkit.kubernetes.faults import Fault, Table, below, both, twice
+from labkit.kubernetes.pods import PODS, pod_faults
 
 _EMPTY = '""'
 _NODE_PORTS = range(30000, 32768)
 
 
-def faults(kind: str, data: _Table) -> Iterator[Fault]:
+def faults(kind: str, data: Table) -> Iterator[Fault]:
     """Yield what Kubernetes refuses in an object that its schema allows."""
     spec = data.get("spec", {})
     if kind in PODS:
         way = PODS[kind]
-        pod = _at(data, way)
+        pod = below(data, way)
         yield from _selector(kind, spec, pod)
-        yield from _pod(kind, pod.get("spec", {}), (*way, "spec"), spec)
+        yield from pod_faults(kind, pod.get("spec", {}), (*way, "spec"), spec)
     match kind:
         case "Deployment":
             yield from _strategy(spec)
         case "DaemonSet":
-            rolling = _at(spec, ("updateStrategy", "rollingUpdate"))
+            rolling = below(spec, ("updateStrategy", "rollingUpdate"))
             rolling = {"maxUnavailable": 1, "maxSurge": 0, **rolling}
             yield from _stuck(rolling, ("spec", "updateStrategy", "rollingUpdate"))
         case "Job":
             yield from _job(spec, ("spec",))
         case "CronJob":
             yield from _cron(spec)
-            yield from _job(_at(spec, ("jobTemplate", "spec")), ("spec", "jobTemplate", "spec"))
+            yield from _job(below(spec, ("jobTemplate", "spec")), ("spec", "jobTemplate", "spec"))
         case "Service":
             yield from _service(spec)
         case "Ingress":
@@ -74,39 +58,13 @@ def faults(kind: str, data: _Table) -> Iterator[Fault]:
                 )
         case "PodDisruptionBudget":
             if {"minAvailable", "maxUnavailable"} <= spec.keys():
-                yield _both(("spec",), "minAvailable", "maxUnavailable")
-
-
-def _at(value: Any, path: Iterable[str]) -> _Table:
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
-
-
-def _both(path: tuple[Step, ...], one: str, other: str) -> Fault:
-    return (
-        (*path, other),
-        f"« {one} » et « {other} » s’excluent.",
-        "Gardez l’un des deux.",
-    )
-
-
-def _twice(
-    items: Iterable[tuple[tuple[Step, ...], Any]], what: str, remedy: str
-) -> Iterator[Fault]:
-    """Yield each value that is there for the second time; nothing is no value."""
-    seen = set()
-    for path, value in items:
-        if value in seen:
-            yield path, f"{what.format(value)} est là deux fois.", remedy
-        elif value:
-            seen.add(value)
+                yield both(("spec",), "minAvailable", "maxUnavailable")
 
 
 # -- workloads ------------------------------------------------------------------------------
 
 
-def _selector(kind: str, spec: _Table, pod: _Table) -> Iterator[Fault]:
+def _selector(kind: str, spec: Table, pod: Table) -> Iterator[Fault]:
     """Compare what a workload searches with the labels that it gives to its Pods."""
     if kind in ("Pod", "CronJob"):
         return
@@ -119,7 +77,7 @@ def _selector(kind: str, spec: _Table, pod: _Table) -> Iterator[Fault]:
                 "Retirez « selector ».",
             )
         return
-    labels = _at(pod, ("metadata", "labels"))
+    labels = below(pod, ("metadata", "labels"))
     where: tuple[Step, ...] = ("spec", "selector")
     if kind == "ReplicationController":
         wanted = selector or labels
@@ -154,7 +112,7 @@ def _selector(kind: str, spec: _Table, pod: _Table) -> Iterator[Fault]:
             )
 
 
-def _fits(rule: _Table, labels: _Table) -> bool:
+def _fits(rule: Table, labels: Table) -> bool:
     key, values = rule.get("key", ""), rule.get("values", [])
     match rule.get("operator"):
         case "In":
@@ -167,7 +125,7 @@ def _fits(rule: _Table, labels: _Table) -> bool:
             return key not in labels
 
 
-def _strategy(spec: _Table) -> Iterator[Fault]:
+def _strategy(spec: Table) -> Iterator[Fault]:
     strategy = spec.get("strategy", {})
     rolling = strategy.get("rollingUpdate", {})
     path = ("spec", "strategy", "rollingUpdate")
@@ -177,7 +135,7 @@ def _strategy(spec: _Table) -> Iterator[Fault]:
         yield from _stuck(rolling, path)
 
 
-def _stuck(rolling: _Table, path: tuple[Step, ...]) -> Iterator[Fault]:
+def _stuck(rolling: Table, path: tuple[Step, ...]) -> Iterator[Fault]:
     if all(rolling.get(key) in (0, "0%") for key in ("maxUnavailable", "maxSurge")):
         yield (
             path,
@@ -187,7 +145,7 @@ def _stuck(rolling: _Table, path: tuple[Step, ...]) -> Iterator[Fault]:
         )
 
 
-def _job(spec: _Table, path: tuple[Step, ...]) -> Iterator[Fault]:
+def _job(spec: Table, path: tuple[Step, ...]) -> Iterator[Fault]:
     if spec.get("completionMode") == "Indexed" and "completions" not in spec:
         yield (
             (*path, "completionMode"),
@@ -207,7 +165,7 @@ _NAMES: tuple[dict[str, int], ...] = (
 )
 
 
-def _cron(spec: _Table) -> Iterator[Fault]:
+def _cron(spec: Table) -> Iterator[Fault]:
     schedule = spec.get("schedule", "")
     if schedule in _MACROS or re.fullmatch(r"@every ([0-9.]+(ns|us|µs|ms|s|m|h))+", schedule):
         return
@@ -238,179 +196,10 @@ def _cron_field(field: str, low: int, high: int, names: Mapping[str, int]) -> bo
     return True
 
 
-# -- Pods -----------------------------------------------------------------------------------
-
-_ALWAYS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
-
-
-def _pod(kind: str, pod: _Table, path: tuple[Step, ...], spec: _Table) -> Iterator[Fault]:
-    policy = pod.get("restartPolicy") or "Always"
-    if kind in _ALWAYS and policy != "Always":
-        yield (
-            (*path, "restartPolicy"),
-            f"« restartPolicy: {policy} » est refusé : un {kind} relance toujours ses Pods.",
-            "Retirez-le, ou faites de cet objet un Job.",
-        )
-    if kind in ("Job", "CronJob") and policy == "Always":
-        yield (
-            (*path, "restartPolicy"),
-            f"un {kind} a une fin : « restartPolicy » doit être écrit, « OnFailure » ou « Never ».",
-            f"Ajoutez « restartPolicy: OnFailure » à « {'.'.join(map(str, path))} ».",
-        )
-    containers = [
-        ((*path, key, i), c)
-        for key in ("initContainers", "containers")
-        for i, c in enumerate(pod.get(key, []))
-    ]
-    yield from _twice(
-        (((*at, "name"), c.get("name")) for at, c in containers),
-        "le nom de conteneur « {} »",
-        "Donnez à chaque conteneur du Pod un nom à lui.",
-    )
-    taken = (
-        ((*at, "ports", i, "hostPort"),
-         (p.get("hostPort"), p.get("protocol") or "TCP", p.get("hostIP", "")))
-        for at, c in containers for i, p in enumerate(c.get("ports", [])) if p.get("hostPort")
-    )  # fmt: skip
-    yield from _twice(
-        taken, "le port {0[0]} du nœud", "Un port du nœud ne sert qu’une fois par Pod."
-    )
-    volumes = pod.get("volumes", [])
-    yield from _twice(
-        (((*path, "volumes", i, "name"), v.get("name")) for i, v in enumerate(volumes)),
-        "le nom de volume « {} »",
-        "Donnez à chaque volume du Pod un nom à lui.",
-    )
-    for i, volume in enumerate(volumes):
-        sources = [key for key in volume if key != "name"]
-        if len(sources) > 1:
-            yield _both((*path, "volumes", i), *sources[:2])
-    names = {v.get("name") for v in volumes}
-    names |= {_at(t, ("metadata",)).get("name") for t in spec.get("volumeClaimTemplates", [])}
-    for at, container in containers:
-        yield from _container(container, at, names, pod)
-    if kind == "Pod":
-        for at, c in containers:
-            if c.get("image", "") != c.get("image", "").strip():
-                yield (*at, "image"), "l’image commence ou finit par une espace.", "Retirez-la."
-
-
-def _container(
-    container: _Table, path: tuple[Step, ...], volumes: set[Any], pod: _Table
-) -> Iterator[Fault]:
-    ports = container.get("ports", [])
-    yield from _twice(
-        (((*path, "ports", i, "name"), p.get("name")) for i, p in enumerate(ports)),
-        "le nom de port « {} »",
-        "Donnez à chaque port du conteneur un nom à lui.",
-    )
-    if pod.get("hostNetwork"):
-        for i, port in enumerate(ports):
-            if port.get("hostPort", 0) not in (0, port.get("containerPort")):
-                yield (
-                    (*path, "ports", i, "hostPort"),
-                    "avec « hostNetwork », « hostPort » et « containerPort » sont le même port.",
-                    "Retirez « hostPort ».",
-                )
-    for i, variable in enumerate(container.get("env", [])):
-        if variable.get("value") and "valueFrom" in variable:
-            yield _both((*path, "env", i), "value", "valueFrom")
-        if len(variable.get("valueFrom", {"": 0})) != 1:
-            yield (
-                (*path, "env", i, "valueFrom"),
-                "« valueFrom » demande une source, et une seule.",
-                "Gardez « configMapKeyRef », « secretKeyRef », « fieldRef » ou un autre.",
-            )
-    mounts = container.get("volumeMounts", [])
-    for i, mount in enumerate(mounts):
-        if mount["name"] not in volumes:
-            yield (
-                (*path, "volumeMounts", i, "name"),
-                f"le volume « {mount['name']} » n’est pas parmi ceux du Pod.",
-                f"Ajoutez-le à « volumes » : {', '.join(sorted(filter(None, volumes))) or 'rien'} "
-                "pour l’instant.",
-            )
-        inside = mount.get("subPath", "")
-        if inside.startswith("/") or ".." in inside.split("/"):
-            yield (
-                (*path, "volumeMounts", i, "subPath"),
-                "« subPath » est un chemin dans le volume, sans « .. » et sans « / » au début.",
-                "Écrivez-le à partir de la racine du volume.",
-            )
-    yield from _twice(
-        (((*path, "volumeMounts", i, "mountPath"), m["mountPath"]) for i, m in enumerate(mounts)),
-        "le chemin « {} »",
-        "Un seul volume se monte à un chemin.",
-    )
-    yield from _resources(container.get("resources", {}), (*path, "resources"))
-    waits = "initContainers" in path and container.get("restartPolicy") != "Always"
-    for key in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if key not in container:
-            continue
-        probe = container[key]
-        if waits:
-            yield (
-                (*path, key),
-                f"« {key} » est refusé dans un conteneur d’initialisation, qui doit finir.",
-                "Retirez-le.",
-            )
-        elif len(probe.keys() & {"exec", "httpGet", "tcpSocket", "grpc"}) != 1:
-            yield (
-                (*path, key),
-                f"« {key} » demande une façon de sonder, et une seule.",
-                "Gardez « httpGet », « tcpSocket », « exec » ou « grpc ».",
-            )
-        if key != "readinessProbe" and probe.get("successThreshold", 1) > 1:
-            yield (
-                (*path, key, "successThreshold"),
-                f"« successThreshold » vaut toujours 1 pour « {key} ».",
-                "Retirez-le.",
-            )
-
-
-def _resources(resources: _Table, path: tuple[Step, ...]) -> Iterator[Fault]:
-    limits, requests = resources.get("limits", {}), resources.get("requests", {})
-    for section, amounts in (("limits", limits), ("requests", requests)):
-        for name, amount in amounts.items():
-            if str(amount).startswith("-"):
-                yield (*path, section, name), f"« {name} » est négatif.", "Ôtez le signe « - »."
-            known = name in ("cpu", "memory", "ephemeral-storage") or name.startswith("hugepages-")
-            if not known and "/" not in name:
-                yield (
-                    (*path, section, name),
-                    f"« {name} » n’est pas une ressource.",
-                    "Les ressources courantes sont « cpu » et « memory ».",
-                )
-    for name in limits.keys() & requests.keys():
-        if quantity(requests[name]) > quantity(limits[name]):
-            yield (
-                (*path, "requests", name),
-                f"« requests.{name} » ({requests[name]}) dépasse « limits.{name} » "
-                f"({limits[name]}).",
-                "Demandez au plus ce que la limite accorde.",
-            )
-
-
-_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0} | {
-    unit: float(1000**i) for i, unit in enumerate("kMGTPE", 1)
-} | {f"{unit}i": float(1024**i) for i, unit in enumerate("KMGTPE", 1)}  # fmt: skip
-
-
-def quantity(value: Any) -> float:
-    """Return what a quantity such as ``128Mi`` or ``500m`` amounts to; 0.0 if it is none."""
-    found = re.fullmatch(
-        r"([+-]?[0-9.]+)(?:([eE][+-]?[0-9]{1,2})|([KMGTPE]i|[numkMGTPE]?))", str(value)
-    )
-    try:
-        return float(found[1] + (found[2] or "")) * _UNITS[found[3] or ""] if found else 0.0
-    except ValueError:
-        return 0.0
-
-
 # -- Services and others --------------------------------------------------------------------
 
 
-def _service(spec: _Table) -> Iterator[Fault]:
+def _service(spec: Table) -> Iterator[Fault]:
     kind, ports = spec.get("type") or "ClusterIP", spec.get("ports", [])
     if kind == "ExternalName":
         if not spec.get("externalName"):
@@ -455,18 +244,18 @@ def _service(spec: _Table) -> Iterator[Fault]:
                 "Donnez un « name » à chacun.",
             )
     listed = list(enumerate(ports))
-    yield from _twice(
+    yield from twice(
         ((("spec", "ports", i, "name"), p.get("name")) for i, p in listed),
         "le nom de port « {} »",
         "Donnez à chaque port un nom à lui.",
     )
-    yield from _twice(
+    yield from twice(
         ((("spec", "ports", i, "port"), (p.get("port"), p.get("protocol") or "TCP"))
          for i, p in listed),
         "le port {0[0]} ({0[1]})",
         "Un Service n’a qu’une fois le même port.",
     )  # fmt: skip
-    yield from _twice(
+    yield from twice(
         ((("spec", "ports", i, "nodePort"), p.get("nodePort") and
           (p["nodePort"], p.get("protocol") or "TCP")) for i, p in listed),
         "le « nodePort » {0[0]}",
@@ -474,7 +263,7 @@ def _service(spec: _Table) -> Iterator[Fault]:
     )  # fmt: skip
 
 
-def _claim(spec: _Table) -> Iterator[Fault]:
+def _claim(spec: Table) -> Iterator[Fault]:
     """Look at a claim of its own; those of a StatefulSet are looked at when they are made."""
     modes = ", ".join(ACCESS_MODES)
     if not spec.get("accessModes"):
@@ -486,7 +275,7 @@ def _claim(spec: _Table) -> Iterator[Fault]:
                 f"« {mode} » n’est pas un mode d’accès.",
                 f"Choisissez parmi : {modes}.",
             )
-    if "storage" not in _at(spec, ("resources", "requests")):
+    if "storage" not in below(spec, ("resources", "requests")):
         yield (
             ("spec", "resources"),
             "il manque la place que ce volume demande.",
@@ -494,7 +283,7 @@ def _claim(spec: _Table) -> Iterator[Fault]:
         )
 
 
-def _ingress(spec: _Table) -> Iterator[Fault]:
+def _ingress(spec: Table) -> Iterator[Fault]:
     rules = spec.get("rules", [])
     if not rules and "defaultBackend" not in spec:
         yield (
@@ -502,11 +291,11 @@ def _ingress(spec: _Table) -> Iterator[Fault]:
             "cet Ingress n’a ni « rules » ni « defaultBackend ».",
             "Ajoutez l’un d’eux.",
         )
-    backends: list[tuple[tuple[Step, ...], _Table]] = []
+    backends: list[tuple[tuple[Step, ...], Table]] = []
     if "defaultBackend" in spec:
         backends.append((("spec", "defaultBackend"), spec["defaultBackend"]))
     for i, rule in enumerate(rules):
-        for j, one in enumerate(_at(rule, ("http",)).get("paths", [])):
+        for j, one in enumerate(below(rule, ("http",)).get("paths", [])):
             at: tuple[Step, ...] = ("spec", "rules", i, "http", "paths", j)
             backends.append(((*at, "backend"), one["backend"]))
             path = one.get("path", "/" if one["pathType"] == "ImplementationSpecific" else "")
@@ -520,7 +309,7 @@ def _ingress(spec: _Table) -> Iterator[Fault]:
         if ("service" in backend) == ("resource" in backend):
             yield at, "ce chemin ne mène à aucun Service, ou à deux choses.", "Gardez « service »."
         elif "service" in backend:
-            port = _at(backend, ("service", "port"))
+            port = below(backend, ("service", "port"))
             if bool(port.get("name")) == bool(port.get("number")):
                 yield (
                     (*at, "service"),
@@ -529,7 +318,7 @@ def _ingress(spec: _Table) -> Iterator[Fault]:
                 )
 
 
-def _texts(kind: str, data: _Table) -> Iterator[Fault]:
+def _texts(kind: str, data: Table) -> Iterator[Fault]:
     if kind == "ConfigMap":
         for key in data.get("data", {}).keys() & data.get("binaryData", {}).keys():
             yield ("binaryData", key), f"la clé « {key} » est aussi sous « data ».", "Gardez l’une."

@@ -23,7 +23,7 @@ from labkit.compose import (
 from labkit.compose import draw as draw_compose
 from labkit.kubernetes.equivalents import has_equivalent
 from labkit.kubernetes.manifest import KubeObject, Manifest
-from labkit.kubernetes.rules import PODS, quantity
+from labkit.kubernetes.pods import PODS, quantity
 
 NETWORK = "cluster"
 _CLAIM = "PersistentVolumeClaim"

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.documents import Step
 from labkit.kubernetes.constraints import LABEL, PATH_SEGMENT, SAID, SUBDOMAIN, constrain
+from labkit.kubernetes.faults import Fault
 from labkit.kubernetes.manifest import KubeObject, Manifest
-from labkit.kubernetes.rules import Fault, faults
+from labkit.kubernetes.rules import faults
 from labkit.text.tables import table_html, table_text
 
 if TYPE_CHECKING:

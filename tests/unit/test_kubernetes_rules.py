@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labkit.kubernetes import parse, validate
-from labkit.kubernetes.rules import quantity
+from labkit.kubernetes.pods import quantity
 
 
 def spec(kind: str, text: str, version: str = "v1", name: str = "a") -> str:

@@ -208,10 +208,10 @@ def kind_of(value: Any) -> str:
     return "une liste" if isinstance(value, list) else "une table « clé : valeur »"
 
 
-def short(value: Any) -> str:
+def short(value: Any, most: int = 50) -> str:
     """Return a value as it would be written, cut if it is long."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= 50 else text[:49] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _option(path: tuple[str | int, ...]) -> str:

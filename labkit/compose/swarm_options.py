@@ -409,11 +409,7 @@ def _written(value: Any) -> str:
             str(key) if isinstance(inner, dict) else f"{key}: {_written(inner)}"
             for key, inner in value.items()
         ]
-        return _cut(", ".join(parts))
+        return short(", ".join(parts), 90)
     if isinstance(value, list):
-        return _cut(", ".join(_written(inner) for inner in value))
+        return short(", ".join(_written(inner) for inner in value), 90)
     return short(value)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 90 else text[:89] + "…"

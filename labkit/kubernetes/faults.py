@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from labkit.documents import Step
+from labkit.kubernetes.manifest import Table
 
 Fault = tuple[tuple[Step, ...], str, str]
 """A path in the object, the reason and the remedy, in French."""
-
-Table = Mapping[str, Any]
 
 
 def below(value: Any, path: Iterable[str]) -> Table:

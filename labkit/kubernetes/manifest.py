@@ -280,3 +280,23 @@ def _as_yaml(token: re.Match[str]) -> str:
     return re.sub(
         r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda c: f"\\u{ord(c[0]):04x}", written
     )
+
+
+# -- shapes: nothing of a manifest is sure before it is validated -------------------------------
+
+Table = Mapping[str, Any]
+
+
+def table(value: Any) -> Table:
+    """Return a table of keys; anything else, which the schema refuses, is an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def tables(value: Any) -> list[Table]:
+    """Return the tables of a list; anything else is left out."""
+    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+
+
+def word(value: Any) -> str:
+    """Return a value as text; nothing is empty."""
+    return "" if value is None else str(value)

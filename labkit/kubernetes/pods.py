@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from labkit.documents import Step
-from labkit.kubernetes.faults import Fault, Table, below, both, twice
+from labkit.kubernetes.faults import Fault, below, both, twice
+from labkit.kubernetes.manifest import Table
 
 PODS: dict[str, tuple[str, ...]] = {
     "Deployment": ("spec", "template"),

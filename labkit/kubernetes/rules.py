@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 
 from labkit.documents import Step
 from labkit.kubernetes.constraints import ACCESS_MODES
-from labkit.kubernetes.faults import Fault, Table, below, both, twice
+from labkit.kubernetes.faults import Fault, below, both, twice
+from labkit.kubernetes.manifest import Table
 from labkit.kubernetes.pods import PODS, pod_faults
 
 _EMPTY = '""'

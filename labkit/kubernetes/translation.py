@@ -7,7 +7,7 @@ a volume. All Pods of a cluster reach each other: that is one network.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +22,12 @@ from labkit.compose import (
 )
 from labkit.compose import draw as draw_compose
 from labkit.kubernetes.equivalents import has_equivalent
-from labkit.kubernetes.manifest import KubeObject, Manifest
-from labkit.kubernetes.pods import PODS, quantity
+from labkit.kubernetes.manifest import KubeObject, Manifest, Table, table, tables, word
+from labkit.kubernetes.options import options_of
+from labkit.kubernetes.pods import PODS
 
 NETWORK = "cluster"
 _CLAIM = "PersistentVolumeClaim"
-_Table = Mapping[str, Any]
 
 
 def as_compose(manifest: Manifest) -> ComposeFile:
@@ -91,17 +91,17 @@ class _Whole:
         self.shared = Counter((_space(o), o.name) for o in self.workloads)
         by_label: dict[tuple[str, str, str], list[KubeObject]] = defaultdict(list)
         for service in self.manifest.of("Service"):
-            for key, value in list(_table(service.get("spec", "selector")).items())[:1]:
+            for key, value in list(table(service.get("spec", "selector")).items())[:1]:
                 by_label[_space(service), key, str(value)].append(service)
         self.selecting = {}
         for workload in self.workloads:
-            labels = _table(workload.get(*PODS[workload.kind], "metadata", "labels"))
+            labels = table(workload.get(*PODS[workload.kind], "metadata", "labels"))
             self.selecting[id(workload)] = [
                 service
                 for key, value in labels.items()
                 for service in by_label.get((_space(workload), key, str(value)), ())
                 if all(
-                    labels.get(k) == v for k, v in _table(service.get("spec", "selector")).items()
+                    labels.get(k) == v for k, v in table(service.get("spec", "selector")).items()
                 )
             ]
         self.useful = {id(s) for services in self.selecting.values() for s in services}
@@ -111,8 +111,8 @@ class _Whole:
         return f"{_space(one)}/{name}" if self.several and name else name
 
     def service(self, workload: KubeObject) -> ComposeService:
-        pod = _table(workload.get(*PODS[workload.kind], "spec"))
-        containers, first = _tables(pod.get("containers")), _tables(pod.get("initContainers"))
+        pod = table(workload.get(*PODS[workload.kind], "spec"))
+        containers, first = tables(pod.get("containers")), tables(pod.get("initContainers"))
         sidecars = [c for c in first if c.get("restartPolicy") == "Always"]
         host = pod.get("hostNetwork") is True
         mode, replicas = _scale(workload)
@@ -125,7 +125,7 @@ class _Whole:
         main = containers[0] if containers else {}
         return ComposeService(
             name=name,
-            image=_word(main.get("image")),
+            image=word(main.get("image")),
             mode=mode,
             replicas=replicas,
             networks=() if host else (NETWORK,),
@@ -134,26 +134,26 @@ class _Whole:
             constraints=tuple(_constraints(pod)),
             network_mode="host" if host else "",
             line=workload.line,
-            options=_options(workload, pod, main),
+            options=options_of(workload, pod, main),
             companions=(
                 *(f"avant : {_image(c)}" for c in first if c not in sidecars),
                 *(f"à côté : {_image(c)}" for c in (*sidecars, *containers[1:])),
             ),
         )
 
-    def _published(self, workload: KubeObject, containers: list[_Table]) -> Iterator[ComposePort]:
+    def _published(self, workload: KubeObject, containers: list[Table]) -> Iterator[ComposePort]:
         """Return the ports that a Service opens to those outside the cluster."""
         names = {
             p["name"]: p.get("containerPort")
             for c in containers
-            for p in _tables(c.get("ports"))
+            for p in tables(c.get("ports"))
             if isinstance(p.get("name"), str)
         }
         for service in self.selecting[id(workload)]:
             kind = service.get("spec", "type")
             if kind not in ("LoadBalancer", "NodePort"):
                 continue
-            for port in _tables(service.get("spec", "ports")):
+            for port in tables(service.get("spec", "ports")):
                 target = port.get("targetPort") or port.get("port")
                 if isinstance(target, str):
                     target = names.get(target, target)
@@ -164,16 +164,16 @@ class _Whole:
     def _mounts(
         self,
         workload: KubeObject,
-        pod: _Table,
-        containers: list[_Table],
+        pod: Table,
+        containers: list[Table],
         replicas: str | None,
     ) -> Iterator[ComposeMount]:
-        volumes = {str(v.get("name")): v for v in _tables(pod.get("volumes"))}
+        volumes = {str(v.get("name")): v for v in tables(pod.get("volumes"))}
         sources = {name: _source(volume) for name, volume in volumes.items()}
         for template in _claims(workload):
             sources[template] = ("volume", _numbered(workload, template, replicas), False)
         for container in containers:
-            for mount in _tables(container.get("volumeMounts")):
+            for mount in tables(container.get("volumeMounts")):
                 name = str(mount.get("name"))
                 kind, source, read_only = sources.get(name, ("volume", name, False))
                 yield ComposeMount(
@@ -241,14 +241,14 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # docker has the kernel's n
 _MANAGERS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
-def _constraints(pod: _Table) -> Iterator[str]:
+def _constraints(pod: Table) -> Iterator[str]:
     """Return the nodes that a Pod wants, in the words of ``deploy.placement.constraints``."""
-    for key, value in _table(pod.get("nodeSelector")).items():
+    for key, value in table(pod.get("nodeSelector")).items():
         yield _constraint(key, "==", value)
-    affinity = _table(_table(pod.get("affinity")).get("nodeAffinity"))
-    required = _table(affinity.get("requiredDuringSchedulingIgnoredDuringExecution"))
-    terms = _tables(required.get("nodeSelectorTerms"))
-    for rule in _tables(terms[0].get("matchExpressions")) if len(terms) == 1 else ():
+    affinity = table(table(pod.get("affinity")).get("nodeAffinity"))
+    required = table(affinity.get("requiredDuringSchedulingIgnoredDuringExecution"))
+    terms = tables(required.get("nodeSelectorTerms"))
+    for rule in tables(terms[0].get("matchExpressions")) if len(terms) == 1 else ():
         values = rule.get("values")
         values = values if isinstance(values, list) else []
         if rule.get("operator") == "NotIn" or (rule.get("operator") == "In" and len(values) == 1):
@@ -264,165 +264,46 @@ def _constraint(key: str, sign: str, value: Any) -> str:
     return f"{_NODE.get(key, f'node.labels.{key}')} {sign} {value}"
 
 
-def _host_ports(containers: list[_Table]) -> Iterator[ComposePort]:
+def _host_ports(containers: list[Table]) -> Iterator[ComposePort]:
     for container in containers:
-        for port in _tables(container.get("ports")):
+        for port in tables(container.get("ports")):
             if port.get("hostPort"):
                 protocol = str(port.get("protocol") or "tcp").lower()
                 target, out = str(port.get("containerPort")), str(port["hostPort"])
                 yield ComposePort(target, out, protocol, "host", str(port.get("hostIP") or ""))
 
 
-# -- options --------------------------------------------------------------------------------
-
-
-def _options(workload: KubeObject, pod: _Table, container: _Table) -> dict[str, Any]:
-    """Return what a container says in the words of a compose file."""
-    rights = {**_table(pod.get("securityContext")), **_table(container.get("securityContext"))}
-    capabilities = _table(rights.get("capabilities"))
-    found: dict[str, Any] = {
-        "entrypoint": container.get("command"),
-        "command": container.get("args"),
-        "environment": _environment(container),
-        "working_dir": container.get("workingDir"),
-        "user": rights.get("runAsUser"),
-        "tty": container.get("tty"),
-        "stdin_open": container.get("stdin"),
-        "read_only": rights.get("readOnlyRootFilesystem"),
-        "privileged": rights.get("privileged"),
-        "cap_add": capabilities.get("add"),
-        "cap_drop": capabilities.get("drop"),
-        "hostname": pod.get("hostname"),
-        "stop_grace_period": _seconds(pod.get("terminationGracePeriodSeconds")),
-        "healthcheck": _healthcheck(container),
-    }
-    deploy = {
-        "resources": _resources(_table(container.get("resources"))),
-        "update_config": _update(workload),
-        "restart_policy": _restart(workload, pod),
-    }
-    found["deploy"] = {key: value for key, value in deploy.items() if value}
-    return {key: value for key, value in found.items() if value not in (None, {}, [], False)}
-
-
-def _environment(container: _Table) -> dict[str, str]:
-    found = {}
-    for one in _tables(container.get("envFrom")):
-        for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
-            if key in one:
-                name = f"{kind} {_table(one[key]).get('name')}"
-                found[f"{one.get('prefix') or ''}*"] = name
-    for one in _tables(container.get("env")):
-        value = one.get("value")
-        for key, about in _table(one.get("valueFrom")).items():
-            about = _table(about)
-            what = about.get("key") or about.get("fieldPath") or about.get("resource")
-            value = " ".join(str(w) for w in (key, about.get("name"), what) if w)
-        found[str(one.get("name"))] = _word(value)
-    return found
-
-
-def _seconds(value: Any) -> str | None:
-    if not isinstance(value, int):
-        return None
-    return f"{value // 60}m" if value and value % 60 == 0 else f"{value}s"
-
-
-def _healthcheck(container: _Table) -> dict[str, Any]:
-    """Return a probe as a test: the one that decides on visitors, else the one that restarts."""
-    probe = _table(container.get("readinessProbe") or container.get("livenessProbe"))
-    if not probe:
-        return {}
-    http, tcp = _table(probe.get("httpGet")), _table(probe.get("tcpSocket"))
-    command = _table(probe.get("exec")).get("command")
-    test: list[str] = []
-    if isinstance(command, list):
-        test = ["CMD", *map(str, command)]
-    elif http:
-        test = ["HTTP", f":{http.get('port')}{http.get('path') or '/'}"]
-    elif tcp:
-        test = ["TCP", f":{tcp.get('port')}"]
-    found = {
-        "test": test,
-        "interval": _seconds(probe.get("periodSeconds")),
-        "timeout": _seconds(probe.get("timeoutSeconds")),
-        "start_period": _seconds(probe.get("initialDelaySeconds")),
-        "retries": probe.get("failureThreshold"),
-    }
-    return {key: value for key, value in found.items() if value}
-
-
-def _resources(resources: _Table) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for section, option in (("limits", "limits"), ("requests", "reservations")):
-        amounts = _table(resources.get(section))
-        one = {}
-        if amounts.get("cpu") is not None:
-            one["cpus"] = f"{quantity(amounts['cpu']):g}"
-        if amounts.get("memory") is not None:
-            one["memory"] = _memory(quantity(amounts["memory"]))
-        if one:
-            found[option] = one
-    return found
-
-
-def _memory(amount: float) -> str:
-    """Write bytes as docker does, whose ``M`` is what Kubernetes calls ``Mi``."""
-    for unit, size in (("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
-        if amount and amount % size == 0:
-            return f"{amount / size:.0f}{unit}"
-    return f"{amount:.0f}b"
-
-
-def _update(workload: KubeObject) -> dict[str, Any]:
-    key = "updateStrategy" if workload.kind == "DaemonSet" else "strategy"
-    rolling = _table(workload.get("spec", key, "rollingUpdate"))
-    out, more = rolling.get("maxUnavailable"), rolling.get("maxSurge")
-    if out in (0, "0%"):
-        return {"order": "start-first"} | ({"parallelism": more} if isinstance(more, int) else {})
-    return {"parallelism": out} if isinstance(out, int) else {}
-
-
-def _restart(workload: KubeObject, pod: _Table) -> dict[str, str]:
-    """Return what a Pod or a Job says; all other workloads always start theirs again."""
-    if workload.kind not in ("Pod", "Job", "CronJob"):
-        return {}
-    conditions = {"Always": "any", "OnFailure": "on-failure", "Never": "none"}
-    found = conditions.get(_word(pod.get("restartPolicy")))
-    return {"condition": found} if found else {}
-
-
 # -- volumes --------------------------------------------------------------------------------
 
 
-def _source(volume: _Table) -> tuple[str, str, bool]:
+def _source(volume: Table) -> tuple[str, str, bool]:
     """Return the kind and the source of a Pod's volume, and whether it cannot be written to."""
-    kind, about = next(((k, _table(v)) for k, v in volume.items() if k != "name"), ("emptyDir", {}))
+    kind, about = next(((k, table(v)) for k, v in volume.items() if k != "name"), ("emptyDir", {}))
     read_only = about.get("readOnly") is True
     match kind:
         case "persistentVolumeClaim":
-            return "volume", _word(about.get("claimName")), read_only
+            return "volume", word(about.get("claimName")), read_only
         case "hostPath":
-            return "bind", _word(about.get("path")), False
+            return "bind", word(about.get("path")), False
         case "emptyDir":
             return ("tmpfs" if about.get("medium") == "Memory" else "volume"), "", False
         case "ephemeral":
             return "volume", "", False
         case "configMap":
-            return "config", f"configMap {_word(about.get('name'))}", False
+            return "config", f"configMap {word(about.get('name'))}", False
         case "secret":
-            return "secret", f"secret {_word(about.get('secretName'))}", False
+            return "secret", f"secret {word(about.get('secretName'))}", False
         case "projected" | "downwardAPI":
             parts = [
-                f"{key} {_word(_table(value).get('name'))}".strip()
-                for one in _tables(about.get("sources"))
+                f"{key} {word(table(value).get('name'))}".strip()
+                for one in tables(about.get("sources"))
                 for key, value in one.items()
             ]
             return "config", ", ".join(parts) or kind, False
         case "image":
-            return "image", _word(about.get("reference")), True
+            return "image", word(about.get("reference")), True
         case "nfs":
-            return "nfs", f"nfs {_word(about.get('server'))}:{_word(about.get('path'))}", read_only
+            return "nfs", f"nfs {word(about.get('server'))}:{word(about.get('path'))}", read_only
         case _:  # a disk of some provider: the first text that it gives is its name
             names = [v for v in about.values() if isinstance(v, str)]
             return kind, " ".join([kind, *names[:1]]), read_only
@@ -430,8 +311,8 @@ def _source(volume: _Table) -> tuple[str, str, bool]:
 
 def _claims(workload: KubeObject) -> Iterator[str]:
     """Return the names of the claims that a StatefulSet makes for each of its Pods."""
-    for template in _tables(workload.get("spec", "volumeClaimTemplates")):
-        yield _word(_table(template.get("metadata")).get("name"))
+    for template in tables(workload.get("spec", "volumeClaimTemplates")):
+        yield word(table(template.get("metadata")).get("name"))
 
 
 def _numbered(workload: KubeObject, template: str, replicas: str | None) -> str:
@@ -444,21 +325,5 @@ def _numbered(workload: KubeObject, template: str, replicas: str | None) -> str:
     return first
 
 
-# -- shapes ---------------------------------------------------------------------------------
-
-
-def _table(value: Any) -> _Table:
-    """Return a table of keys; anything else, which the schema refuses, is an empty one."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def _tables(value: Any) -> list[_Table]:
-    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
-
-
-def _word(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _image(container: _Table) -> str:
-    return _word(container.get("image")) or _word(container.get("name"))
+def _image(container: Table) -> str:
+    return word(container.get("image")) or word(container.get("name"))

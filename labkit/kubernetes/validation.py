@@ -19,6 +19,7 @@ from html import escape
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from labkit.compose.schema import short
 from labkit.documents import Step
 from labkit.kubernetes.constraints import LABEL, PATH_SEGMENT, SAID, SUBDOMAIN, constrain
 from labkit.kubernetes.faults import Fault
@@ -185,8 +186,8 @@ def _version_faults(one: KubeObject) -> Iterator[Fault]:
     if there:
         yield (
             ("apiVersion",),
-            f"Kubernetes {SCHEMA_VERSION} n’a pas de « {_cut(one.kind)} » dans "
-            f"« {_cut(one.api_version)} ».",
+            f"Kubernetes {SCHEMA_VERSION} n’a pas de « {short(one.kind)} » dans "
+            f"« {short(one.api_version)} ».",
             f"Écrivez « apiVersion: {' » ou « apiVersion: '.join(there)} ».",
         )
         return
@@ -203,8 +204,8 @@ def _version_faults(one: KubeObject) -> Iterator[Fault]:
         remedy = "Un objet que l’on a défini soi-même a un domaine dans « apiVersion »."
     yield (
         ("kind",),
-        f"Kubernetes {SCHEMA_VERSION} n’a pas d’objet « {_cut(one.kind)} » dans "
-        f"« {_cut(one.api_version)} ».",
+        f"Kubernetes {SCHEMA_VERSION} n’a pas d’objet « {short(one.kind)} » dans "
+        f"« {short(one.api_version)} ».",
         remedy,
     )
 
@@ -228,14 +229,14 @@ def _name_faults(one: KubeObject) -> Iterator[Fault]:
     if "{{" in text:
         yield (
             ("metadata", key),
-            f"« {_cut(text)} » est une expression de modèle, comme en écrit Helm : ce n’est pas un "
-            "nom.",
+            f"« {short(text)} » est une expression de modèle, comme en écrit Helm : ce n’est pas "
+            "un nom.",
             "Fabriquez d’abord le manifeste, par exemple avec « helm template ».",
         )
     elif not Draft202012Validator(rule).is_valid(text):
         yield (
             ("metadata", key),
-            f"« {_cut(text)} » n’est pas un nom possible pour un {one.kind}.",
+            f"« {short(text)} » n’est pas un nom possible pour un {one.kind}.",
             f"Il y faut {rule[SAID]}.",
         )
     elif one.kind == "CronJob" and len(text) > 52:
@@ -347,12 +348,12 @@ def _said(error: ValidationError) -> Iterator[Fault]:
             remedy = (
                 f"Écrivez « {near[0]} »." if near else f"Valeurs possibles : {', '.join(choices)}."
             )
-            said = f"ne peut pas valoir « {_cut(value)} »" if value else "est vide"
+            said = f"ne peut pas valoir « {short(value)} »" if value else "est vide"
             yield path, f"{option} {said}.", remedy
         case "minimum" | "maximum":
             low, high = schema.get("minimum"), schema.get("maximum")
             remedy = f"Il y faut au moins {low}." if high is None else f"Il y faut {low} à {high}."
-            yield path, f"{option} ne peut pas valoir {_cut(value)}.", remedy
+            yield path, f"{option} ne peut pas valoir {short(value)}.", remedy
         case "format" if wanted == "byte":
             yield (
                 path,
@@ -365,16 +366,16 @@ def _said(error: ValidationError) -> Iterator[Fault]:
             yield path, f"{option} est vide.", "Donnez-lui une valeur."
         case _:  # pattern and maxLength
             if "propertyNames" in error.absolute_schema_path:
-                path, option = (*path, value), f"la clé « {_cut(value)} »"
+                path, option = (*path, value), f"la clé « {short(value)} »"
             remedy = f"Il y faut {schema[SAID]}." if SAID in schema else ""
             if value == "" or value in path[-1:]:
                 yield path, f"{option} n’est pas possible.", remedy
             else:
-                yield path, f"{option} ne peut pas valoir « {_cut(value)} ».", remedy
+                yield path, f"{option} ne peut pas valoir « {short(value)} ».", remedy
 
 
 def _unknown(key: str, path: tuple[Step, ...], allowed: list[str]) -> tuple[str, str]:
-    reason = f"« {_cut(key)} » n’est pas une option de {_option(path)}."
+    reason = f"« {short(key)} » n’est pas une option de {_option(path)}."
     close = difflib.get_close_matches(key[:60], allowed, n=1, cutoff=0.7)
     if close:
         return reason, f"Vouliez-vous écrire « {close[0]} » ?"
@@ -420,11 +421,11 @@ def _kind(value: Any) -> str:
         case bool():
             return str(value).lower()
         case int() | float():
-            return f"le nombre {_cut(value)}"
+            return f"le nombre {short(value)}"
         case "":
             return "un texte vide"
         case str():
-            return f"le texte « {_cut(value)} »"
+            return f"le texte « {short(value)} »"
         case list():
             return "une liste"
         case _:
@@ -436,9 +437,4 @@ def _option(path: tuple[Step, ...]) -> str:
     if not keys:
         return "cet objet"
     number = f" (élément {path[-1] + 1})" if isinstance(path[-1], int) else ""
-    return f"« {_cut(keys, 80)} »{number}"
-
-
-def _cut(value: Any, most: int = 50) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return f"« {short(keys, 80)} »{number}"

@@ -15,16 +15,7 @@ from labkit.exercises.course.nb06_kubernetes import (
     sans_equivalent,
 )
 from labkit.exercises.course.nb07_traefik import domaine, preparer_traefik, routes
-from labkit.exercises.course.nb09_balancers import (
-    PORTES,
-    Hub,
-    Loss,
-    hub_repond,
-    perdre_un_replica,
-    preparer_portainer,
-    serveurs,
-    tableau,
-)
+from labkit.exercises.course.nb09_balancers import Hub, hub_repond, preparer_portainer
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.forms import (
     Form,
@@ -38,6 +29,13 @@ from labkit.exercises.forms import (
 )
 from labkit.exercises.keeping import Saved, sauvegarder
 from labkit.exercises.measures.access import Addresses, Answers, adresses, qui_repond
+from labkit.exercises.measures.balancing import (
+    PORTES,
+    Loss,
+    perdre_un_replica,
+    serveurs,
+    tableau,
+)
 from labkit.exercises.measures.ballots import Ballot, Scores, resultats, voter
 from labkit.exercises.measures.figures import Comparison, Curves, Doors, comparer, courbes, portes
 from labkit.exercises.measures.pages import Pages, Visitors, lire_pages, qui_suis_je

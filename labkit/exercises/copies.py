@@ -11,14 +11,23 @@ from labkit.exercises.course.nb02_voting import FILE, STACK
 from labkit.stacks import services_of
 from labkit.state import capture
 
+__all__ = ["COPY", "Agreement", "Written", "agreement", "preparer_stack", "write_copy", "written"]
+
 COPY = "ma-stack.yml"
 
 
 def write_copy(copy: Path, text: str, *, deployed: bool) -> str:
     """Write a working copy; say in French what was done.
 
-    While its stack is deployed, a copy that is there is the student's work, and stays. Otherwise
-    one that was edited is put aside, under a name of its own.
+    Parameters
+    ----------
+    copy
+        Where it goes.
+    text
+        What is in a new one.
+    deployed
+        Whether its stack is: then a copy that is there is the student's work, and stays. Without
+        its stack, a copy that was edited is put aside, under a name of its own.
     """
     if copy.exists() and deployed:
         return f"{copy.name} est là, et sa stack est déployée : votre travail est conservé."
@@ -46,6 +55,10 @@ def preparer_stack() -> str:
     """Copy the voting app's stack file beside the notebook; return what was done, in French.
 
     A swarm that does not answer may hold the stack: the copy that is there then stays.
+
+    Raises
+    ------
+    EngineNotRunning
     """
     state = capture()
     held = bool(services_of(state, STACK)) or state.swarm not in {"active", "inactive"}
@@ -54,10 +67,17 @@ def preparer_stack() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Replicas that a student's stack file asks for."""
+    """Replicas that a student's stack file asks for.
 
-    problem: str  # why the file cannot be read, in French; empty when it can
-    # ``(service, replicas)`` as written, ``1`` where nothing is; ``—`` for a global service
+    Attributes
+    ----------
+    problem
+        Why the file cannot be read, in French; empty when it can.
+    replicas
+        ``(service, replicas)`` as written, ``1`` where nothing is; ``—`` for a global service.
+    """
+
+    problem: str
     replicas: tuple[tuple[str, str], ...] = ()
 
 
@@ -72,15 +92,27 @@ def written() -> Written:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Replicas in a student's stack file and in the deployed stack."""
+    """Replicas in a student's stack file and in the deployed stack.
 
-    problem: str  # why the file cannot be read, in French; empty when it can
-    # in French, such as ``vote : 2 dans le fichier, 3 sur le cluster``
+    Attributes
+    ----------
+    problem
+        Why the file cannot be read, in French; empty when it can.
+    differences
+        In French, such as ``vote : 2 dans le fichier, 3 sur le cluster``.
+    """
+
+    problem: str
     differences: tuple[str, ...] = ()
 
 
 def agreement() -> Agreement:
-    """Compare the student's file with the stack, for what concerns modes and replicas."""
+    """Compare the student's file with the stack, for what concerns modes and replicas.
+
+    Raises
+    ------
+    EngineNotRunning
+    """
     try:
         file = compose.read(COPY)
     except ComposeError as error:

@@ -23,11 +23,8 @@ import contextlib
 import os
 import re
 import secrets
-import time
 import urllib.request
-from dataclasses import dataclass, field
 from email.message import Message
-from http.cookiejar import CookieJar
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,23 +38,15 @@ from tornado.routing import Matcher, Rule
 from tornado.web import HTTPError, authenticated
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, websocket_connect
 
-from labkit.engine import external
-from labkit.engine.embedded import cluster
-from labkit.engine.embedded.keeper import published, wanted
-from labkit.engine.embedded.settings import Settings
-from labkit.engine.endpoint import UDP, Endpoint, Fleet
-from labkit.errors import LabkitError
+from labkit.lab.doors import Door, find, numbered, parse, reached_at
 
 __all__: list[str] = []  # the notebook server loads it by its name
 
-_PLACE = r"(cluster|domaines)/(?:~([\w-]+)/)?(?:(node\d+)/(\d{1,5})|(\d{1,5})/(NAME\.localhost))"
-_PATH = re.compile(_PLACE.replace("NAME", r"[\w-]+(?:\.[\w-]+)*") + r"(?:/(.*))?")
 _SANDBOX = "sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts"
 _BROWSER = "labkit-browser"  # the cookie by which a browser comes back to its own doors
 _DOORS = 500  # at once; the oldest is forgotten
 _COOKIES = 50  # of the pages behind one door
 _HTML = 8 << 20  # bytes of a page that are looked through for links
-_RECENT = 3.0  # seconds for which what other engines publish is remembered
 
 # what a request tells of the notebook server or the Hub, or of one connection alone
 _OURS = re.compile(
@@ -95,31 +84,13 @@ Object.defineProperty(document, "cookie", {value: "", writable: true});
 }</script>"""
 
 
-@dataclass
-class _Door:
-    """A page of the cluster that one browser reaches under one number.
-
-    ``where`` is the path without the number, below the server's own. ``asks`` once a page asked
-    for a password; ``login`` is what the browser answered.
-    """
-
-    browser: str
-    where: str
-    node: str
-    port: int
-    domain: str
-    cookies: CookieJar = field(default_factory=CookieJar)
-    asks: bool = False
-    login: str = ""
-
-
 class _Entry(JupyterHandler):
     """Sends the student on to a door; what is to change anything is refused there."""
 
     @authenticated
     def get(self) -> None:
         """Open a door, or find this browser's."""
-        found = _parse(self)
+        found = parse(self)
         if found is None or found[0]:
             raise HTTPError(404)
         _, door, path = found
@@ -134,7 +105,7 @@ class _Entry(JupyterHandler):
             doors[number] = door
         self.set_cookie(_BROWSER, door.browser, path=self.base_url, httponly=True, samesite="Lax")
         self.set_header("Cache-Control", "no-store")
-        self.redirect(self.base_url + _numbered(door, number) + path + _query(self, "token"))
+        self.redirect(self.base_url + numbered(door, number) + path + _query(self, "token"))
 
     head = get
 
@@ -142,7 +113,7 @@ class _Entry(JupyterHandler):
 class _Page(WebSocketHandler):
     """Passes on what comes to a door."""
 
-    door: _Door
+    door: Door
     upstream: Any = None
     task: asyncio.Task[Any] | None = None
 
@@ -173,7 +144,7 @@ class _Page(WebSocketHandler):
         self.finish(getattr(error, "log_message", None) or self._reason)
 
     async def _pass_on(self) -> None:
-        found = _parse(self)
+        found = parse(self)
         if found is None:
             raise HTTPError(404)
         number, asked, path = found
@@ -192,8 +163,8 @@ class _Page(WebSocketHandler):
         ):
             self._allow()
             return
-        self.door, self.base = door, self.settings["base_url"] + _numbered(door, number)
-        host, port = await _find(door)
+        self.door, self.base = door, self.settings["base_url"] + numbered(door, number)
+        host, port = await find(door)
         self.host = door.domain or f"{host}:{port}"
         url = f"{host}:{port}/{path}{_query(self)}"
         if _upgrades(self):
@@ -234,7 +205,7 @@ class _Page(WebSocketHandler):
 
     def _for_cookies(self) -> urllib.request.Request:
         # secure cookies, too: between the browser and the door, that is the student's own affair
-        found = _parse(self)
+        found = parse(self)
         return urllib.request.Request(f"https://{self.host}/{found[2] if found else ''}")
 
     async def _ask(self, url: str) -> None:
@@ -379,7 +350,7 @@ class _Generic(Matcher):
     def match(self, request: Any) -> dict[str, Any] | None:
         """Match a port at which the cluster is reached now."""
         found = self._path.fullmatch(request.path)
-        if found and (port := _reached_at(int(found[1]))):
+        if found and (port := reached_at(int(found[1]))):
             return {"path_args": [str(port).encode()]}
         return None
 
@@ -395,26 +366,6 @@ class _Moved(JupyterHandler):
     head = get
 
 
-def _parse(handler: Any) -> tuple[str, _Door, str] | None:
-    """Return the number, where it leads, and the path there; None for no path of ours."""
-    base = handler.settings["base_url"]
-    found = _PATH.fullmatch(handler.request.path.removeprefix(base))
-    if not found:
-        return None
-    kind, number, node, port, at, domain, path = found.groups()
-    if (kind == "cluster") != (node is not None):
-        return None
-    if int(port or at) > 65535:
-        return None
-    where = f"cluster/{node}/{port}/" if node else f"domaines/{at}/{domain}/"
-    return number or "", _Door("", where, node or "", int(port or at), domain or ""), path or ""
-
-
-def _numbered(door: _Door, number: str) -> str:
-    kind, _, rest = door.where.partition("/")
-    return f"{kind}/~{number}/{rest}"
-
-
 def _query(handler: Any, *without: str) -> str:
     parts = [p for p in handler.request.query.split("&") if p]
     kept = "&".join(p for p in parts if p.partition("=")[0] not in without)
@@ -423,47 +374,6 @@ def _query(handler: Any, *without: str) -> str:
 
 def _upgrades(handler: Any) -> bool:
     return bool(handler.request.headers.get("Upgrade", "").lower() == "websocket")
-
-
-async def _find(door: _Door) -> tuple[str, int]:
-    try:
-        found = await asyncio.to_thread(_published_at, door.node, door.port)
-    except LabkitError as error:
-        raise HTTPError(503, str(error)) from None
-    if not found:
-        raise HTTPError(404, f"Le cluster ne publie pas le port {door.port}.")
-    return found
-
-
-def _published_at(node: str, port: int) -> tuple[str, int] | None:
-    """Return where a port of a node, or of the first, is reached; None if it is not published."""
-    fleet = external.named() or cluster.join(Settings.read())
-    name = node or fleet.endpoints[0].name
-    if fleet.kind == "host" and (name, port) not in _told(fleet):
-        return None
-    return fleet.forwarded(name, port)
-
-
-_TOLD: dict[tuple[Endpoint, ...], tuple[float, set[tuple[str, int]]]] = {}
-
-
-def _told(fleet: Fleet) -> set[tuple[str, int]]:
-    """Return what engines that labkit did not make publish, as of a moment ago."""
-    when, known = _TOLD.get(fleet.endpoints, (-_RECENT, set()))
-    if time.monotonic() - when > _RECENT:
-        known = wanted({endpoint.name: published(endpoint) for endpoint in fleet}, ())
-        _TOLD.clear()
-        _TOLD[fleet.endpoints] = time.monotonic(), known
-    return known
-
-
-def _reached_at(at: int) -> int | None:
-    """Return which port of the embedded cluster is reached at a port of this machine."""
-    with contextlib.suppress(LabkitError):
-        if external.named() is None:
-            remapped = cluster.join(Settings.read()).remapped
-            return next((p for (_, p), its in remapped.items() if its == at and p < UDP), None)
-    return None
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

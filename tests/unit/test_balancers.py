@@ -20,16 +20,13 @@ from labkit.exercises.course import nb09_balancers as balancers
 from labkit.exercises.course.nb09_balancers import (
     BALANCER_EXERCISES,
     PORTAINER_FILE,
-    PORTES,
     Doors,
     Hub,
-    Loss,
-    answering,
     hub_repond,
     preparer_portainer,
-    servers_from,
-    tableau,
 )
+from labkit.exercises.measures import balancing
+from labkit.exercises.measures.balancing import PORTES, Loss, answering, servers_from, tableau
 from labkit.state import ClusterState, EngineState, Network, Port, Service, Task
 from labkit.traffic import Sample
 from labkit.verdict import Verdict
@@ -217,10 +214,10 @@ def test_the_doors_are_what_send_takes() -> None:
 
 
 def test_the_victim_is_on_a_worker() -> None:
-    victim = balancers._victim(deployed(THREE))
+    victim = balancing._victim(deployed(THREE))
     assert victim.running and victim.node != "node1"
     with pytest.raises(TrafficError):
-        balancers._victim(deployed(THREE, running=0))
+        balancing._victim(deployed(THREE, running=0))
 
 
 def test_the_replica_is_removed_where_it_is() -> None:
@@ -228,8 +225,8 @@ def test_the_replica_is_removed_where_it_is() -> None:
         kind="host", endpoints=tuple(Endpoint(n, f"tcp://{n}:2376", "127.0.0.1") for n in NODES)
     )
     state = deployed(THREE)
-    task = balancers._victim(state)
-    words = balancers._removal(fleet, state, task)
+    task = balancing._victim(state)
+    words = balancing._removal(fleet, state, task)
     assert words[:3] == ["docker", "--host", f"tcp://{task.node}:2376"]
     assert words[3:] == ["rm", "--force", task.container_id[:12]]
 

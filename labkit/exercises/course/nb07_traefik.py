@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from labkit.engine import connect
 from labkit.errors import LabkitError, SettingError, TrafficError
-from labkit.exercises.course.nb02_voting import find, gone_row, stack_rows, tasks_row
+from labkit.exercises.course.nb02_voting import gone_row, stack_rows, tasks_row
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.measures.access import fetch, problem_of
+from labkit.exercises.measures.balancing import answering
+from labkit.exercises.rows import find_service
 from labkit.polling import until
 from labkit.state import ClusterState, Service, capture
 from labkit.text.french import enumerate_fr
@@ -143,7 +145,7 @@ class Doors:
 
 def _deployed(state: ClusterState) -> Iterator[Row]:
     yield from stack_rows(state, STACK, _DEPLOY, NAMES)
-    whoami = find(state, f"{STACK}_whoami")
+    whoami = find_service(state, f"{STACK}_whoami")
     if whoami:
         yield _unpublished(whoami)
 
@@ -198,7 +200,7 @@ def _door(title: str, expected: int, found: int | str, hint: str) -> Row:
 
 
 def _exposed(state: ClusterState) -> Iterator[Row]:
-    service = find(state, ADDED)
+    service = find_service(state, ADDED)
     yield Row.whether(
         f"Service {ADDED}",
         "créé",
@@ -251,7 +253,7 @@ def _ask_domain(service: str, *, cookies: bool = False) -> Sample | None:
 
 
 def _judge_exposed(sample: Sample | None) -> Iterator[Row]:
-    found = _answering(sample)
+    found = answering(sample) if sample else 0
     yield Row.equal(
         f"Replicas qui répondent à {ADDED}.localhost",
         ADDED_REPLICAS,
@@ -261,20 +263,12 @@ def _judge_exposed(sample: Sample | None) -> Iterator[Row]:
     )
 
 
-def _answering(sample: Sample | None) -> int:
-    """Return how many of the expected replicas answered."""
-    if sample is None:
-        return 0
-    expected = {t.container_id[:12] for t in sample.replicas}
-    return int(sample.frame.loc[sample.frame["replica"].isin(expected), "replica"].nunique())
-
-
 # -- sticky ---------------------------------------------------------------------------------
 
 
 def _sticky(state: ClusterState) -> Iterator[Row]:
     name = f"{STACK}_whoami"
-    service = find(state, name)
+    service = find_service(state, name)
     labels = service.labels if service else {}
     found = sorted(label for label in labels if label.lower().startswith(STICKY))
     yield Row(
@@ -292,7 +286,7 @@ def _ask_sticky() -> Sample | None:
 
 
 def _judge_sticky(sample: Sample | None) -> Iterator[Row]:
-    found = _answering(sample)
+    found = answering(sample) if sample else 0
     yield Row.equal(
         "Replicas qui répondent à un même navigateur, en dix requêtes",
         "1",
@@ -306,7 +300,7 @@ def _judge_sticky(sample: Sample | None) -> Iterator[Row]:
 
 def _removed(state: ClusterState) -> Iterator[Row]:
     yield gone_row(state, STACK)
-    left = find(state, ADDED)
+    left = find_service(state, ADDED)
     yield Row.whether(
         f"Service {ADDED}", "retiré", left is None, "encore là", f"« docker service rm {ADDED} »"
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from labkit import metrics
 from labkit.errors import MetricsError
-from labkit.exercises.course.nb02_voting import find, gone_row, stack_rows, tasks_row
+from labkit.exercises.course.nb02_voting import gone_row, stack_rows, tasks_row
 from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.rows import find_service
 from labkit.polling import until
 from labkit.state import ClusterState, Service, capture
 from labkit.text.french import enumerate_fr
@@ -63,7 +64,7 @@ class Scraped:
 def _look() -> Scraped:
     state = capture()
     found = metrics.targets()
-    service = find(state, APP)
+    service = find_service(state, APP)
     app = state.running(APP) if service else ()
     return Scraped(
         tuple(sorted(n.name for n in state.nodes if n.state == "ready")),
@@ -99,7 +100,7 @@ def _probe(judge: Callable[[Scraped], Iterator[Row]]) -> Probe:
 
 def _deployed(state: ClusterState) -> Iterator[Row]:
     yield from stack_rows(state, STACK, _DEPLOY, NAMES)
-    if exporter := find(state, f"{STACK}_node-exporter"):
+    if exporter := find_service(state, f"{STACK}_node-exporter"):
         ready = sorted(n.name for n in state.nodes if n.state == "ready")
         here = sorted(t.node or "" for t in state.running(exporter.name))
         yield Row.equal(
@@ -126,7 +127,7 @@ def _judge_nodes(scraped: Scraped) -> Iterator[Row]:
 
 
 def _app(state: ClusterState, wanted: int, *, more: bool = False) -> Iterator[Row]:
-    service = find(state, APP)
+    service = find_service(state, APP)
     found = service.replicas if service else None
     yield Row(
         f"Replicas demandés de {APP}",
@@ -224,7 +225,7 @@ def _judge_killed(scraped: Scraped) -> Iterator[Row]:
 
 
 def _removed(state: ClusterState) -> Iterator[Row]:
-    service = find(state, APP)
+    service = find_service(state, APP)
     yield Row.whether(
         f"Service {APP}", "supprimé", service is None, "encore là", f"« docker service rm {APP} »"
     )

@@ -25,8 +25,6 @@ from labkit.errors import LabkitError, SettingError, reason_of
 from labkit.lab.launch import FOLDER, launch
 from labkit.terminal import plain, plain_stdout, tolerate
 
-__all__ = ["main"]
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""

@@ -12,8 +12,6 @@ from labkit.engine.embedded.ownership import ours
 from labkit.engine.embedded.settings import Settings
 from labkit.masking import mask
 
-__all__ = ["Command", "last", "note"]
-
 _KEPT = 50
 _WORDS = ("docker ", "labkit ")
 

@@ -26,8 +26,6 @@ from labkit.state import (
     capture,
 )
 
-__all__ = ["Patience", "converge", "inspect"]
-
 _INTERVAL = 0.4  # s between two looks
 _NODES_EVERY = 5.0  # s between two captures of the whole cluster
 _SILENCE = 30.0  # s that managers may be too busy to answer, while one waits

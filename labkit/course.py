@@ -8,12 +8,10 @@ only the request in a cell tagged ``a-taper``, whose command the student types.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +20,7 @@ from typing import Any
 import nbformat
 
 from labkit.errors import SettingError
-
-__all__ = [
-    "Written",
-    "corrected",
-    "edition",
-    "merge",
-    "provide",
-    "solved",
-    "source",
-    "student",
-    "write",
-]
+from labkit.files import replacing
 
 BASE = ".labkit"
 """Folder, in a student's edition, of what was written last: by it a change is told from ours."""
@@ -227,23 +214,16 @@ def _put(name: Path, target: Path, text: bytes, base: Path, fresh: bytes, kept: 
 def _replace(path: Path, text: bytes) -> None:
     """Write a file in one step: a full disk leaves the one that was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(draft).chmod(0o666 & ~umask)
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    umask = os.umask(0)
+    os.umask(umask)
+    with replacing(path, 0o666 & ~umask) as file:
+        file.write(text)
 
 
 def _same(path: Path, other: Path | bytes) -> bool:
     try:
         content = other if isinstance(other, bytes) else other.read_bytes()
-        return hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(content).digest()
+        return path.read_bytes() == content
     except FileNotFoundError:
         return False
 

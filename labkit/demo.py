@@ -27,8 +27,6 @@ from labkit.errors import LabkitError, SettingError
 from labkit.exercises.catchup import headings, sections, steps_before
 from labkit.terminal import plain
 
-__all__ = ["Step", "find", "play", "script", "title", "unfolded"]
-
 COURSE = Path(__file__).resolve().parent.parent / "notebooks"
 _READY_SECONDS = 60
 _INTERRUPT_SECONDS = 10

@@ -17,8 +17,6 @@ import yaml
 
 from labkit.errors import FileError, reason_of
 
-__all__ = ["Reader", "Step", "Yaml11", "Yaml12", "is_empty", "line_of", "nearest_line", "read_text"]
-
 Step = str | int  # a key, or an index of a list
 
 _TOO_DEEP = "l’imbrication est trop profonde."

@@ -12,19 +12,6 @@ from labkit.errors import ConvergenceTimeout
 from labkit.polling import until
 from labkit.state import ClusterState, EngineState, Node, capture
 
-__all__ = [
-    "LIMIT",
-    "QUIET",
-    "Leader",
-    "awaited",
-    "led",
-    "member",
-    "overdue",
-    "unaware",
-    "undecided",
-    "wait",
-]
-
 LIMIT = 180.0
 """Seconds that an election may take: several candidates in turn, on a busy machine."""
 QUIET = 2.0

@@ -16,8 +16,6 @@ from labkit.state import ClusterState, Task, ended, service_from_raw
 if TYPE_CHECKING:
     from labkit.service_progress import Progress
 
-__all__ = ["failure", "lacks", "not_placed", "timed_out"]
-
 _CRASHES = 3  # failures of one slot after which it is given up
 
 

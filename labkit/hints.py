@@ -9,8 +9,6 @@ from labkit.engine import connect
 from labkit.engine.clients import NO_ANSWER, read
 from labkit.errors import LabkitError
 
-__all__ = ["images_at_hand", "way_out"]
-
 _LISTED = 12  # images named in one sentence
 
 _FIXED = re.compile(r"only updates to Labels are allowed")

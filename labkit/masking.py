@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["contains_secret", "mask", "protect"]
-
 # what comes first says what follows and stays; newlines may be escaped, as in JSON and repr()
 _HEADER = r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
 _BODY = r"(?:[A-Za-z0-9+/=\s]|\\+[nr])"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from labkit.engine import connect
 from labkit.engine.clients import read, update_spec
@@ -14,8 +14,6 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import ConvergenceTimeout, DockerFailed, QuorumLost
 from labkit.polling import until
 from labkit.state import ClusterState, Node, capture, manager
-
-__all__ = ["Activate", "Demote", "Drain", "NodeProgress", "OnNodeProgress", "Promote"]
 
 _INTERVAL = 0.5  # s between two looks
 
@@ -40,10 +38,13 @@ class _Action:
 
     name: str
 
+    _VERB: ClassVar[str]  # what ``docker node`` is told
+    _SPEC: ClassVar[Mapping[str, str]]  # what changes in the spec of the node
+
     @property
     def command(self) -> str:
         """The same as a docker command line."""
-        raise NotImplementedError
+        return f"docker node {self._VERB} {shlex.quote(self.name)}"
 
     def apply(
         self,
@@ -52,23 +53,9 @@ class _Action:
         timeout: float = 120.0,
         on_progress: OnNodeProgress | None = None,
     ) -> ClusterState:
-        """Do it, and wait until the swarm has done it.
+        """Do it, wait until the swarm has done it, and return the cluster as it then is.
 
         Raises ``DockerFailed`` when the swarm refuses, such as to demote its last manager.
-
-        Parameters
-        ----------
-        fleet
-            The engines; None takes :func:`labkit.engine.connect`.
-        timeout
-            Seconds to wait.
-        on_progress
-            Called at each change.
-
-        Returns
-        -------
-        ClusterState
-            As captured once the node is as wanted.
         """
         fleet = connect() if fleet is None else fleet
         start = time.monotonic()
@@ -104,10 +91,6 @@ class _Action:
     def _allow(self, state: ClusterState, node: Node) -> None:
         """Raise when the swarm should not even be asked."""
 
-    def _edit(self, spec: dict[str, Any]) -> None:
-        """Change the node's spec."""
-        raise NotImplementedError
-
     def _done(self, state: ClusterState, node: Node) -> bool:
         raise NotImplementedError
 
@@ -124,7 +107,7 @@ class _Action:
 
         def edit(spec: dict[str, Any]) -> bool:
             before = dict(spec)
-            self._edit(spec)
+            spec.update(self._SPEC)
             return spec != before
 
         update_spec(
@@ -140,13 +123,8 @@ class _Action:
 class Promote(_Action):
     """Make a worker a manager."""
 
-    @property
-    def command(self) -> str:
-        """The same as a docker command line."""
-        return shlex.join(["docker", "node", "promote", self.name])
-
-    def _edit(self, spec: dict[str, Any]) -> None:
-        spec["Role"] = "manager"
+    _VERB = "promote"
+    _SPEC: ClassVar = {"Role": "manager"}
 
     def _done(self, state: ClusterState, node: Node) -> bool:
         return node.role == "manager" and node.reachability == "reachable"
@@ -156,10 +134,8 @@ class Promote(_Action):
 class Demote(_Action):
     """Make a manager a worker; the last manager is refused."""
 
-    @property
-    def command(self) -> str:
-        """The same as a docker command line."""
-        return shlex.join(["docker", "node", "demote", self.name])
+    _VERB = "demote"
+    _SPEC: ClassVar = {"Role": "worker"}
 
     def _allow(self, state: ClusterState, node: Node) -> None:
         if node.role != "manager":
@@ -186,9 +162,6 @@ class Demote(_Action):
                 remedy="Rallumez d’abord les managers injoignables, ou rétrogradez ceux-là.",
             )
 
-    def _edit(self, spec: dict[str, Any]) -> None:
-        spec["Role"] = "worker"
-
     def _done(self, state: ClusterState, node: Node) -> bool:
         # the engine itself must know it too, or the next command would still be sent to it
         engines = [e for e in state.engines if e.node_id == node.id and e.reachable]
@@ -207,13 +180,8 @@ class Drain(_Action):
     runs again.
     """
 
-    @property
-    def command(self) -> str:
-        """The same as a docker command line."""
-        return shlex.join(["docker", "node", "update", "--availability", "drain", self.name])
-
-    def _edit(self, spec: dict[str, Any]) -> None:
-        spec["Availability"] = "drain"
+    _VERB = "update --availability drain"
+    _SPEC: ClassVar = {"Availability": "drain"}
 
     def _done(self, state: ClusterState, node: Node) -> bool:
         if node.availability != "drain":
@@ -235,13 +203,8 @@ class Drain(_Action):
 class Activate(_Action):
     """Let a drained or paused node take tasks again; none comes back by itself."""
 
-    @property
-    def command(self) -> str:
-        """The same as a docker command line."""
-        return shlex.join(["docker", "node", "update", "--availability", "active", self.name])
-
-    def _edit(self, spec: dict[str, Any]) -> None:
-        spec["Availability"] = "active"
+    _VERB = "update --availability active"
+    _SPEC: ClassVar = {"Availability": "active"}
 
     def _done(self, state: ClusterState, node: Node) -> bool:
         return node.availability == "active"

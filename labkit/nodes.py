@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 _OWN_WORD = {"locked": "verrouillé", "pending": "adhésion en cours", "error": "adhésion échouée"}
+_COLUMNS = (
+    "nœud", "moteur", "câble", "status", "availability", "manager status", "remarque",
+)  # fmt: skip
 _ENGINE = {"up": "en marche", "stopped": "arrêté", "killed": "sans courant"}
 
 
@@ -72,37 +75,21 @@ def ls(fleet: Fleet | None = None) -> pd.DataFrame:
     unknown = "" if state.swarm == "inactive" else "?"
     by_id = {n.id: n for n in state.nodes}
     by_name = {n.name: n for n in state.nodes if n not in state.stale}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for machine in machines:
         engine = state.engine(machine.name)
         node = by_id.get(engine.node_id) or by_name.get(machine.name)
         if engine.swarm == "active" and engine.node_id not in by_id:
             node = None  # struck off
-        lost = [t.remedy for t in state.troubles if machine.name in t.nodes]
-        rows.append(
-            {
-                "nœud": machine.name,
-                "moteur": _ENGINE[machine.engine],
-                "câble": "coupé" if machine.cut else "branché",
-                "status": node.state if node else _OWN_WORD.get(engine.swarm, unknown),
-                "availability": node.availability if node else unknown,
-                "manager status": _standing(node) if node else unknown,
-                "remarque": lost[0] if lost else "",
-            }
-        )
-    rows += [
-        {
-            "nœud": node.name,
-            "moteur": "",
-            "câble": "",
-            "status": node.state,
-            "availability": node.availability,
-            "manager status": _standing(node),
-            "remarque": f"ancien identifiant : « docker node rm {node.id[:12]} »",
-        }
-        for node in state.stale
-    ]
-    table = pd.DataFrame(rows).set_index("nœud")
+        remark = next((t.remedy for t in state.troubles if machine.name in t.nodes), "")
+        cable = "coupé" if machine.cut else "branché"
+        status = node.state if node else _OWN_WORD.get(engine.swarm, unknown)
+        swarm = (node.availability, _standing(node)) if node else (unknown, unknown)
+        rows.append((machine.name, _ENGINE[machine.engine], cable, status, *swarm, remark))
+    for node in state.stale:
+        remark = f"ancien identifiant : « docker node rm {node.id[:12]} »"
+        rows.append((node.name, "", "", node.state, node.availability, _standing(node), remark))
+    table = pd.DataFrame(rows, columns=_COLUMNS).set_index("nœud")
     return table if table["remarque"].any() else table.drop(columns="remarque")
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from labkit.state import Node, Service, Task, ended, service_from_raw, tasks_from_raw
 
-__all__ = ["OnProgress", "Progress", "progress_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:

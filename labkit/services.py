@@ -50,21 +50,9 @@ class Scale:
         timeout: float = 120.0,
         on_progress: OnProgress | None = None,
     ) -> ClusterState:
-        """Scale, then wait until as many tasks run and the others have stopped.
+        """Scale, wait until as many tasks run and the others have stopped, and return the cluster.
 
-        Parameters
-        ----------
-        fleet
-            The engines; None takes :func:`labkit.engine.connect`.
-        timeout
-            Seconds to wait; the service stays as it was asked to be when they are over.
-        on_progress
-            Called at each change.
-
-        Returns
-        -------
-        ClusterState
-            As captured once the service is as wanted.
+        The service stays as it was asked to be when ``timeout`` seconds are over.
 
         Raises
         ------

@@ -11,8 +11,6 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["plain", "plain_stdout", "tolerate"]
-
 # C0 and C1 but tabs and ends of lines, lines of Unicode's own, directions, halves of characters
 _CONTROL = "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 _NEAREST = {

@@ -8,8 +8,6 @@ from html import escape
 
 from labkit.text.french import enumerate_fr
 
-__all__ = ["Row", "Verdict"]
-
 _GREEN, _RED = "#0072b2", "#d55e00"  # blue and vermilion: told apart by colour-blind people
 _GREY = "#777777"
 _MARK = {True: "✔", False: "✘"}

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["NAME", "prepare"]
-
 NAME = "cours"
 
 

@@ -19,6 +19,7 @@ from labkit.errors import SettingError
 from labkit.text.french import enumerate_fr
 from labkit.text.tables import table_html, table_text
 from labkit.verdict import Row, Verdict
+from labkit.views.live import bundle
 
 Answer = Mapping[str, Iterable[str]]
 """The columns ticked, by row."""
@@ -142,11 +143,8 @@ class Form:
         return f"{self.question}\n\n{table_text(*self._table())}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        # The widget for a live kernel; the table stays in the saved notebook.
-        bundle: Any = self._view._repr_mimebundle_(**kwargs) or {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
         table = table_html(f"<strong>{escape(self.question)}</strong>", *self._table())
-        return {**data, "text/plain": repr(self), "text/html": table}, {}
+        return bundle(self._view, repr(self), table, **kwargs)
 
 
 class Matching(Form):

@@ -8,7 +8,7 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from labkit.errors import FileError
-from labkit.exercises.files import replacing
+from labkit.files import replacing
 
 ARCHIVE = "mon-travail.zip"
 _BIGGEST = 5_000_000  # bytes of a file that is taken along

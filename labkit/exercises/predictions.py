@@ -12,6 +12,8 @@ import ipywidgets as widgets
 
 from labkit.errors import SettingError
 from labkit.exercises.progress import record_reason
+from labkit.text.tables import named_html
+from labkit.views.live import bundle
 
 FRESH = "LABKIT_FRESH"
 """Variable with which the corrected edition is made and tested: on a new cluster, and whole."""
@@ -62,10 +64,7 @@ class Prediction:
         return f"<p><strong>Votre prédiction.</strong> {escape(self.question)}</p><ul>{items}</ul>"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        # The widget for a live kernel; the list stays in the saved notebook.
-        bundle: Any = self._view._repr_mimebundle_(**kwargs) or {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        return {**data, "text/plain": repr(self), "text/html": self._html()}, {}
+        return bundle(self._view, repr(self), self._html(), **kwargs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +104,10 @@ class Confrontation:
 
     def _repr_html_(self) -> str:
         colour = _GREY if self.predicted is None else _BLUE if self.right else _ORANGE
-        rows = "".join(
-            f"<tr><th scope='row' style='text-align:left'>{k}</th>"
-            f"<td style='text-align:left'>{escape(v)}</td></tr>"
-            for k, v in self._rows()
-        )
+        table = named_html((name, escape(value)) for name, value in self._rows())
         return (
             f"<div style='border-left:5px solid {colour};padding:2px 10px'>"
-            f"<table style='margin-left:0'><tbody>{rows}</tbody></table>"
-            f"<strong>{escape(self.comment)}</strong></div>"
+            f"{table}<strong>{escape(self.comment)}</strong></div>"
         )
 
     def expliquer(self, texte: str) -> str:
@@ -131,11 +125,9 @@ class Confrontation:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # Where the prediction was wrong, room to say why; the table stays in the saved notebook.
-        data: Any = {}
-        if self.predicted is not None and not self.right:
-            bundle: Any = self._ask_why()._repr_mimebundle_(**kwargs) or {}
-            data = bundle[0] if isinstance(bundle, tuple) else bundle
-        return {**data, "text/plain": repr(self), "text/html": self._repr_html_()}, {}
+        wrong = self.predicted is not None and not self.right
+        view = self._ask_why() if wrong else None
+        return bundle(view, repr(self), self._repr_html_(), **kwargs)
 
     def _ask_why(self) -> Any:
         text = widgets.Textarea(

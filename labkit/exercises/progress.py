@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from labkit.errors import SettingError
-from labkit.exercises.files import account, append_line, guarded, read_file, replacing
+from labkit.files import account, append_line, guarded, read_file, replacing
 from labkit.terminal import plain
 from labkit.text.tables import table_html, table_text
 from labkit.verdict import Verdict

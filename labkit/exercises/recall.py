@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from labkit.errors import SettingError
+from labkit.views.live import bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,7 @@ class Recall:
         return f"<ol>{''.join(items)}</ol>"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        # The widget for a live kernel; the list stays in the saved notebook.
-        bundle: Any = self._view._repr_mimebundle_(**kwargs) or {}
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        return {**data, "text/plain": repr(self), "text/html": self._html()}, {}
+        return bundle(self._view, repr(self), self._html(), **kwargs)
 
 
 def rappel(notebook: str) -> Recall:

@@ -105,6 +105,15 @@ def service_rows(
     yield running_row(state, name, wanted if wanted in replicas else replicas[0])
 
 
+def scaled_rows(state: ClusterState, name: str, count: int) -> Iterator[Row]:
+    """Check that a service of whoami has that many replicas, asked for and running."""
+    service = find_service(state, name)
+    yield exists_row(state, name)
+    wanted = service.replicas if service else None
+    yield replicas_row(wanted, (count,), f"« docker service scale {name}={count} »")
+    yield running_row(state, name, count)
+
+
 def exists_row(state: ClusterState, name: str) -> Row:
     """Return whether a service of that name is there."""
     service = find_service(state, name)

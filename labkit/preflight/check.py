@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 from labkit.engine import connect, status
 from labkit.engine.embedded.images import WHOAMI
 from labkit.engine.embedded.limits import limits
+from labkit.engine.embedded.record import ImageStatus
 from labkit.errors import LabkitError
 from labkit.preflight.machines import machine_rows
 from labkit.preflight.survey import survey
@@ -24,25 +24,6 @@ _ORIGINS = {
     "hub": "image d’origine (Docker Hub)",
     "stand-in": "image de remplacement, au même comportement",
 }
-
-
-class ImageInfo(Protocol):
-    """An image of the course, as ``labkit.status()`` tells it."""
-
-    @property
-    def name(self) -> str:
-        """Such as ``traefik/whoami:latest``."""
-        ...
-
-    @property
-    def origin(self) -> str:
-        """``hub``, ``stand-in`` or ``course``."""
-        ...
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The nodes that have it no more."""
-        ...
 
 
 def preflight() -> Verdict:
@@ -76,7 +57,7 @@ def _amiss(state: ClusterState) -> Iterator[Row]:
 
 
 def preflight_rows(
-    state: ClusterState, images: Iterable[ImageInfo], *, cli: bool, memory: float, disk: float
+    state: ClusterState, images: Iterable[ImageStatus], *, cli: bool, memory: float, disk: float
 ) -> Iterator[Row]:
     """Return the rows of the preflight; pure.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 _WIDTH = 110  # characters of a line in a terminal
@@ -63,3 +63,14 @@ def table_html(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]])
         f"<table><caption style='text-align:left'>{caption}</caption>"
         f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def named_html(rows: Iterable[tuple[str, str]], caption: str = "") -> str:
+    """Return a table of names and values for a notebook; all is HTML already."""
+    body = "".join(
+        f"<tr><th scope='row' style='text-align:left'>{name}</th>"
+        f"<td style='text-align:left'>{value}</td></tr>"
+        for name, value in rows
+    )
+    head = f"<caption style='text-align:left'>{caption}</caption>" if caption else ""
+    return f"<table style='margin-left:0'>{head}<tbody>{body}</tbody></table>"

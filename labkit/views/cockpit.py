@@ -24,7 +24,7 @@ from labkit.nodes import Activate, Drain
 from labkit.state import ClusterState, Service
 from labkit.views import ClusterView, Repartition, Scaler
 from labkit.views.events import Event, events, events_html
-from labkit.views.live import Latest, LiveBox, Seen, set_html, status_html
+from labkit.views.live import Acting, Latest, LiveBox, Seen, set_html, status_html
 
 _EVENTS = 30  # kept; the page shows those that it has room for
 _COMMANDS = 8
@@ -32,7 +32,7 @@ _STYLE = f"<style>\n{Path(__file__).with_name('cockpit.css').read_text('utf-8')}
 _SURE_SECONDS = 5.0  # in which a second press confirms
 
 
-class Cockpit(LiveBox):
+class Cockpit(Acting, LiveBox):
     """A page of widgets for the projector.
 
     Without ``fleet``, it is the current cluster, whichever that is at each look. Raises
@@ -214,10 +214,6 @@ class Cockpit(LiveBox):
         )
         button.on_click(lambda _: self.press(key))
         return button
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
-        return self._latest.wait(timeout)
 
     def close(self) -> None:
         """Give up what is being waited for, and remove the widgets from the page."""

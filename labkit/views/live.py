@@ -215,6 +215,21 @@ class Overtaken(Exception):
     """A newer value is wanted: what is being waited for does not matter any more."""
 
 
+class Acting(widgets.VBox):  # type: ignore[misc]
+    """A widget whose actions are done one at a time, by :attr:`_latest`."""
+
+    _latest: Latest[Any]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
+        return self._latest.wait(timeout)
+
+    def close(self) -> None:
+        """Give up what is being waited for, and remove the widget from the page."""
+        self._latest.close()
+        super().close()
+
+
 class LiveBox(widgets.VBox):  # type: ignore[misc]
     """A widget that follows the cluster while it can be seen.
 
@@ -277,6 +292,13 @@ def set_html(widget: Any, value: str) -> None:
     """Set the text of a widget only if it differs, so that nothing flickers."""
     if widget.value != value:
         widget.value = value
+
+
+def bundle(view: Any, text: str, html: str, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a widget for a live kernel, with what stays of it in the saved notebook."""
+    made: Any = (view._repr_mimebundle_(**kwargs) if view is not None else None) or {}
+    data = made[0] if isinstance(made, tuple) else made
+    return {**data, "text/plain": text, "text/html": html}, {}
 
 
 _MARKS = {"ok": "✔", "busy": "◐", "alarm": "✖"}

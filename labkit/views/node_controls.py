@@ -14,7 +14,7 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import LabkitError
 from labkit.nodes import Activate, Demote, Drain, NodeProgress, Promote
 from labkit.state import ClusterState, Node
-from labkit.views.live import Latest, Overtaken, set_html, status_html
+from labkit.views.live import Acting, Latest, Overtaken, set_html, status_html
 
 Action = Activate | Demote | Drain | Promote
 _ACTIONS: tuple[tuple[str, str, type[Action]], ...] = (
@@ -25,7 +25,7 @@ _ACTIONS: tuple[tuple[str, str, type[Action]], ...] = (
 )
 
 
-class NodeControls(widgets.VBox):  # type: ignore[misc]
+class NodeControls(Acting):
     """A choice of node and a button for each action on it.
 
     ``refresh`` is called when an action has ended, for the view to show what came of it.
@@ -102,15 +102,6 @@ class NodeControls(widgets.VBox):  # type: ignore[misc]
     def node(self, name: str) -> None:
         if name in [value for _, value in self._node.options]:
             self._node.value = name
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
-        return self._latest.wait(timeout)
-
-    def close(self) -> None:
-        """Give up what is being waited for, and remove the widget from the page."""
-        self._latest.close()
-        super().close()
 
     def _button(self, text: str, tooltip: str, action: type[Action]) -> Any:
         button = widgets.Button(description=text, tooltip=tooltip, layout={"width": "auto"})

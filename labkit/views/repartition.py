@@ -14,7 +14,7 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import EngineError, LabkitError, SettingError
 from labkit.traffic import Sample, send
 from labkit.views.distribution import distribution_figure, distribution_html
-from labkit.views.live import STYLE, Latest, set_html
+from labkit.views.live import STYLE, Acting, Latest, set_html
 from labkit.views.picture import png, png_text
 
 _MODES = {
@@ -30,7 +30,7 @@ class _Stopped(Exception):  # not an error: the way out of a run
     """The user has stopped the run."""
 
 
-class Repartition(widgets.VBox):  # type: ignore[misc]
+class Repartition(Acting):
     """Requests on one side, hits of each replica on the other, as they come.
 
     Parameters
@@ -181,14 +181,9 @@ class Repartition(widgets.VBox):  # type: ignore[misc]
         """Stop the run under way; what has come stays shown."""
         self._stop.set()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the run that the button started; return whether it ended in time."""
-        return self._latest.wait(timeout)
-
     def close(self) -> None:
         """Stop, and remove the widget from the page."""
         self.stop()
-        self._latest.close()
         super().close()
 
     # -- running ----------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import LabkitError
 from labkit.services import Progress, Scale, not_scalable
 from labkit.state import ClusterState
-from labkit.views.live import Latest, LiveBox, Overtaken, Seen, set_html, status_html
+from labkit.views.live import Acting, Latest, LiveBox, Overtaken, Seen, set_html, status_html
 from labkit.views.tasks import tasks_html
 
 
-class Scaler(LiveBox):
+class Scaler(Acting, LiveBox):
     """Scale a service with a slider and see its tasks come and go.
 
     Nothing is sent while the slider moves, nor for values that a newer one replaces. The service
@@ -95,15 +95,6 @@ class Scaler(LiveBox):
         if not self._slider.disabled:
             low, high = self._slider.min, self._slider.max
             self._slider.value = min(high, max(low, self._slider.value + by))
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
-        return self._latest.wait(timeout)
-
-    def close(self) -> None:
-        """Give up what is being waited for, and remove the widget from the page."""
-        self._latest.close()
-        super().close()
 
     # -- showing what is --------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import psutil
@@ -13,6 +13,7 @@ from both_ways import checks
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from labkit.engine.embedded.record import ImageStatus
 from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge, notebook
 from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES
 from labkit.exercises.notebook import Start, _system
@@ -276,13 +277,6 @@ def test_run_ends_what_takes_too_long() -> None:
 # -- preflight ------------------------------------------------------------------------------
 
 
-@dataclass
-class Image:
-    name: str
-    origin: str
-    missing: tuple[str, ...] = ()
-
-
 def test_a_command_ends_with_a_kernel_that_is_killed() -> None:
     stubborn = "trap '' TERM; sleep 77.5 & echo $$ $!; while :; do sleep 0.1; done"
     code = (
@@ -310,7 +304,7 @@ def test_what_a_command_leaves_in_the_background_stays() -> None:
 
 
 def test_preflight_accepts_a_good_machine_and_says_what_is_a_stand_in() -> None:
-    images = [Image("traefik/whoami:latest", "stand-in")]
+    images = [ImageStatus("traefik/whoami:latest", "stand-in")]
     rows = list(preflight_rows(out(), images, cli=True, memory=2e9, disk=2e9))
     assert all(row.ok for row in rows)
     assert any("image de remplacement" in row.found for row in rows)
@@ -329,7 +323,7 @@ def test_preflight_accepts_a_good_machine_and_says_what_is_a_stand_in() -> None:
 def test_preflight_refuses(change: dict[str, object]) -> None:
     facts: dict[str, object] = {
         "state": out(),
-        "images": [Image("traefik/whoami", "hub")],
+        "images": [ImageStatus("traefik/whoami", "hub")],
         "cli": True,
         "memory": 2e9,
         "disk": 2e9,

@@ -16,7 +16,6 @@ import pytest
 from labkit.cli import main
 from labkit.errors import SettingError
 from labkit.exercises import EXERCISES, Confrontation, ne_plus_partager, partager, progression
-from labkit.exercises.files import account
 from labkit.exercises.progress import (
     FILE,
     FOLDER,
@@ -29,6 +28,7 @@ from labkit.exercises.progress import (
     record,
     standing,
 )
+from labkit.files import account
 from labkit.verdict import Row, Verdict
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)

@@ -16,7 +16,7 @@ from labkit.exercises.rows import (
     find_service,
     memberships,
     replicas_row,
-    running_row,
+    scaled_rows,
     service_rows,
     way_out_for,
 )
@@ -85,11 +85,7 @@ def _created(state: ClusterState) -> Iterator[Row]:
 
 
 def _scaled(state: ClusterState) -> Iterator[Row]:
-    service = find_service(state, MESH)
-    yield exists_row(state, MESH)
-    wanted = service.replicas if service else None
-    yield replicas_row(wanted, (SCALED,), f"« docker service scale {MESH}={SCALED} »")
-    yield running_row(state, MESH, SCALED)
+    yield from scaled_rows(state, MESH, SCALED)
 
 
 def _host_created(state: ClusterState) -> Iterator[Row]:

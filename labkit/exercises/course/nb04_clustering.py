@@ -21,8 +21,8 @@ from labkit.exercises.rows import (
     find_service,
     member_row,
     port_text,
-    replicas_row,
     running_row,
+    scaled_rows,
     service_rows,
 )
 from labkit.state import ClusterState, Node, capture
@@ -71,11 +71,8 @@ def _created(state: ClusterState) -> Iterator[Row]:
 
 
 def _without_replica(state: ClusterState) -> Iterator[Row]:
+    yield from scaled_rows(state, MESH, FEW)
     service = find_service(state, MESH)
-    yield exists_row(state, MESH)
-    wanted = service.replicas if service else None
-    yield replicas_row(wanted, (FEW,), f"« docker service scale {MESH}={FEW} »")
-    yield running_row(state, MESH, FEW)
     with_task = {t.node_id for t in state.running(MESH)} if service else set()
     bare = [n.name for n in state.nodes if n.state == "ready" and n.id not in with_task]
     yield Row(

@@ -16,7 +16,6 @@ from labkit.engine import connect
 from labkit.errors import LabkitError, SettingError, TrafficError
 from labkit.exercises.course.nb02_voting import gone_row, stack_rows
 from labkit.exercises.exercise import Exercise, Probe
-from labkit.exercises.files import replacing
 from labkit.exercises.measures.access import qui_repond
 from labkit.exercises.measures.balancing import (
     MESH_PORT,
@@ -29,6 +28,7 @@ from labkit.exercises.measures.balancing import (
     serveurs,
 )
 from labkit.exercises.rows import find_service
+from labkit.files import replacing
 from labkit.polling import until
 from labkit.state import ClusterState
 from labkit.text.french import enumerate_fr

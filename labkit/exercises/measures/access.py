@@ -13,6 +13,7 @@ from html import escape
 from labkit.engine import Fleet, connect
 from labkit.engine.endpoint import LOCAL, UDP
 from labkit.polling import until
+from labkit.text.tables import named_html
 
 _TIMEOUT = 4.0  # seconds
 _SOON = 5.0  # seconds in which what was published is forwarded, on a busy machine too
@@ -36,15 +37,8 @@ class Addresses:
         return "\n".join([*rows, self._not_http()] if self.udp else rows)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th scope='row' style='text-align:left'>{escape(node)}</th>"
-            f"<td style='text-align:left'>{self._link(url)}</td></tr>"
-            for node, url in self.urls
-        )
-        table = (
-            f"<table style='margin-left:0'><caption style='text-align:left'>Le port {self.port} "
-            f"du cluster</caption><tbody>{rows}</tbody></table>"
-        )
+        rows = ((escape(node), self._link(url)) for node, url in self.urls)
+        table = named_html(rows, f"Le port {self.port} du cluster")
         if self.udp:
             return f"{table}<p>{self._not_http()}</p>"
         return (

@@ -13,6 +13,7 @@ from labkit.engine import Fleet, connect
 from labkit.errors import SettingError
 from labkit.exercises.measures.access import fetch, problem_of
 from labkit.polling import until
+from labkit.text.tables import named_html
 
 VOTE_PORT, RESULT_PORT = 5000, 5001
 CHOICES = {"a": "Chats", "b": "Chiens"}  # as docker-stack.yml leaves them
@@ -84,12 +85,7 @@ class Ballot:
         return "\n".join(f"{name} : {text}" for name, text in self._rows())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th scope='row' style='text-align:left'>{name}</th>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
-            for name, text in self._rows()
-        )
-        return f"<table style='margin-left:0'><tbody>{rows}</tbody></table>"
+        return named_html((name, escape(text)) for name, text in self._rows())
 
 
 def cast(

@@ -21,10 +21,7 @@ from labkit.errors import NoSuchService
 from labkit.failures import failure, lacks, not_placed, timed_out
 from labkit.polling import until
 from labkit.service_progress import OnProgress, Progress, progress_of
-from labkit.state import (
-    ClusterState,
-    capture,
-)
+from labkit.state import ClusterState, capture
 
 _INTERVAL = 0.4  # s between two looks
 _NODES_EVERY = 5.0  # s between two captures of the whole cluster
@@ -107,10 +104,7 @@ class _Watch:
         endpoint = self.fleet[self.state.asked]
         try:
             service = inspect(endpoint, service_id, name)
-            tasks = read(
-                endpoint,
-                lambda api: api.tasks(filters={"service": service_id}),
-            )
+            tasks = read(endpoint, lambda api: api.tasks(filters={"service": service_id}))
         except NO_ANSWER:
             # Managers change, leaders too: find another one, or learn why there is none.
             self._captured = float("-inf")

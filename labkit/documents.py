@@ -41,9 +41,7 @@ def read_text(path: Path, reader: type[Reader]) -> str:
         if len(content) > reader.biggest:
             size = max(path.stat().st_size, len(content))
             raise reader.fault(
-                name,
-                None,
-                f"le fichier fait {size / 1e6:.1f} Mo : ce n’est pas {reader.title}.",
+                name, None, f"le fichier fait {size / 1e6:.1f} Mo : ce n’est pas {reader.title}."
             )
     except FileNotFoundError:
         raise reader.fault(

@@ -68,12 +68,7 @@ def query(
 
 
 def history(
-    promql: str,
-    *,
-    seconds: float,
-    step: float = 5.0,
-    port: int = PORT,
-    fleet: Fleet | None = None,
+    promql: str, *, seconds: float, step: float = 5.0, port: int = PORT, fleet: Fleet | None = None
 ) -> pd.DataFrame:
     """Ask a range query: the values of each series until now.
 

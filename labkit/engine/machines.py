@@ -40,7 +40,7 @@ class Machine:
     cli: str | None = None
     # the IPv4 addresses that Swarm would choose from; None when they are unknown
     addresses: tuple[str, ...] | None = None
-    busy: tuple[str, ...] = ()  # swarm's ports that something listens on already
+    busy: tuple[str, ...] = ()  # Swarm's ports that something listens on already
     unprobed: str = ""  # why nothing can run there, in French
 
     @property

@@ -29,23 +29,11 @@ from labkit.exercises.forms import (
 )
 from labkit.exercises.keeping import Saved, sauvegarder
 from labkit.exercises.measures.access import Addresses, Answers, adresses, qui_repond
-from labkit.exercises.measures.balancing import (
-    PORTES,
-    Loss,
-    perdre_un_replica,
-    serveurs,
-    tableau,
-)
+from labkit.exercises.measures.balancing import PORTES, Loss, perdre_un_replica, serveurs, tableau
 from labkit.exercises.measures.ballots import Ballot, Scores, resultats, voter
 from labkit.exercises.measures.figures import Comparison, Curves, Doors, comparer, courbes, portes
 from labkit.exercises.measures.pages import Pages, Visitors, lire_pages, qui_suis_je
-from labkit.exercises.notebook import (
-    attendre_leader,
-    commencer,
-    install,
-    tasks_par_noeud,
-    verifier,
-)
+from labkit.exercises.notebook import attendre_leader, commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
 from labkit.exercises.progress import classe, ne_plus_partager, partager, progression
 from labkit.exercises.recall import Recall, rappel

@@ -35,10 +35,7 @@ class Prediction:
         )
         self._radio.add_class("labkit-prediction")
         self._view = widgets.VBox(
-            [
-                widgets.HTML(f"<strong>Votre prédiction.</strong> {escape(question)}"),
-                self._radio,
-            ]
+            [widgets.HTML(f"<strong>Votre prédiction.</strong> {escape(question)}"), self._radio]
         )
 
     @property

@@ -38,8 +38,7 @@ EQUIVALENTS = {
         "Le port d’un seul nœud, sans le routing mesh : une clé de « ports », dans le conteneur.",
     ),
     "networks": Equivalent(
-        "rien : tous les Pods se joignent",
-        "Cherchez frontend et backend dans kube-deployment.yml.",
+        "rien : tous les Pods se joignent", "Cherchez frontend et backend dans kube-deployment.yml."
     ),
     "volumes": Equivalent(
         "un PersistentVolumeClaim",
@@ -47,12 +46,10 @@ EQUIVALENTS = {
         ("PersistentVolumeClaim",),
     ),
     "deploy.placement": Equivalent(
-        "nodeSelector",
-        "Comment « db » choisit-il son nœud dans kube-deployment.yml ?",
+        "nodeSelector", "Comment « db » choisit-il son nœud dans kube-deployment.yml ?"
     ),
     "deploy.update_config": Equivalent(
-        "strategy, dans un Deployment",
-        "Comment vote remplace-t-il ses anciens Pods ?",
+        "strategy, dans un Deployment", "Comment vote remplace-t-il ses anciens Pods ?"
     ),
     "deploy.resources": Equivalent("resources, dans un conteneur", "Cherchez 128Mi."),
     "healthcheck": Equivalent(
@@ -60,8 +57,7 @@ EQUIVALENTS = {
         "Que demande Kubernetes à /health avant d’envoyer des visiteurs à vote ?",
     ),
     "stop_grace_period": Equivalent(
-        "terminationGracePeriodSeconds",
-        "« db » a une minute pour s’arrêter : cherchez 60.",
+        "terminationGracePeriodSeconds", "« db » a une minute pour s’arrêter : cherchez 60."
     ),
     "entrypoint": Equivalent(
         "command, dans un conteneur",
@@ -78,9 +74,7 @@ EQUIVALENTS = {
         ("ConfigMap",),
     ),
     "secrets": Equivalent(
-        "un Secret",
-        "Il n’est pas dans kube-deployment.yml, mais le mot est le même.",
-        ("Secret",),
+        "un Secret", "Il n’est pas dans kube-deployment.yml, mais le mot est le même.", ("Secret",)
     ),
 }
 """By option of a stack."""

@@ -162,11 +162,7 @@ class _Whole:
                 yield ComposePort(str(target), "" if out is None else str(out), protocol)
 
     def _mounts(
-        self,
-        workload: KubeObject,
-        pod: Table,
-        containers: list[Table],
-        replicas: str | None,
+        self, workload: KubeObject, pod: Table, containers: list[Table], replicas: str | None
     ) -> Iterator[ComposeMount]:
         volumes = {str(v.get("name")): v for v in tables(pod.get("volumes"))}
         sources = {name: _source(volume) for name, volume in volumes.items()}

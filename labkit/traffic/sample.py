@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 class Sample:
     """Requests sent to one published port, and who answered."""
 
-    # one row a request that ended, in the order of their ends: ``time_s`` When the answer was whole
-    # or the failure known, in seconds since the start. ``node`` Name of the node asked. ``replica``
-    # Host name in the answer: the first 12 characters of the container's id. None when the request
-    # failed or the answer names nobody. ``slot`` Slot of the task, ``<NA>`` for a global service or
-    # an unknown replica. ``task`` ``service.slot``, as docker names it; None for an unknown
-    # replica. ``replica_node`` Name of the node that the task is on; None for an unknown replica.
-    # ``latency_ms`` From opening the connection (or, on one kept open, from sending) to the end.
-    # ``status`` HTTP status, ``<NA>`` without an answer. ``error`` None, or a short French text; a
-    # status of 400 and more is an error too.
+    # one row a request that ended, in the order of their ends; its columns:
+    # time_s: when the answer was whole or the failure known, in seconds since the start
+    # node: name of the node asked
+    # replica: host name in the answer, the first 12 characters of the container's id; None when the
+    #   request failed or the answer names nobody
+    # slot: of the task; ``<NA>`` for a global service or an unknown replica
+    # task: ``service.slot``, as docker names it; None for an unknown replica
+    # replica_node: name of the node that the task is on; None for an unknown replica
+    # latency_ms: from opening the connection (or, on one kept open, from sending) to the end
+    # status: of HTTP; ``<NA>`` without an answer
+    # error: None, or a short French text; a status of 400 and more is an error too
     frame: pd.DataFrame
     # port, path, nodes, concurrency, keep_alive, host, cookies: what was asked; ``nodes`` are the
     # names of the nodes asked

@@ -234,8 +234,7 @@ def _keyboard(press: Callable[[str], None]) -> Any:
         import anywidget
     except ImportError:
         raise SettingError(
-            "Le cockpit demande le paquet « anywidget ».",
-            remedy="pip install 'labkit[presenter]'",
+            "Le cockpit demande le paquet « anywidget ».", remedy="pip install 'labkit[presenter]'"
         ) from None
 
     class Keyboard(anywidget.AnyWidget):

@@ -32,11 +32,7 @@ class NodeControls(Acting):
     """
 
     def __init__(
-        self,
-        fleet: Fleet | None,
-        refresh: Callable[[], None],
-        *,
-        timeout: float = 120.0,
+        self, fleet: Fleet | None, refresh: Callable[[], None], *, timeout: float = 120.0
     ) -> None:
         self._fleet = fleet
         self._refresh = refresh

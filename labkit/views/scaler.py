@@ -27,12 +27,7 @@ class Scaler(Acting, LiveBox):
     """
 
     def __init__(
-        self,
-        service: str,
-        fleet: Fleet | None = None,
-        maximum: int = 10,
-        *,
-        timeout: float = 120.0,
+        self, service: str, fleet: Fleet | None = None, maximum: int = 10, *, timeout: float = 120.0
     ) -> None:
         self._service = service
         self._timeout = timeout

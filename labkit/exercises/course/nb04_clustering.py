@@ -339,11 +339,7 @@ CLUSTERING_EXERCISES = (
     Exercise("retrouver-le-quorum", "Retrouver le quorum", _back, None, _RETURN),
     Exercise("trois-managers", "Un troisième manager", _three_managers, None, _JOIN),
     Exercise(
-        "perdre-le-leader",
-        "Éteindre le leader",
-        _leader_fell,
-        Probe(_ask_fall, judge_fall),
-        _FALL,
+        "perdre-le-leader", "Éteindre le leader", _leader_fell, Probe(_ask_fall, judge_fall), _FALL
     ),
     Exercise("ancien-leader", "Rallumer l’ancien leader", _back, None, _RETURN),
     Exercise("partir", "Faire sortir un nœud", _left_in_order, None, _RETURN),

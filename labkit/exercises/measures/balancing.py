@@ -186,9 +186,7 @@ def _removal(fleet: Fleet, state: ClusterState, task: Task) -> list[str]:
 
 
 def tableau(
-    neuves: Mapping[str, Sample],
-    gardees: Mapping[str, Sample],
-    pertes: Mapping[str, Loss],
+    neuves: Mapping[str, Sample], gardees: Mapping[str, Sample], pertes: Mapping[str, Loss]
 ) -> pd.DataFrame:
     """Return all measurements in one table; pure.
 

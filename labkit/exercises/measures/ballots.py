@@ -89,11 +89,7 @@ class Ballot:
 
 
 def cast(
-    choice: str = "a",
-    node: str | None = None,
-    *,
-    fleet: Fleet | None = None,
-    limit: float = 10.0,
+    choice: str = "a", node: str | None = None, *, fleet: Fleet | None = None, limit: float = 10.0
 ) -> Ballot:
     """Vote at a node's port, as a voter who never voted, and wait until the vote is counted.
 

@@ -57,6 +57,11 @@ def _form(scalars: str = "", keys: Mapping[str, Form] | None = None, **options: 
     return Form(tuple(scalars.split()), table, **options)
 
 
+def _each(names: str, form: Form) -> dict[str, Form]:
+    """Return keys that have the same form."""
+    return dict.fromkeys(names.split(), form)
+
+
 _TEXT, _INTEGER, _NUMBER, _FLAG = map(_form, ("text", "integer", "number", "boolean"))
 _DURATION = _form("text", duration=0)
 _DURATION_4 = _form("text", duration=4)
@@ -71,17 +76,15 @@ _EXTERNAL_OPEN = _form("boolean", {"name": _TEXT}, open=0)
 _SIZE_OR_TEXT = _form("integer text")
 
 _UPDATE = {
+    **_each("delay monitor", _DURATION),
     "parallelism": _INTEGER,
-    "delay": _DURATION,
     "failure_action": _TEXT,
-    "monitor": _DURATION,
     "max_failure_ratio": _NUMBER,
 }
 _ORDER = _form("text", choices=("start-first", "stop-first"))
 
 _DEPLOY = _form("null", {
-    "mode": _TEXT,
-    "endpoint_mode@2": _TEXT,
+    **_each("mode endpoint_mode@2", _TEXT),
     "replicas": _INTEGER,
     "labels": _PAIRS,
     "rollback_config@7": _form(keys={**_UPDATE, "order": _ORDER}),
@@ -89,8 +92,7 @@ _DEPLOY = _form("null", {
     "resources": _form(keys={
         "limits": _form(keys={"cpus": _TEXT, "memory": _TEXT, "pids@9": _INTEGER}),
         "reservations": _form(keys={
-            "cpus": _TEXT,
-            "memory": _TEXT,
+            **_each("cpus memory", _TEXT),
             "generic_resources@5": _form(items=_form(keys={
                 "discrete_resource_spec": _form(keys={"kind": _TEXT, "value": _NUMBER}),
             })),
@@ -98,9 +100,8 @@ _DEPLOY = _form("null", {
     }),
     "restart_policy": _form(keys={
         "condition": _TEXT,
-        "delay": _DURATION,
         "max_attempts": _INTEGER,
-        "window": _DURATION,
+        **_each("delay window", _DURATION),
     }),
     "placement": _form(keys={
         "constraints": _form(items=_TEXT),
@@ -113,155 +114,99 @@ _FILE = _form("text", {"source": _TEXT, "target": _TEXT, "uid": _TEXT, "gid": _T
                        "mode": _NUMBER}, open=0)  # fmt: skip
 
 _SERVICE = _form(keys={
+    **_each("cgroupns_mode@9 cgroup_parent container_name domainname hostname image ipc "
+            "isolation@5 mac_address network_mode restart shm_size stop_signal user userns_mode working_dir",
+            _TEXT),
+    **_each("cap_add cap_drop depends_on devices external_links links security_opt", _TEXTS),
+    **_each("dns dns_search env_file tmpfs", _TEXT_OR_TEXTS),
+    **_each("command entrypoint", _COMMAND),
+    **_each("environment extra_hosts labels sysctls", _PAIRS),
+    **_each("init@7 privileged read_only stdin_open tty", _FLAG),
+    **_each("configs@3 secrets@1", _form(items=_FILE)),
     "build": _form("text", {
-        "context": _TEXT,
-        "dockerfile": _TEXT,
-        "args": _PAIRS,
-        "labels@3": _PAIRS,
+        **_each("context dockerfile network@4 target@4", _TEXT),
+        **_each("args labels@3 extra_hosts@9", _PAIRS),
         "cache_from@2": _TEXTS,
-        "network@4": _TEXT,
-        "target@4": _TEXT,
         "shm_size@5": _SIZE_OR_TEXT,
-        "extra_hosts@9": _PAIRS,
     }, open=11),
-    "cap_add": _TEXTS,
-    "cap_drop": _TEXTS,
-    "cgroupns_mode@9": _TEXT,
-    "cgroup_parent": _TEXT,
-    "command": _COMMAND,
-    "configs@3": _form(items=_FILE),
-    "container_name": _TEXT,
-    "credential_spec@3": _form(keys={"config@8": _TEXT, "file": _TEXT, "registry": _TEXT}),
-    "depends_on": _TEXTS,
+    "credential_spec@3": _form(keys=_each("config@8 file registry", _TEXT)),
     "deploy": _DEPLOY,
-    "devices": _TEXTS,
-    "dns": _TEXT_OR_TEXTS,
-    "dns_search": _TEXT_OR_TEXTS,
-    "domainname": _TEXT,
-    "entrypoint": _COMMAND,
-    "env_file": _TEXT_OR_TEXTS,
-    "environment": _PAIRS,
     "expose": _form(items=_form("text number"), unique=True),
-    "external_links": _TEXTS,
-    "extra_hosts": _PAIRS,
     "healthcheck": _form(keys={
+        **_each("interval timeout", _DURATION_4),
+        **_each("start_period@4 start_interval@12", _DURATION),
         "disable": _FLAG,
-        "interval": _DURATION_4,
         "retries": _NUMBER,
         "test": _COMMAND,
-        "timeout": _DURATION_4,
-        "start_period@4": _DURATION,
-        "start_interval@12": _DURATION,
     }),
-    "hostname": _TEXT,
-    "image": _TEXT,
-    "init@7": _FLAG,
-    "ipc": _TEXT,
-    "isolation@5": _TEXT,
-    "labels": _PAIRS,
-    "links": _TEXTS,
     "logging": _form(keys={"driver": _TEXT,
                            "options": _form(names=_form("text number null"))}),
-    "mac_address": _TEXT,
-    "network_mode": _TEXT,
     "networks": _form(
-        names=_form("null", {"aliases": _TEXTS, "ipv4_address": _TEXT, "ipv6_address": _TEXT}),
+        names=_form("null", {"aliases": _TEXTS, **_each("ipv4_address ipv6_address", _TEXT)}),
         pattern=_NAME, items=_TEXT, unique=True,
     ),
     "pid": _form("text null"),
     "ports": _form(unique=True, items=_form("number text", {
-        "mode@2": _TEXT,
-        "target@2": _INTEGER,
-        "published@2": _INTEGER,
-        "protocol@2": _TEXT,
+        **_each("mode@2 protocol@2", _TEXT),
+        **_each("target@2 published@2", _INTEGER),
     })),
-    "privileged": _FLAG,
-    "read_only": _FLAG,
-    "restart": _TEXT,
-    "secrets@1": _form(items=_FILE),
-    "security_opt": _TEXTS,
-    "shm_size": _TEXT,
-    "stdin_open": _FLAG,
     "stop_grace_period": _DURATION,
-    "stop_signal": _TEXT,
-    "sysctls": _PAIRS,
-    "tmpfs": _TEXT_OR_TEXTS,
-    "tty": _FLAG,
-    "ulimits": _form(pattern="[a-z]+", names=_form("integer", {
-        "hard": _INTEGER, "soft": _INTEGER,
-    }, required=("soft", "hard"))),
-    "user": _TEXT,
-    "userns_mode": _TEXT,
+    "ulimits": _form(pattern="[a-z]+", names=_form(
+        "integer", _each("hard soft", _INTEGER), required=("soft", "hard"),
+    )),
     "volumes": _form(items=_form("text", {
-        "type@2": _TEXT,
-        "source@2": _TEXT,
-        "target@2": _TEXT,
+        **_each("type@2 source@2 target@2 consistency@2", _TEXT),
         "read_only@2": _FLAG,
-        "consistency@2": _TEXT,
         "bind@2": _form(keys={"propagation": _TEXT}, open=0),
         "volume@2": _form(keys={"nocopy": _FLAG}, open=0),
         "tmpfs@6": _form(keys={"size": _form("integer", least=0)}, open=0),
     }, required=("type",))),
-    "working_dir": _TEXT,
 }, extensions=7)  # fmt: skip
 
 _TOPOLOGY = _form(items=_form(keys={"segments": _PAIRS}, open=0))
 
 _CLUSTER = _form(keys={
-    "group": _TEXT,
+    **_each("group availability", _TEXT),
     "access_mode": _form(keys={
-        "scope": _TEXT,
-        "sharing": _TEXT,
+        **_each("scope sharing", _TEXT),
         "block_volume": _form(keys={}, open=0),
         "mount_volume": _form(keys={"fs_type": _TEXT, "mount_flags": _form(items=_TEXT)}, open=0),
     }, open=0),
-    "accessibility_requirements": _form(
-        keys={"requisite": _TOPOLOGY, "preferred": _TOPOLOGY}, open=0,
-    ),
-    "capacity_range": _form(keys={"required_bytes": _TEXT, "limit_bytes": _TEXT}, open=0),
-    "availability": _TEXT,
+    "accessibility_requirements": _form(keys=_each("requisite preferred", _TOPOLOGY), open=0),
+    "capacity_range": _form(keys=_each("required_bytes limit_bytes", _TEXT), open=0),
 }, open=0)  # fmt: skip
+
+_STORED = {  # of a secret and of a config
+    **_each("name@5 file template_driver@8", _TEXT),
+    "external": _EXTERNAL_OPEN,
+    "labels": _PAIRS,
+}
 
 FORMAT = _form(keys={
     "version": _TEXT,
     "services": _form(pattern=_NAME, names=_SERVICE),
     "networks": _form(pattern=_NAME, open=0, names=_form("null", {
-        "name@5": _TEXT,
-        "driver": _TEXT,
+        **_each("name@5 driver", _TEXT),
+        **_each("internal attachable@2", _FLAG),
         "driver_opts": _OPTIONS,
         "ipam": _form(keys={
             "driver": _TEXT,
             "config": _form(items=_form(keys={"subnet": _TEXT})),
         }),
         "external": _EXTERNAL,
-        "internal": _FLAG,
-        "attachable@2": _FLAG,
         "labels": _PAIRS,
     }, extensions=7)),
     "volumes": _form(pattern=_NAME, names=_form("null", {
-        "name@4": _TEXT,
-        "driver": _TEXT,
+        **_each("name@4 driver", _TEXT),
         "driver_opts": _OPTIONS,
         "external": _EXTERNAL,
         "labels": _PAIRS,
         "x-cluster-spec@10": _CLUSTER,
     }, extensions=7)),
-    "secrets@1": _form(pattern=_NAME, names=_form(keys={
-        "name@5": _TEXT,
-        "file": _TEXT,
-        "external": _EXTERNAL_OPEN,
-        "labels": _PAIRS,
-        "driver@8": _TEXT,
-        "driver_opts@8": _OPTIONS,
-        "template_driver@8": _TEXT,
-    }, extensions=7)),
-    "configs@3": _form(pattern=_NAME, names=_form(keys={
-        "name@5": _TEXT,
-        "file": _TEXT,
-        "external": _EXTERNAL_OPEN,
-        "labels": _PAIRS,
-        "template_driver@8": _TEXT,
-    }, extensions=7)),
+    "secrets@1": _form(pattern=_NAME, names=_form(
+        keys={**_STORED, "driver@8": _TEXT, "driver_opts@8": _OPTIONS}, extensions=7,
+    )),
+    "configs@3": _form(pattern=_NAME, names=_form(keys=_STORED, extensions=7)),
 }, extensions=4)  # fmt: skip
 
 

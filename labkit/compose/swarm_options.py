@@ -78,6 +78,13 @@ def _newer(major: int) -> str:
     return f"La commande docker {major} le prend ; celle du cours est en {DOCKER}."
 
 
+def _same(why: str, keys: str) -> dict[str, str]:
+    """Return the rows of options of which the same is to be said."""
+    return dict.fromkeys(keys.split(), why)
+
+
+_ABSENT = "absent du format 3.x."
+_COMPOSE = "propre à docker compose."
 _LIMITS = "Swarm prend les limites sous deploy.resources.limits"
 _NODE = "Swarm ne transmet pas ce réglage aux nœuds"
 _ALONE = "docker compose ne le suit pas"
@@ -114,24 +121,20 @@ _SHARED = {
 _IGNORED = {  # docker says so: « Ignoring unsupported options » or « deprecated options »
     "build": "Swarm ne construit rien : chaque nœud doit pouvoir télécharger l’image. "
     "Construisez-la, puis poussez-la dans un registry.",
-    "cgroup_parent": f"{_NODE}.",
-    "cgroupns_mode": f"{_NODE}.",
+    **_same(
+        f"{_NODE}.",
+        "cgroup_parent cgroupns_mode domainname ipc mac_address pid security_opt userns_mode",
+    ),
     "container_name": "Swarm nomme lui-même les conteneurs : un service peut en avoir plusieurs.",
     "devices": "un service n’a pas accès aux périphériques d’un nœud.",
-    "domainname": f"{_NODE}.",
     "expose": "entre services d’un même réseau, tous les ports sont joignables.",
     "external_links": "les services d’un même réseau se trouvent par leur nom.",
-    "ipc": f"{_NODE}.",
     "links": "les services d’un même réseau se trouvent par leur nom.",
-    "mac_address": f"{_NODE}.",
     "network_mode": "en Swarm, un service est sur des réseaux overlay.",
-    "pid": f"{_NODE}.",
     "privileged": "un service n’est jamais privilégié.",
     "restart": "dites-le avec deploy.restart_policy, que Swarm suit sur tous les nœuds (à défaut, "
     "docker reprend quand même la condition de restart).",
-    "security_opt": f"{_NODE}.",
     "shm_size": "montez un tmpfs sur /dev/shm.",
-    "userns_mode": f"{_NODE}.",
 }
 
 _SILENTLY = {  # docker stack deploy reads these and says nothing
@@ -141,87 +144,63 @@ _SILENTLY = {  # docker stack deploy reads these and says nothing
     "networks.*.ipv4_address": "Swarm choisit l’adresse de chaque task.",
     "networks.*.ipv6_address": "Swarm choisit l’adresse de chaque task.",
     "volumes.[].bind.create_host_path": "le dossier doit exister sur chaque nœud.",
-    "volumes.[].bind.recursive": "absent du format 3.x.",
-    "volumes.[].bind.selinux": "absent du format 3.x.",
-    "volumes.[].tmpfs.mode": "absent du format 3.x.",
+    **_same(_ABSENT, "volumes.[].bind.recursive volumes.[].bind.selinux volumes.[].tmpfs.mode"),
     "volumes.[].volume.labels": "mettez les labels sous volumes, au premier niveau.",
     "volumes.[].volume.subpath": f"absent du format 3.x. {_newer(28)}",
 }
 
 _REJECTED = {
-    "annotations": "absent du format 3.x.",
+    **_same(
+        _ABSENT,
+        "annotations blkio_config cgroup device_cgroup_rules dns_opt group_add mem_swappiness "
+        "oom_kill_disable storage_opt umask uts networks.*.gw_priority networks.*.interface_name "
+        "networks.*.link_local_ips networks.*.mac_address networks.*.priority "
+        "networks.*.use_service_name_alias ports.[].app_protocol ports.[].name",
+    ),
     "attach": "absent du format 3.x : une stack n’affiche pas de journaux au démarrage.",
-    "blkio_config": "absent du format 3.x.",
-    "cgroup": "absent du format 3.x.",
-    "cpu_count": f"{_LIMITS}.",
-    "cpu_percent": f"{_LIMITS}.",
-    "cpu_period": f"{_LIMITS}.",
-    "cpu_quota": f"{_LIMITS}.",
-    "cpu_rt_period": f"{_LIMITS}.",
-    "cpu_rt_runtime": f"{_LIMITS}.",
-    "cpu_shares": f"{_LIMITS}.",
-    "cpus": f"{_LIMITS}.",
-    "cpuset": f"{_LIMITS}.",
+    **_same(
+        f"{_LIMITS}.",
+        "cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus "
+        "cpuset memswap_limit",
+    ),
     "develop": "propre à docker compose watch.",
-    "device_cgroup_rules": "absent du format 3.x.",
-    "dns_opt": "absent du format 3.x.",
     "extends": "docker stack deploy ne suit pas extends : recopiez le service, ou passez "
     "plusieurs fichiers avec « -c ».",
     "gpus": "déclarez des ressources génériques (generic_resources).",
-    "group_add": "absent du format 3.x.",
     "label_file": "absent du format 3.x : écrivez labels.",
     "mem_limit": f"{_LIMITS}.memory.",
     "mem_reservation": "Swarm prend deploy.resources.reservations.memory.",
-    "mem_swappiness": "absent du format 3.x.",
-    "memswap_limit": f"{_LIMITS}.",
-    "models": "propre à docker compose.",
-    "oom_kill_disable": "absent du format 3.x.",
+    **_same(_COMPOSE, "models post_start pre_start pre_stop provider use_api_socket"),
     "oom_score_adj": f"absent du format 3.{NEWEST}. {_newer(27)}",
+    "networks.*.driver_opts": f"absent du format 3.{NEWEST}. {_newer(27)}",
     "pids_limit": f"{_LIMITS}.pids.",
     "platform": "c’est deploy.placement.constraints qui choisit les nœuds "
     "(node.platform.arch == …).",
-    "post_start": "propre à docker compose.",
-    "pre_start": "propre à docker compose.",
-    "pre_stop": "propre à docker compose.",
     "profiles": "une stack est déployée entière : faites un fichier par variante.",
-    "provider": "propre à docker compose.",
     "pull_policy": "Swarm vérifie l’image à chaque déploiement (--resolve-image).",
     "pull_refresh_after": "Swarm vérifie l’image à chaque déploiement (--resolve-image).",
     "runtime": "le runtime se règle sur chaque nœud.",
     "scale": "écrivez deploy.replicas.",
-    "storage_opt": "absent du format 3.x.",
-    "umask": "absent du format 3.x.",
-    "use_api_socket": "propre à docker compose.",
-    "uts": "absent du format 3.x.",
     "volumes.[].image": f"absent du format 3.{NEWEST}. {_newer(28)}",
     "volumes_from": "déclarez un volume commun sous volumes.",
-    "networks.*.driver_opts": f"absent du format 3.{NEWEST}. {_newer(27)}",
-    "networks.*.gw_priority": "absent du format 3.x.",
-    "networks.*.interface_name": "absent du format 3.x.",
-    "networks.*.link_local_ips": "absent du format 3.x.",
-    "networks.*.mac_address": "absent du format 3.x.",
-    "networks.*.priority": "absent du format 3.x.",
-    "networks.*.use_service_name_alias": "absent du format 3.x.",
     "deploy.resources.reservations.devices": "déclarez des ressources génériques "
     "(generic_resources).",
-    "ports.[].app_protocol": "absent du format 3.x.",
     "ports.[].host_ip": "un port est publié sur toutes les adresses des nœuds.",
-    "ports.[].name": "absent du format 3.x.",
 }
 
 _REJECTED_TOP = {
     "name": "une stack prend son nom sur la ligne de commande : docker stack deploy … NOM.",
     "include": "passez plusieurs fichiers avec « -c ».",
     "jobs": "propre à docker compose ; Swarm a deploy.mode: replicated-job et global-job.",
-    "models": "propre à docker compose.",
+    "models": _COMPOSE,
     "configs.*.content": "absent du format 3.x : écrivez file.",
     "configs.*.environment": "absent du format 3.x : écrivez file.",
-    "networks.*.enable_ipv4": "absent du format 3.x.",
-    "networks.*.enable_ipv6": "absent du format 3.x.",
-    "networks.*.ipam.config.[].aux_addresses": "absent du format 3.x.",
-    "networks.*.ipam.config.[].gateway": "absent du format 3.x.",
-    "networks.*.ipam.config.[].ip_range": "absent du format 3.x.",
-    "networks.*.ipam.options": "absent du format 3.x.",
+    **_same(
+        _ABSENT,
+        "networks.*.enable_ipv4 networks.*.enable_ipv6 networks.*.ipam.config.[].aux_addresses "
+        "networks.*.ipam.config.[].gateway networks.*.ipam.config.[].ip_range "
+        "networks.*.ipam.options",
+    ),
     "secrets.*.environment": "absent du format 3.x : écrivez file, ou external.",
 }
 
@@ -338,7 +317,7 @@ def _unknown_words(one: Unfit) -> str:
             "networks, volumes, secrets et configs (depuis 3.7)."
         )
     close = difflib.get_close_matches(key, one.form.keys or (), n=1, cutoff=0.7)
-    return f"vouliez-vous écrire « {close[0]} » ?" if close else "absent du format 3.x."
+    return f"vouliez-vous écrire « {close[0]} » ?" if close else _ABSENT
 
 
 def _kind_words(file: ComposeFile, one: Unfit) -> str:

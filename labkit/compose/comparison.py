@@ -155,17 +155,17 @@ def _facts(file: ComposeFile, *, live: bool) -> _Facts:
         }
     for service in file.services:
         facts[f"service « {service.name} »"] = _service(file, service, live=live)
-    for network in file.networks:
-        # « default » is declared by nobody, and where no service uses it it does not exist
-        if network.declared and any(network.name in s.networks for s in file.services):
-            facts[f"réseau « {network.label} »"] = (
-                {"external": "true"} if network.external else {}
-            ) | ({} if live else _options(file.data.get("networks"), network.name))
-    for volume in file.volumes:
-        if volume.declared:
-            facts[f"volume « {volume.label} »"] = (
-                {"external": "true"} if volume.external else {}
-            ) | ({} if live else _options(file.data.get("volumes"), volume.name))
+    # « default » is declared by nobody, and where no service uses it it does not exist
+    used = [n for n in file.networks if any(n.name in s.networks for s in file.services)]
+    for section, title, parts in (
+        ("networks", "réseau", used),
+        ("volumes", "volume", file.volumes),
+    ):
+        for part in parts:
+            if part.declared:
+                own = {} if live else _options(file.data.get(section), part.name)
+                outside = {"external": "true"} if part.external else {}
+                facts[f"{title} « {part.label} »"] = outside | own
     if not live:
         for kind, title in (("secrets", "secret"), ("configs", "config")):
             for key in file.data.get(kind) or {}:
@@ -232,11 +232,8 @@ def _details(service: ComposeService, networks: Mapping[str, str]) -> dict[str, 
             }
             continue
         parts = values.split_mount(mount)
-        for flag in parts[2].split(",") if len(parts) == 3 else ():
-            if flag == "nocopy":
-                volumes[parts[1]] = {"volume": {"nocopy": True}}
-            elif flag in values.PROPAGATIONS:
-                volumes[parts[1]] = {"bind": {"propagation": flag}}
+        for option, flag in values.flags_of(parts).items():
+            volumes[parts[1]] = {option: flag}
     return details
 
 

@@ -352,45 +352,22 @@ def _flag(text: str) -> bool:
             "n": False, "no": False, "false": False, "off": False}[text.lower()]  # fmt: skip
 
 
-def _decimal(text: str) -> float:
-    return float(text)
-
-
-_CASTS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys((
-        "services.*.configs.[].mode",
-        "services.*.secrets.[].mode",
-        "services.*.healthcheck.retries",
-        "services.*.deploy.replicas",
-        "services.*.deploy.update_config.parallelism",
-        "services.*.deploy.rollback_config.parallelism",
-        "services.*.deploy.restart_policy.max_attempts",
-        "services.*.deploy.placement.max_replicas_per_node",
-        "services.*.ports.[].target",
-        "services.*.ports.[].published",
-        "services.*.ulimits.*",
-        "services.*.ulimits.*.hard",
-        "services.*.ulimits.*.soft",
-    ), _integer),
-    **dict.fromkeys((
-        "services.*.deploy.update_config.max_failure_ratio",
-        "services.*.deploy.rollback_config.max_failure_ratio",
-    ), _decimal),
-    **dict.fromkeys((
-        "services.*.healthcheck.disable",
-        "services.*.privileged",
-        "services.*.read_only",
-        "services.*.stdin_open",
-        "services.*.tty",
-        "services.*.volumes.[].read_only",
-        "services.*.volumes.[].volume.nocopy",
-        "networks.*.external",
-        "networks.*.internal",
-        "networks.*.attachable",
-        "volumes.*.external",
-        "secrets.*.external",
-        "configs.*.external",
-    ), _flag),
+_CASTS: dict[str, Callable[[str], Any]] = {  # after ``services.*.``, then at the top
+    **dict.fromkeys(
+        [f"services.*.{path}" for path in """
+        configs.[].mode secrets.[].mode healthcheck.retries deploy.replicas ports.[].target
+        deploy.update_config.parallelism deploy.rollback_config.parallelism ports.[].published
+        deploy.restart_policy.max_attempts deploy.placement.max_replicas_per_node
+        ulimits.* ulimits.*.hard ulimits.*.soft""".split()], _integer),
+    "services.*.deploy.update_config.max_failure_ratio": float,
+    "services.*.deploy.rollback_config.max_failure_ratio": float,
+    **dict.fromkeys(
+        [f"services.*.{path}" for path in """
+        healthcheck.disable privileged read_only stdin_open tty volumes.[].read_only
+        volumes.[].volume.nocopy""".split()], _flag),
+    **dict.fromkeys("""
+        networks.*.external networks.*.internal networks.*.attachable volumes.*.external
+        secrets.*.external configs.*.external""".split(), _flag),
 }  # fmt: skip
 
 

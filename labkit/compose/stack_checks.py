@@ -175,17 +175,8 @@ def _long(parts: list[str]) -> dict[str, Any]:
     """Return the long form of a short mount."""
     if len(parts) == 1:
         return {"type": "volume"}
-    source = parts[0]
-    mount: dict[str, Any] = {
-        "type": "bind" if values.is_path(source) else "volume",
-        "source": source,
-    }
-    for flag in parts[2].split(",") if len(parts) == 3 else ():
-        if flag == "nocopy":
-            mount["volume"] = {"nocopy": True}
-        elif flag in values.PROPAGATIONS:
-            mount["bind"] = {"propagation": flag}
-    return mount
+    kind = "bind" if values.is_path(parts[0]) else "volume"
+    return {"type": kind, "source": parts[0], **values.flags_of(parts)}
 
 
 def _deployment(options: Mapping[str, Any]) -> _Refusals:

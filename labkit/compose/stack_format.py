@@ -115,8 +115,8 @@ _FILE = _form("text", {"source": _TEXT, "target": _TEXT, "uid": _TEXT, "gid": _T
 
 _SERVICE = _form(keys={
     **_each("cgroupns_mode@9 cgroup_parent container_name domainname hostname image ipc "
-            "isolation@5 mac_address network_mode restart shm_size stop_signal user userns_mode working_dir",
-            _TEXT),
+            "isolation@5 mac_address network_mode restart shm_size stop_signal user userns_mode "
+            "working_dir", _TEXT),
     **_each("cap_add cap_drop depends_on devices external_links links security_opt", _TEXTS),
     **_each("dns dns_search env_file tmpfs", _TEXT_OR_TEXTS),
     **_each("command entrypoint", _COMMAND),

@@ -152,6 +152,17 @@ def split_mount(text: str) -> list[str]:
     return parts
 
 
+def flags_of(parts: list[str]) -> dict[str, dict[str, object]]:
+    """Return what the flags of a short mount are in the long form."""
+    long: dict[str, dict[str, object]] = {}
+    for flag in parts[2].split(",") if len(parts) == 3 else ():
+        if flag == "nocopy":
+            long["volume"] = {"nocopy": True}
+        elif flag in PROPAGATIONS:
+            long["bind"] = {"propagation": flag}
+    return long
+
+
 def is_path(source: str) -> bool:
     """Whether the source of a short mount is a path of the machine, and not a volume's name."""
     return source[0] in "./~" or source.startswith("\\\\") or bool(re.match(r"[^\W\d_]:", source))

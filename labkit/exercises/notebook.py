@@ -38,6 +38,11 @@ _LAST_LINES = 20  # of a command that failed, which may say why
 _SOLUTION_TIMEOUT = 280.0  # seconds
 
 
+def _write(text: str) -> None:
+    sys.stdout.write(mask(text))
+    sys.stdout.flush()
+
+
 def verifier(nom: str, *, patience: float | None = None) -> Verdict:
     """Check an exercise against the cluster's real state, and against what its services answer.
 
@@ -240,12 +245,7 @@ def _run_led(
     What is to be run then is the command, or what ``again`` makes of the lines that it said.
     """
     said: list[str] = []
-
-    def keep(text: str) -> None:
-        said.append(text)
-        write(text)
-
-    code = run(command, keep, timeout=timeout)
+    code = run(command, _keeping(said, write), timeout=timeout)
     if not code or not any(_NO_LEADER in text for text in said):
         return code
     with suppress(LabkitError):
@@ -291,25 +291,20 @@ def _solution(line: str, cell: str) -> None:
         )
 
 
-def _keeping(said: list[str]) -> Callable[[str], None]:
+def _keeping(said: list[str], write: Callable[[str], object] = _write) -> Callable[[str], None]:
     """Return what writes lines, and keeps them."""
 
-    def write(text: str) -> None:
+    def keep(text: str) -> None:
         said.append(text)
-        _write(text)
+        write(text)
 
-    return write
+    return keep
 
 
 def _hint(code: int, said: Sequence[str]) -> None:
     """Say the way out of what a command that failed complained of."""
     if code and (way := way_out("".join(said[-_LAST_LINES:]))):
         _write(f"→ {way}\n")
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(mask(text))
-    sys.stdout.flush()
 
 
 def _warn_of_secret(result: Any) -> None:

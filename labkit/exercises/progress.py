@@ -56,10 +56,6 @@ class Attempt:
     # what was not as expected: the first column of the verdict's red rows
     wrong: tuple[str, ...] = ()
 
-    def line(self) -> str:
-        """Return the attempt as a line of JSON."""
-        return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False)
-
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -71,6 +67,11 @@ class Reason:
     predicted: str
     measured: str
     why: str  # what the student wrote
+
+
+def _line(entry: Attempt | Reason) -> str:
+    """Return an entry as a line of JSON."""
+    return json.dumps({**asdict(entry), "at": entry.at.isoformat()}, ensure_ascii=False)
 
 
 def _file() -> Path:
@@ -101,7 +102,7 @@ def record(name: str, verdict: Verdict) -> None:
     wrong = tuple(row.what for row in verdict.rows if not row.ok)
     attempt = Attempt(datetime.now(UTC), name, verdict.title, verdict.ok, wrong)
     with contextlib.suppress(OSError, SettingError):
-        append_line(_file(), attempt.line())
+        append_line(_file(), _line(attempt))
     with contextlib.suppress(OSError, SettingError):
         _share()
 
@@ -146,8 +147,7 @@ def record_reason(question: str, predicted: str, measured: str, why: str) -> Non
     Raises ``OSError`` or ``SettingError`` when the file cannot be written.
     """
     reason = Reason(datetime.now(UTC), question, predicted, measured, why[:_LONGEST])
-    text = json.dumps({**asdict(reason), "at": reason.at.isoformat()}, ensure_ascii=False)
-    append_line(_file(), text)
+    append_line(_file(), _line(reason))
 
 
 def reasons() -> tuple[Reason, ...]:
@@ -319,7 +319,7 @@ def _share() -> None:
             remedy=f"La personne qui encadre le cours le protège : chmod +t {folder}",
         )
     lines = [json.dumps({"name": agreed["name"]}, ensure_ascii=False)]
-    lines += [attempt.line() for attempt in read()]
+    lines += map(_line, read())
     with replacing(folder / f"{agreed['file']}.jsonl", 0o644) as file:
         file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
 

@@ -235,7 +235,7 @@ def _told(error: ManifestError, text: str) -> ManifestError:
             "manifeste, cela sert à en fabriquer.",
             remedy="Fabriquez d’abord le manifeste, par exemple avec « helm template ».",
         )
-    there = range(error.line or 1, 0, -1)
+    there = range(min(error.line or 1, len(lines)), 0, -1)  # it may end after the last one
     for n in [*there[:2], *range(len(there) + 1, min(len(there) + 3, len(lines) + 1))]:
         if re.fullmatch(r"\s*(--|-{4,}|—+|–+)\s*|\s+---\s*|---[^\s-].*", lines[n - 1]):
             return ManifestError(

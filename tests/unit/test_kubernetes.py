@@ -149,6 +149,7 @@ spec:
         (CONFIG + "data: {a: 1, a: 2}\n", 4, "déjà écrite ligne 4"),
         (CONFIG + "kind: Pod\n", 4, "est déjà écrite ligne 2"),
         (CONFIG + "data: {a: [1, 2}\n", 4, ""),
+        (CONFIG + "data: {a: ", 5, "crochet"),
         (CONFIG + " data: x\n", 4, "indentation"),
         (CONFIG + "data: a: b\n", 4, "est mal placé"),
         (CONFIG + "data: *absent\n", 4, "aucune ancre"),

@@ -74,10 +74,7 @@ def undecided(state: ClusterState) -> bool:
 def awaited(state: ClusterState) -> str:
     """Say in French what is missing until the swarm has decided who leads and who votes; pure.
 
-    Returns
-    -------
-    str
-        As it follows « on attend »; "" when nothing is missing.
+    It follows « on attend », and is "" when nothing is missing.
     """
     if state.swarm == "no-quorum" or undecided(state):
         return "que la majorité des managers soit en marche"
@@ -104,14 +101,9 @@ def wait(
 ) -> Leader:
     """Wait until the swarm has a leader that all know, and every node the role it was given.
 
-    ``say`` is told what is awaited, a line each, once it takes longer than :data:`QUIET`.
-
-    Raises
-    ------
-    NoSwarm
-        At once.
-    EngineUnreachable, NotAManager, NoLeader, QuorumLost, ConvergenceTimeout
-        When time is up.
+    ``say`` is told what is awaited, a line each, once it takes longer than :data:`QUIET`. Raises
+    ``NoSwarm`` at once; ``EngineUnreachable``, ``NotAManager``, ``NoLeader``, ``QuorumLost`` or
+    ``ConvergenceTimeout`` when time is up.
     """
     start, said = time.monotonic(), ""
 

@@ -27,26 +27,11 @@ _SECONDS = 5.0  # for one answer of one node
 def query(
     promql: str, *, at: float | None = None, port: int = PORT, fleet: Fleet | None = None
 ) -> pd.DataFrame:
-    """Ask an instant query: the value of each series at one moment.
+    """Ask an instant query: the value of each series at one moment, ``at`` or now.
 
-    Raises ``MetricsError`` when Prometheus does not answer, or refuses the query.
-
-    Parameters
-    ----------
-    promql
-        What Prometheus is asked, such as ``up`` or ``sum by (job) (up)``.
-    at
-        Seconds since the epoch; None is now.
-    port
-        As the service publishes it.
-    fleet
-        The engines; None takes :func:`labkit.engine.connect`.
-
-    Returns
-    -------
-    DataFrame
-        A row a series: a column for each label, and ``value`` in the unit of the query. A
-        scalar is one row; no series, no rows.
+    Returns a row a series: a column for each label, and ``value`` in the unit of the query. A
+    scalar is one row; no series, no rows. Raises ``MetricsError`` when Prometheus does not answer,
+    or refuses the query.
     """
     import pandas as pd
 
@@ -70,24 +55,11 @@ def query(
 def history(
     promql: str, *, seconds: float, step: float = 5.0, port: int = PORT, fleet: Fleet | None = None
 ) -> pd.DataFrame:
-    """Ask a range query: the values of each series until now.
+    """Ask a range query: the values of each series in the last ``seconds``, one each ``step``.
 
-    Raises ``MetricsError`` when Prometheus does not answer, or refuses the query.
-
-    Parameters
-    ----------
-    promql
-        What Prometheus is asked at each moment.
-    seconds, step
-        How far back, and from one moment to the next.
-    port, fleet
-        As for :func:`query`.
-
-    Returns
-    -------
-    DataFrame
-        A row a moment (index ``time``, UTC), a column a series, named by its labels' values;
-        NaN where a series has no value then. Values are in the unit of the query.
+    Returns a row a moment (index ``time``, UTC), a column a series, named by its labels' values;
+    NaN where a series has no value then. Values are in the unit of the query. Raises
+    ``MetricsError`` when Prometheus does not answer, or refuses the query.
     """
     import pandas as pd
 
@@ -105,16 +77,12 @@ def history(
 
 
 def targets(*, port: int = PORT, fleet: Fleet | None = None) -> pd.DataFrame:
-    """Return the targets that Prometheus scrapes now.
+    """Return the targets that Prometheus scrapes now, a row each.
 
-    Raises ``MetricsError`` when Prometheus does not answer.
-
-    Returns
-    -------
-    DataFrame
-        A row a target: ``job``, ``node`` and ``service`` ("" where it has none), ``instance``
-        (address and port), ``health`` (``up``, ``down``, or ``unknown`` before the first
-        scrape), ``error`` (Prometheus's own words; "" when all is well).
+    Columns: ``job``, ``node`` and ``service`` ("" where it has none), ``instance`` (address and
+    port), ``health`` (``up``, ``down``, or ``unknown`` before the first scrape), ``error``
+    (Prometheus's own words; "" when all is well). Raises ``MetricsError`` when Prometheus does not
+    answer.
     """
     import pandas as pd
 

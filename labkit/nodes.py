@@ -96,15 +96,10 @@ def ls(fleet: Fleet | None = None) -> pd.DataFrame:
 def add(*, quiet: bool = False) -> Endpoint:
     """Add a node to the embedded cluster while it runs: a fresh engine, in no swarm yet.
 
-    It has the images of the course, a docker context of its own and the lowest free number. Raises
+    It has the images of the course, a docker context of its own and the lowest free number. A fleet
+    that was taken before does not have it: ask :func:`labkit.engine.connect` again. Raises
     ``SettingError`` when there are seven already, when too little memory is left, or for engines
     that are not the embedded cluster's.
-
-    Returns
-    -------
-    Endpoint
-        Its engine. A fleet that was taken before does not have it: ask
-        :func:`labkit.engine.connect` again.
     """
     embedded(None, "docker swarm join …, sur une machine de plus")
     with Report(quiet=quiet) as report:
@@ -114,17 +109,10 @@ def add(*, quiet: bool = False) -> Endpoint:
 def rm(name: str, *, timeout: float = 120.0, quiet: bool = False) -> None:
     """Remove a node from the embedded cluster while it runs, its disk too.
 
-    In a swarm it is demoted first, leaves, and is struck off the list of nodes. Its tasks start
-    elsewhere. node1 stays. The swarm may take ``timeout`` seconds for each step.
-
-    Raises
-    ------
-    EngineNotRunning, MachineFailed, NoSuchNode
-    QuorumLost
-        When the managers that are left could decide nothing any more.
-    ConvergenceTimeout, DockerFailed
-    SettingError
-        For node1, and for engines that are not the embedded cluster's.
+    In a swarm it is demoted first, leaves, and is struck off the list of nodes; its tasks start
+    elsewhere. The swarm may take ``timeout`` seconds for each step. Raises ``SettingError`` for
+    node1, which stays, and for engines that are not the embedded cluster's; ``QuorumLost`` when the
+    managers that are left could decide nothing any more.
     """
     fleet = embedded(None, "docker swarm leave")
     endpoint = fleet[name]

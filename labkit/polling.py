@@ -16,23 +16,10 @@ def until(
     seconds: float = math.inf,
     every: float = 0.2,
 ) -> _T:
-    """Call ``look`` again and again until its answer is good or the time is over.
+    """Call ``look`` until its answer is good or the ``seconds`` are over; return the last answer.
 
-    Parameters
-    ----------
-    look
-        Asks once. Its exceptions end the wait.
-    good
-        Judges an answer; by default, its truth.
-    seconds
-        How long to go on; 0 looks once.
-    every
-        Seconds between the end of one look and the next.
-
-    Returns
-    -------
-    object
-        The last answer, good or not.
+    An answer is good if it is true, unless ``good`` judges it. Exceptions of ``look`` end the wait;
+    0 seconds look once. ``every`` is the time between the end of one look and the next.
     """
     deadline = time.monotonic() + seconds
     while not good(answer := look()) and (left := deadline - time.monotonic()) > 0:

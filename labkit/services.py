@@ -52,18 +52,10 @@ class Scale:
     ) -> ClusterState:
         """Scale, wait until as many tasks run and the others have stopped, and return the cluster.
 
-        The service stays as it was asked to be when ``timeout`` seconds are over.
-
-        Raises
-        ------
-        EngineNotRunning, EngineUnreachable, NoSwarm, NotAManager, QuorumLost
-        NoSuchService
-        ImageNotFound
-            As soon as a node says that it cannot have the image.
-        PortTaken, ConvergenceTimeout
-            When no node can take the tasks, or time is over.
-        DockerFailed
-            When the engine refuses; also for a global service, which has no number of replicas.
+        The service stays as it was asked to be when ``timeout`` seconds are over. Raises
+        ``ImageNotFound`` as soon as a node says that it cannot have the image, ``PortTaken`` or
+        ``ConvergenceTimeout`` when no node can take the tasks or time is over, ``DockerFailed``
+        when the engine refuses: also for a global service, which has no number of replicas.
         """
         fleet = connect() if fleet is None else fleet
         state = capture(fleet).require()

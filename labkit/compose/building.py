@@ -224,12 +224,8 @@ def _volumes(raw: Raw, services: tuple[ComposeService, ...]) -> Iterator[Compose
 def from_stack(state: ClusterState, stack: str) -> ComposeFile:
     """Describe a live stack in the terms of a file.
 
-    Raises
-    ------
-    NoSuchStack
-        No service belongs to it.
-    SwarmError, EngineUnreachable
-        No manager answered; see :meth:`labkit.state.ClusterState.require`.
+    Raises ``NoSuchStack`` when no service belongs to it, and what
+    :meth:`labkit.state.ClusterState.require` does when no manager answered.
     """
     state.require()
     found = [s for s in state.services if s.stack == stack]

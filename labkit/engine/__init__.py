@@ -32,11 +32,6 @@ def up(nodes: int | None = None, *, quiet: bool = False) -> Fleet:
 
     Engines that ``LABKIT_ENGINE`` names are taken as they are. Without ``nodes``, ``LABKIT_NODES``
     says how many, or else there are 3.
-
-    Returns
-    -------
-    Fleet
-        The engines.
     """
     named = external.named()
     if named:

@@ -106,12 +106,8 @@ def _give_back(key: _Key, client: APIClient) -> None:
 def read(endpoint: Endpoint, question: Callable[[APIClient], _T], timeout: float = 30.0) -> _T:
     """Ask a question that changes nothing, once more if a kept connection had died.
 
-    Raises
-    ------
-    APIError
-        When the engine refuses.
-    requests.RequestException, DockerException, OSError
-        When it does not answer within ``timeout`` seconds.
+    Raises ``APIError`` when the engine refuses, and one of :data:`NO_ANSWER` when it does not
+    answer within ``timeout`` seconds.
     """
     try:
         with talk(endpoint, timeout) as client:
@@ -156,14 +152,9 @@ def _reason(error: requests.ConnectionError) -> str:
 def engine_errors(endpoint: Endpoint, doing: str) -> Iterator[None]:
     """Turn what the docker SDK raises into labkit's errors.
 
-    ``doing`` is the docker command that does the same, such as ``docker service rm web``.
-
-    Raises
-    ------
-    EngineUnreachable
-        When the engine does not answer.
-    DockerFailed
-        When it refuses; callers that know more raise a better name.
+    ``doing`` is the docker command that does the same, such as ``docker service rm web``. Raises
+    ``EngineUnreachable`` when the engine does not answer, ``DockerFailed`` when it refuses; callers
+    that know more raise a better name.
     """
     try:
         yield

@@ -30,18 +30,8 @@ OWN = "propre à Swarm"
 class Form:
     """Boxes to tick, a row for each thing asked; shown as a table without a kernel.
 
-    Parameters
-    ----------
-    title, question
-        French texts: what it is about, and what to do.
-    rows, columns
-        What is asked, and what can be ticked for it.
-    truth
-        The right answer; rows that it leaves out have nothing to tick.
-    hints
-        What to try where a row is wrong.
-    file
-        The file that is asked about, when there is one.
+    Rows that the ``truth`` leaves out have nothing to tick; ``hints`` say what to try where a row
+    is wrong, and ``file`` is the file that is asked about, when there is one. Texts are French.
     """
 
     def __init__(

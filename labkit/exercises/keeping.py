@@ -34,15 +34,10 @@ class Saved:
 
 
 def sauvegarder(dossier: str | Path = ".") -> Saved:
-    """Put the notebooks and the files beside them into an archive to download.
+    """Put the notebooks and the files beside them into an archive to download, made anew.
 
     Hidden files, links and files over 5 MB are left out. Raises ``FileError`` when it cannot be
     written.
-
-    Returns
-    -------
-    Saved
-        The archive ``mon-travail.zip`` in that folder, made anew.
     """
     folder = Path(dossier)
     archive = folder / ARCHIVE

@@ -46,16 +46,9 @@ def _write(text: str) -> None:
 def verifier(nom: str, *, patience: float | None = None) -> Verdict:
     """Check an exercise against the cluster's real state, and against what its services answer.
 
-    Parameters
-    ----------
-    nom
-        Name of the exercise.
-    patience
-        Seconds to wait while tasks are still starting or stopping; a cluster at rest is
-        judged at once. None takes what the exercise needs. Where that is long, the progress is
-        printed.
-
-    The outcome is kept in the student's own file (:mod:`labkit.exercises.progress`).
+    Tasks that are still starting or stopping are given ``patience`` seconds, or what the exercise
+    needs; where that is long, the progress is printed. A cluster at rest is judged at once. The
+    outcome is kept in the student's own file (:mod:`labkit.exercises.progress`).
     """
     exercise = EXERCISES.get(nom)
     if patience is None:

@@ -165,12 +165,9 @@ def reasons() -> tuple[Reason, ...]:
 def standing(attempts: Iterable[Attempt]) -> pd.DataFrame:
     """Return one row an exercise, in the order of first attempts; pure.
 
-    Returns
-    -------
-    DataFrame
-        Columns ``exercise``, ``title``, ``ok`` (at the last check), ``attempts``, ``last`` (UTC),
-        ``stuck_since`` (UTC; the first failed check since it last passed, NaT where it passes)
-        and ``wrong`` (text).
+    Columns: ``exercise``, ``title``, ``ok`` (at the last check), ``attempts``, ``last`` (UTC),
+    ``stuck_since`` (UTC; the first failed check since it last passed, NaT where it passes) and
+    ``wrong`` (text).
     """
     import pandas as pd
 

@@ -20,13 +20,7 @@ from labkit.state import capture
 
 
 def examine(settings: Settings) -> list[tuple[bool, str, str]]:
-    """Look at whatever the embedded cluster needs.
-
-    Returns
-    -------
-    list
-        For each thing whether it is fine, what was found, and the remedy.
-    """
+    """Look at what the embedded cluster needs: whether it is fine, what was found, the remedy."""
     from labkit.engine.embedded.build.guest import NEEDED
 
     machine = os.uname()

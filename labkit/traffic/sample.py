@@ -66,15 +66,11 @@ class Sample:
         return counted.sort_values("requests", ascending=False, ignore_index=True)
 
     def counts(self) -> pd.DataFrame:
-        """Return the hits of each replica.
+        """Return the hits of each replica; running ones without hits are there, failures are not.
 
-        Returns
-        -------
-        DataFrame
-            Index ``replica`` (host name), by service and slot, then unknown replicas; columns
-            ``task``, ``slot``, ``replica_node``, ``hits``, ``share`` (of the answers that name
-            a replica, 0 to 1) and ``expected`` (equal share of the replicas that were running,
-            0 for one that was not). Running replicas without hits are there, failures are not.
+        Index ``replica`` (host name), by service and slot, then unknown replicas; columns ``task``,
+        ``slot``, ``replica_node``, ``hits``, ``share`` (of the answers that name a replica, 0 to 1)
+        and ``expected`` (equal share of the replicas that were running, 0 for one that was not).
         """
         import pandas as pd
 

@@ -21,12 +21,8 @@ class ClusterView(LiveBox):
 
     A node is chosen above and promoted, demoted, drained or activated by a button; the ``docker
     node …`` command that does the same is shown. Without ``fleet``, it is the current cluster,
-    whichever that is at each look.
-
-    Notes
-    -----
-    When the cluster no longer answers, that is said, with the remedy, over the last state that
-    was seen; the view recovers by itself.
+    whichever that is at each look. When the cluster no longer answers, that is said, with the
+    remedy, over the last state that was seen; the view recovers by itself.
     """
 
     def __init__(

@@ -23,16 +23,11 @@ def curves_figure(
     during_what: str = "",
     dark: bool = False,
 ) -> Figure:
-    """Draw panels one above the other, on the same axis of time.
+    """Draw panels one above the other, on the same axis of time, in seconds from the first moment.
 
     Curves have the colour of the node that their column names, and a dash and a mark of their own;
     a gap is where nothing was measured. ``during`` is a span to shade, in seconds since the epoch,
-    and ``during_what`` its name.
-
-    Returns
-    -------
-    Figure
-        12 inches wide, drawn without pyplot; time is in seconds from the first moment.
+    and ``during_what`` its name. The figure is 12 inches wide, drawn without pyplot.
     """
     from matplotlib.figure import Figure
 

@@ -69,17 +69,12 @@ def _bars(sample: Sample) -> list[_Bar]:
 
 
 def distribution_figure(samples: Sequence[Sample], *, dark: bool = False) -> Figure:
-    """Draw the hits of each replica as bars, one panel a sample.
+    """Draw the hits of each replica as bars, one panel a sample, all on the same scale.
 
     Bars have the colour of the replica's node, which their label names too; a dashed line marks the
-    expected share; failures have a hatched bar of their own. All panels have the same scale. Two
-    samples are shown side by side, for instance new connections beside keep-alive. They may still
-    be growing.
-
-    Returns
-    -------
-    Figure
-        12 inches wide, drawn without pyplot: safe in threads and callbacks.
+    expected share; failures have a hatched bar of their own. Two samples are shown side by side,
+    for instance new connections beside keep-alive; they may still be growing. The figure is 12
+    inches wide, drawn without pyplot: safe in threads and callbacks.
     """
     from matplotlib.figure import Figure
 

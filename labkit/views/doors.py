@@ -19,12 +19,8 @@ _FAILURES = "échecs"
 def doors(sample: Sample) -> pd.DataFrame:
     """Count the answers by the node asked and the replica that answered.
 
-    Returns
-    -------
-    DataFrame
-        One row a node asked, by name; one column a replica, such as ``whoami.1 · node3``, by
-        service and slot, and those without an answer are there; last ``échecs``, if there are
-        any. Numbers of requests.
+    One row a node asked, by name; one column a replica, such as ``whoami.1 · node3``, by service
+    and slot, and those without an answer are there; last ``échecs``, if there are any.
     """
     import pandas as pd
 
@@ -44,10 +40,7 @@ def doors(sample: Sample) -> pd.DataFrame:
 def doors_figure(sample: Sample, *, dark: bool = False) -> Figure:
     """Draw :func:`doors` as a heat map: nodes asked × replicas, each number in its cell.
 
-    Returns
-    -------
-    Figure
-        12 inches wide, drawn without pyplot.
+    The figure is 12 inches wide, drawn without pyplot.
     """
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure

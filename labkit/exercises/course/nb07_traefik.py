@@ -65,21 +65,10 @@ def preparer_traefik(dossier: str | Path = "traefik") -> str:
 
 
 def domaine(nom: str, *, mot_de_passe: str = "", chemin: str = "/") -> int | str:
-    """Ask once for a domain at Traefik's port, as a browser would.
+    """Ask once for a domain at Traefik's port, as a browser would; return the HTTP status.
 
-    Parameters
-    ----------
-    nom
-        The domain, such as ``whoami.localhost``.
-    mot_de_passe
-        Of the user of the dashboard; none is sent without one.
-    chemin
-        What is asked for.
-
-    Returns
-    -------
-    int or str
-        The HTTP status, or in French why there was none.
+    Without an answer, it is the reason in French. ``mot_de_passe`` is that of the dashboard's user;
+    none is sent without one.
     """
     said = _ask(nom, chemin, mot_de_passe)
     return said if isinstance(said, str) else said[0]
@@ -88,13 +77,9 @@ def domaine(nom: str, *, mot_de_passe: str = "", chemin: str = "/") -> int | str
 def routes(dossier: str | Path = "traefik") -> pd.DataFrame:
     """Ask the dashboard's API, with its password, which rule leads to which service.
 
-    Raises ``TrafficError`` when the dashboard does not answer, or refuses the password.
-
-    Returns
-    -------
-    DataFrame
-        Index ``Routeur`` (name and provider), by name; columns ``Règle``, ``Service``, ``État``.
-        Source: ``GET /api/http/routers``.
+    Index ``Routeur`` (name and provider), by name; columns ``Règle``, ``Service``, ``État``.
+    Source: ``GET /api/http/routers``. Raises ``TrafficError`` when the dashboard does not answer,
+    or refuses the password.
     """
     import pandas as pd
 

@@ -69,13 +69,8 @@ class Addresses:
 def adresses(port: int, *domaines: str) -> Addresses:
     """Return where a published port is reached, one URL a node, or one a domain.
 
-    Parameters
-    ----------
-    port
-        As published in the swarm.
-    domaines
-        Domains that end in ``.localhost``, perhaps with a path: a browser asks this machine for
-        them, and node1 answers.
+    Domains end in ``.localhost``, perhaps with a path: a browser asks this machine for them, and
+    node1 answers.
     """
     fleet = connect()
     first = fleet.endpoints[0].name
@@ -177,15 +172,10 @@ def fetch(
     body: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes]:
-    """Ask once, on a connection of its own, so that the mesh chooses anew.
+    """Ask once, on a connection of its own, so that the mesh chooses anew; return status and body.
 
     Raises ``OSError`` or ``http.client.HTTPException`` when there is no whole answer;
     :func:`problem_of` says it in French.
-
-    Returns
-    -------
-    tuple
-        HTTP status and body.
     """
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:

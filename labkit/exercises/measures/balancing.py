@@ -40,14 +40,10 @@ _DOCKER_SECONDS = 60.0  # that « docker rm » may take
 def serveurs(pannes: int = 0) -> pd.DataFrame:
     """Return what HAProxy's own statistics say of its servers.
 
-    ``pannes`` waits, 30 s at most, until HAProxy sees that many servers ``DOWN``. Raises
-    ``TrafficError`` when the page does not answer.
-
-    Returns
-    -------
-    DataFrame
-        Index ``place``; columns ``adresse`` (that DNS gave), ``état`` (HAProxy's word: ``UP``,
-        ``DOWN``, ``MAINT`` for a place that no replica has) and ``requêtes``.
+    Index ``place``; columns ``adresse`` (that DNS gave), ``état`` (HAProxy's word: ``UP``,
+    ``DOWN``, ``MAINT`` for a place that no replica has) and ``requêtes``. ``pannes`` waits, 30 s at
+    most, until HAProxy sees that many servers ``DOWN``. Raises ``TrafficError`` when the page does
+    not answer.
     """
     return until(_servers, lambda t: (t["état"] == "DOWN").sum() >= pannes, _NOTICED, 0.5)
 
@@ -111,16 +107,9 @@ def perdre_un_replica(porte: str, *, duree: float = 10.0) -> Loss:
     """Ask at a door for a while, kill a replica meanwhile, and wait for the one that replaces it.
 
     The container is removed by the docker command, on the node that has it; requests go on.
-    ``porte`` is a key of :data:`PORTES`, ``duree`` the seconds of requests.
-
-    Raises
-    ------
-    DockerFailed
-        The container could not be removed.
-    ConvergenceTimeout
-        No other replica runs in its place.
-    TrafficError, NoSuchService
-        As :func:`labkit.traffic.send` does.
+    ``porte`` is a key of :data:`PORTES`, ``duree`` the seconds of requests. Raises ``DockerFailed``
+    when the container could not be removed, ``ConvergenceTimeout`` when no other replica runs in
+    its place, and what :func:`labkit.traffic.send` does.
     """
     fleet = connect()
     state = elections.led(fleet).require()
@@ -190,13 +179,8 @@ def tableau(
 ) -> pd.DataFrame:
     """Return all measurements in one table; pure.
 
-    Samples are by door: a new connection a request, and connections kept open.
-
-    Returns
-    -------
-    DataFrame
-        A row a measurement, with its unit in the name; a column a door, in the order of
-        ``neuves``.
+    Samples are by door: a new connection a request, and connections kept open. A row is a
+    measurement, with its unit in the name; a column a door, in the order of ``neuves``.
     """
     import pandas as pd
 

@@ -33,20 +33,9 @@ class _Stopped(Exception):  # not an error: the way out of a run
 class Repartition(Acting):
     """Requests on one side, hits of each replica on the other, as they come.
 
-    Parameters
-    ----------
-    port
-        The published port.
-    fleet
-        The engines; None takes the current cluster at each run.
-    requests, concurrency
-        Where the controls stand at first: requests of one run, clients at the same time.
-    mode
-        ``new`` (a connection for each request), ``keep-alive`` or ``both``.
-    path
-        What is asked for; whoami names itself at ``/api``.
-    dark
-        For a dark background.
+    The controls stand at first where ``requests``, ``concurrency`` and ``mode`` say: ``new`` (a
+    connection for each request), ``keep-alive`` or ``both``. Whoami names itself at the path
+    ``/api``. Without ``fleet``, it is the current cluster at each run.
     """
 
     def __init__(
@@ -124,15 +113,10 @@ class Repartition(Acting):
         nodes: str | None = None,
         mode: str | None = None,
     ) -> tuple[Sample, ...]:
-        """Send the requests and show who answers, before returning.
+        """Send the requests and show who answers; return a sample for each kind of connection.
 
         The arguments set the controls; None leaves one as it is, and ``"all"`` asks all nodes.
         Raises ``LabkitError`` as :func:`labkit.traffic.send` does; it is shown in the widget too.
-
-        Returns
-        -------
-        tuple of Sample
-            One, or two when both kinds of connection are compared.
         """
         if requests is not None:
             self._requests.value = requests

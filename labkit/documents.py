@@ -1,7 +1,7 @@
 """YAML as plain data, each value with the line it came from; what is wrong is said in French.
 
 Anchors and merge keys are expanded, within limits; a key written twice is an error unless the
-reader says otherwise, and so are scalars its choice: docker 26.1 and Kubernetes read YAML 1.1.
+reader says otherwise.
 """
 
 from __future__ import annotations
@@ -68,63 +68,36 @@ def read_text(path: Path, reader: type[Reader]) -> str:
 # -- scalars --------------------------------------------------------------------------------
 
 _TAG = "tag:yaml.org,2002:"
-_Resolvers = dict[str, list[tuple[str, re.Pattern[str]]]]
-_NUMBERS = (
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Resolves plain scalars as docker 26.1 and Kubernetes do: YAML 1.1, such as ``8_080``."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|y|Y|n|N",
+     "tTfFyYnNoO"),
+    ("int", r"[-+]?(0[bB][01_]+|0[oO]?[0-7_]+|0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.nan",
      "-+.0123456789"),
     ("merge", r"<<", "<"),
-)  # fmt: skip
-
-
-class Yaml12(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Resolves plain scalars as YAML 1.2 does."""
-
-    yaml_implicit_resolvers: ClassVar[_Resolvers] = {}
-
-
-class Yaml11(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The same with booleans and numbers of YAML 1.1, as Kubernetes: ``yes``, ``8_080``."""
-
-    yaml_implicit_resolvers: ClassVar[_Resolvers] = {}
-
-
-_INTEGERS = (
-    ("int", r"[-+]?(0[bB][01_]+|0[oO]?[0-7_]+|0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-)
-
-for _loader, _words, _numbers in (
-    (Yaml12, "true True TRUE false False FALSE", _NUMBERS),
-    (Yaml11, "true True TRUE false False FALSE yes Yes YES no No NO on On ON off Off OFF y Y n N",
-     (*_INTEGERS, *_NUMBERS)),
 ):  # fmt: skip
-    for _tag, _pattern, _first in (("bool", _words.replace(" ", "|"), "tTfFyYnNoO"), *_numbers):
-        _loader.add_implicit_resolver(
-            f"{_TAG}{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
-        )
+    _Loader.add_implicit_resolver(f"{_TAG}{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
 # -- reading --------------------------------------------------------------------------------
 
 
 class Reader:
-    """Turns the text of one file into data; a subclass says what kind of file it is.
-
-    Attributes
-    ----------
-    lines
-        Line, from 1, by path.
-    changed
-        By path, what a subclass keeps of a scalar that is read as something else.
-    starts
-        Line on which each document begins.
-    """
+    """Turns the text of one file into data; a subclass says what kind of file it is."""
 
     title: ClassVar[str] = "un fichier YAML"
     fault: ClassVar[type[FileError]] = FileError
-    loader: ClassVar[type[yaml.SafeLoader]] = Yaml12
     biggest: ClassVar[int] = 1_000_000  # bytes of a file
     most: ClassVar[int] = 50_000  # values, once aliases are expanded
     deepest: ClassVar[int] = 60  # levels of nesting
@@ -132,9 +105,10 @@ class Reader:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.lines: dict[tuple[Step, ...], int] = {}
+        self.lines: dict[tuple[Step, ...], int] = {}  # from 1, by path
+        # by path, what a subclass keeps of a scalar that is read as something else
         self.changed: dict[tuple[Step, ...], Any] = {}
-        self.starts: list[int] = []
+        self.starts: list[int] = []  # lines on which documents begin
         self._count = 0
 
     def nodes(self, text: str) -> list[yaml.Node | None]:
@@ -145,7 +119,7 @@ class Reader:
         """Yield the documents of a text one by one, for a file of thousands."""
         try:
             self._check_depth(text)
-            documents = yaml.compose_all(text, Loader=self.loader)
+            documents = yaml.compose_all(text, Loader=_Loader)
             yield from itertools.islice(documents, 1) if self.only_first else documents
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error, text) from None
@@ -181,7 +155,7 @@ class Reader:
         It takes note of where documents begin.
         """
         depth = 0
-        for count, event in enumerate(yaml.parse(text, Loader=self.loader)):
+        for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
             if count > 4 * self.most:  # keys, values, ends, documents: no file that is read later
                 raise self.fault(self.file, line_of(event), "le fichier est trop grand.")
             if isinstance(event, yaml.DocumentStartEvent):

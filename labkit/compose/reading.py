@@ -20,7 +20,7 @@ import yaml
 from labkit.compose.schema import Problem, find_problems
 from labkit.compose.stack_checks import refusals
 from labkit.compose.stack_format import NEWEST, minor_of, unfit
-from labkit.documents import Reader, Step, Yaml11, is_empty, line_of, nearest_line
+from labkit.documents import Reader, Step, is_empty, line_of, nearest_line
 from labkit.errors import ComposeError
 
 
@@ -174,7 +174,6 @@ class ComposeReader(Reader):
 
     title = "un fichier compose"
     fault = ComposeError
-    loader = Yaml11
     only_first = True
 
     def __init__(self, file: str, environment: Mapping[str, str]) -> None:
@@ -233,17 +232,7 @@ _OPERATORS = (":-", "-", ":?", "?")  # in the order in which docker looks for th
 
 
 class _Text:
-    """A text with variables, as docker's rules substitute them.
-
-    Attributes
-    ----------
-    shown
-        What a reader is shown: variables without value stand as they are.
-    given
-        What docker makes of it: variables without value are empty.
-    used
-        The variables.
-    """
+    """A text with variables, as docker's rules substitute them."""
 
     def __init__(self, node: yaml.ScalarNode, source: str, environment: Mapping[str, str]) -> None:
         self.node = node
@@ -271,8 +260,8 @@ class _Text:
             shown += between, pair[0]
             given += between, pair[1]
         rest = node.value[at:]
-        self.shown: str = "".join(shown) + rest
-        self.given: str = "".join(given) + rest
+        self.shown: str = "".join(shown) + rest  # for a reader: variables without value stand
+        self.given: str = "".join(given) + rest  # for docker: they are empty
 
     @property
     def plain(self) -> bool:

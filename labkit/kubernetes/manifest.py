@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from labkit.documents import Reader, Step, Yaml11, is_empty, line_of, nearest_line, read_text
+from labkit.documents import Reader, Step, is_empty, line_of, nearest_line, read_text
 from labkit.errors import ManifestError
 from labkit.text.tables import table_html, table_text
 
@@ -93,7 +93,6 @@ _HEAD = ("Ligne", "Objet (kind)", "Nom", "apiVersion", "Namespace")
 class _ManifestReader(Reader):
     title = "un manifeste Kubernetes"
     fault = ManifestError
-    loader = Yaml11
     biggest: ClassVar[int] = 10_000_000  # definitions of resources are long
     most: ClassVar[int] = 500_000
     deepest: ClassVar[int] = 100

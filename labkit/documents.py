@@ -125,9 +125,14 @@ class Reader:
             raise self._syntax(error, text) from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
-            raise self.fault(
-                self.file, line, f"un caractère est interdit (code {error.character})."
-            ) from None
+            raise self.wrong(line, f"un caractère est interdit (code {error.character}).") from None
+
+    def wrong(
+        self, at: yaml.Node | yaml.Event | int | None, reason: str, remedy: str = ""
+    ) -> FileError:
+        """Return the error of something at a line of the file, or of the whole."""
+        line = line_of(at) if isinstance(at, yaml.Node | yaml.Event) else at
+        return self.fault(self.file, line, reason, remedy=remedy)
 
     def _text(self, node: yaml.ScalarNode, path: tuple[Step, ...]) -> str:
         """Return what a text stands for."""
@@ -135,11 +140,8 @@ class Reader:
 
     def _repeated(self, path: tuple[Step, ...], line: int, first: int) -> None:
         """Judge a key that was written before."""
-        raise self.fault(
-            self.file,
-            line,
-            f"la clé « {path[-1]} » est déjà écrite ligne {first}.",
-            remedy="Gardez l’une des deux.",
+        raise self.wrong(
+            line, f"la clé « {path[-1]} » est déjà écrite ligne {first}.", "Gardez l’une des deux."
         )
 
     def _overridden(self, path: tuple[Step, ...], line: int) -> None:
@@ -157,7 +159,7 @@ class Reader:
         depth = 0
         for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
             if count > 4 * self.most:  # keys, values, ends, documents: no file that is read later
-                raise self.fault(self.file, line_of(event), "le fichier est trop grand.")
+                raise self.wrong(event, "le fichier est trop grand.")
             if isinstance(event, yaml.DocumentStartEvent):
                 self.starts.append(line_of(event))
             depth += isinstance(event, yaml.CollectionStartEvent)
@@ -165,7 +167,7 @@ class Reader:
             if self.only_first and len(self.starts) > 1:
                 return
             if depth > self.deepest:
-                raise self.fault(self.file, line_of(event), _TOO_DEEP)
+                raise self.wrong(event, _TOO_DEEP)
 
     def _syntax(self, error: yaml.MarkedYAMLError, text: str) -> FileError:
         mark = error.problem_mark or error.context_mark
@@ -177,25 +179,22 @@ class Reader:
         for at in [m for m in (mark, error.problem_mark) if m and m.line < len(lines)]:
             there = lines[at.line]
             if "\t" in there[: len(there) - len(there.lstrip())]:
-                return self.fault(
-                    self.file,
+                return self.wrong(
                     at.line + 1,
                     "une tabulation sert à indenter.",
-                    remedy="YAML n’accepte que des espaces : remplacez les tabulations.",
+                    "YAML n’accepte que des espaces : remplacez les tabulations.",
                 )
         problem = error.problem or ""
         reason = next((fr for en, fr in _SYNTAX if en in problem), "ce n’est pas du YAML correct.")
         remedy = ""
         if "indentation" in reason or " : " in reason:
             remedy = "Comparez l’indentation et les « : » de cette ligne et de la précédente."
-        return self.fault(self.file, line, reason, remedy=remedy)
+        return self.wrong(line, reason, remedy)
 
     def _value(self, node: yaml.Node, path: tuple[Step, ...], around: tuple[yaml.Node, ...]) -> Any:
         self._spend(node, around)
         if any(node is outer for outer in around):
-            raise self.fault(
-                self.file, line_of(node), "une ancre se contient elle-même (alias « * » en boucle)."
-            )
+            raise self.wrong(node, "une ancre se contient elle-même (alias « * » en boucle).")
         self.lines.setdefault(path, line_of(node))
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path, around)
@@ -209,11 +208,7 @@ class Reader:
     def _spend(self, node: yaml.Node, around: tuple[yaml.Node, ...]) -> None:
         self._count += 1
         if self._count > self.most or len(around) > self.deepest:
-            raise self.fault(
-                self.file,
-                line_of(node),
-                "le fichier est trop grand une fois les ancres développées.",
-            )
+            raise self.wrong(node, "le fichier est trop grand une fois les ancres développées.")
 
     def mapping(
         self, node: yaml.MappingNode, path: tuple[Step, ...], around: tuple[yaml.Node, ...]
@@ -248,13 +243,9 @@ class Reader:
     ) -> None:
         """Add what a ``<<`` names to the values of a mapping; it wins over what is above it."""
         if any(source is outer for outer in inside):
-            raise self.fault(
-                self.file, line_of(source), "une ancre se contient elle-même (« << » en boucle)."
-            )
+            raise self.wrong(source, "une ancre se contient elle-même (« << » en boucle).")
         if not isinstance(source, yaml.MappingNode):
-            raise self.fault(
-                self.file, line_of(source), "« << » doit nommer une table « clé : valeur »."
-            )
+            raise self.wrong(source, "« << » doit nommer une table « clé : valeur ».")
         self._spend(source, inside)
         apart = copy.copy(self)
         apart.lines, apart.changed = {}, {}
@@ -283,11 +274,10 @@ class Reader:
             read = ""
             if node.tag == f"{_TAG}bool" and text.lower() not in ("true", "false"):
                 read = ", mais " + ("true" if text.lower() in ("yes", "on", "y") else "false")
-            raise self.fault(
-                self.file,
-                line_of(node),
+            raise self.wrong(
+                node,
                 f"la clé « {text} » n’est pas un texte{read}.",
-                remedy=f'Mettez-la entre guillemets : "{text}".',
+                f'Mettez-la entre guillemets : "{text}".',
             )
         if node.tag == f"{_TAG}bool":  # « n: 1 » is « false: 1 » for YAML 1.1
             return str(self._scalar(node, path)).lower()
@@ -305,9 +295,7 @@ class Reader:
                 number = _integer if tag == "int" else _float
                 return number(text)
             except ValueError:  # the tag was written: !!int x
-                raise self.fault(
-                    self.file, line_of(node), f"« {text[:60]} » n’est pas un nombre."
-                ) from None
+                raise self.wrong(node, f"« {text[:60]} » n’est pas un nombre.") from None
         return self._text(node, path)
 
 

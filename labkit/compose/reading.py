@@ -187,17 +187,14 @@ class ComposeReader(Reader):
         self.source = text
         nodes = self.nodes(text)
         if not nodes or is_empty(nodes[0]):
-            raise ComposeError(
-                self.file, None, "le fichier est vide.", remedy="Décrivez des « services: »."
-            )
+            raise self.wrong(None, "le fichier est vide.", "Décrivez des « services: ».")
         node = nodes[0]
         if not isinstance(node, yaml.MappingNode):
             kind = "une liste" if isinstance(node, yaml.SequenceNode) else "un texte"
-            raise ComposeError(
-                self.file,
-                line_of(node) if node else None,
+            raise self.wrong(
+                node,
                 f"le fichier contient {kind} au premier niveau au lieu de clés.",
-                remedy="Un fichier compose commence par « services: ».",
+                "Un fichier compose commence par « services: ».",
             )
         return self.mapping(node, (), ())
 

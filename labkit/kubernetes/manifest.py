@@ -106,8 +106,7 @@ class _ManifestReader(Reader):
                 continue
             if not isinstance(node, yaml.MappingNode):
                 kind = "une liste" if isinstance(node, yaml.SequenceNode) else "un texte"
-                raise ManifestError(
-                    self.file,
+                raise self.wrong(
                     max(self.starts[i], line_of(node)),
                     f"ce document contient {kind} au lieu des clés d’un objet.",
                     remedy="Un objet commence par « apiVersion: » et « kind: ».",
@@ -126,11 +125,10 @@ class _ManifestReader(Reader):
                 again += [key] if key.value in seen else []
                 seen.add(key.value)
         if len({key.value for key in again}) > 1:
-            raise ManifestError(
-                self.file,
-                line_of(again[0]),
+            raise self.wrong(
+                again[0],
                 f"un deuxième objet commence ici (« {again[0].value} »), sans « --- » avant lui.",
-                remedy="Écrivez « --- », seul sur une ligne, au-dessus de celle-ci.",
+                "Écrivez « --- », seul sur une ligne, au-dessus de celle-ci.",
             )
 
     def _flat(
@@ -138,11 +136,10 @@ class _ManifestReader(Reader):
     ) -> Iterator[KubeObject]:
         """Return an object, or the objects of a list: for kubectl, whatever has items."""
         if not isinstance(data, dict):
-            raise ManifestError(
-                self.file,
+            raise self.wrong(
                 line,
                 "un élément de cette liste n’est pas un objet.",
-                remedy="Chaque élément de « items » a ses clés « apiVersion: » et « kind: ».",
+                "Chaque élément de « items » a ses clés « apiVersion: » et « kind: ».",
             )
         kind, version = (self._needed(data, key, lines, line) for key in ("kind", "apiVersion"))
         items = data.get("items")
@@ -176,8 +173,7 @@ class _ManifestReader(Reader):
         if isinstance(value, str) and value:
             return value
         missing = value in (None, "")
-        raise ManifestError(
-            self.file,
+        raise self.wrong(
             lines.get((key,), line),
             f"il manque « {key} » à cet objet." if missing else f"« {key} » doit être un texte.",
             remedy="Un objet commence par « apiVersion: » et « kind: » ; « --- », seul sur une "

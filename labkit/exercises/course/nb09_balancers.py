@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import requests
 from docker.errors import DockerException
@@ -34,9 +33,6 @@ from labkit.state import ClusterState
 from labkit.text.french import enumerate_fr
 from labkit.traffic import send
 from labkit.verdict import Row
-
-if TYPE_CHECKING:
-    pass
 
 REPLICAS = 5
 FILE, MORE = "haproxy/stack-haproxy.yml", "haproxy/trois-portes.yml"

@@ -41,7 +41,7 @@ _WORK = re.compile(
     r"ma-stack|stack-a-debugger.*\.yml|kube-a-vous|mon-travail\.zip|mot-de-passe|.*\.htpasswd|drill-"
 )
 _NOT_COPIED = {"__pycache__", ".ipynb_checkpoints", BASE}
-_ASK = "**Solution**, à la seconde demande\u00a0:"
+_ASK = "**Solution**\u00a0:"
 
 
 def source() -> Path:

@@ -54,7 +54,8 @@ def find(name: str, folder: Path = COURSE) -> Path:
     if Path(name).is_file():
         return Path(name).resolve()
     known = sorted(folder.glob("*.ipynb"))
-    meant = [p for p in known if p.name.startswith(name)]
+    meant = [p for p in known if p.stem.partition("-")[0] == name]
+    meant = meant or [p for p in known if p.name.startswith(name)]
     if len(meant) == 1:
         return meant[0]
     raise SettingError(

@@ -9,6 +9,7 @@ from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES
 from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
 from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES
 from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
+from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
 from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES
 from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
 from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES
@@ -24,6 +25,7 @@ EXERCISES: dict[str, Exercise] = {
         *VOTING_EXERCISES,
         *CLUSTERING_EXERCISES,
         *ORCHESTRATION_EXERCISES,
+        *NODE_EXERCISES,
         *KUBERNETES_EXERCISES,
         *PROXY_EXERCISES,
         *MONITORING_EXERCISES,

@@ -25,6 +25,8 @@ from labkit.exercises.notebook import verifier
 from labkit.verdict import Row, Verdict
 
 KEEP, SKIP = "rattrapage", "sans-suite"
+# the course's notebooks that were one with another: older copies name the other
+_ONCE_ONE = {"05-clustering-avec-la-stack.ipynb": "05b-clustering-noeuds-et-quorum.ipynb"}
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _STEP = re.compile(r"%%(?:solution|etape) (\S+)\n")
 _AGAIN = (
@@ -110,6 +112,9 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
             remedy=f"Ouvrez « {notebook} » et lancez-y la cellule du rattrapage.",
         )
     document = _read(notebook)
+    if section not in sections(document) and notebook in _ONCE_ONE:
+        moved = _read(_ONCE_ONE[notebook])
+        document = moved if section in sections(moved) else document
     if section not in sections(document):
         known = " ; ".join(f"« {title} »" for title in sections(document))
         raise SettingError(

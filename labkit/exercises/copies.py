@@ -51,18 +51,27 @@ def _aside(copy: Path, content: bytes) -> Path:
         number += 1
 
 
-def preparer_stack() -> str:
+def preparer_stack(fichier: str = FILE) -> str:
     """Copy the voting app's stack file beside the notebook; return what was done, in French.
 
     A swarm that does not answer may hold the stack: the copy that is there then stays.
+
+    Parameters
+    ----------
+    fichier
+        What is copied: the app's own file, or one of the course's solutions.
 
     Raises
     ------
     EngineNotRunning
     """
+    if not Path(fichier).exists():
+        from labkit import course  # which imports nbformat: that takes a second
+
+        course.provide(fichier, Path.cwd())
     state = capture()
     held = bool(services_of(state, STACK)) or state.swarm not in {"active", "inactive"}
-    return write_copy(Path(COPY), Path(FILE).read_text(encoding="utf-8"), deployed=held)
+    return write_copy(Path(COPY), Path(fichier).read_text(encoding="utf-8"), deployed=held)
 
 
 @dataclass(frozen=True, slots=True)

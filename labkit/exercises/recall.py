@@ -162,6 +162,26 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
             "le nœud contacté met la sienne à la place, pour que la réponse repasse par lui.",
         ),
     ),
+    "05b": (
+        Question(
+            "Vous changez ma-stack.yml et l’enregistrez. Que change le cluster, aussitôt ?",
+            ("ce qui diffère", "les replicas seulement", "rien"),
+            "rien",
+            "personne ne surveille le fichier : « docker stack deploy » le compare au cluster.",
+        ),
+        Question(
+            "Après « docker service scale », que dit encore le fichier ?",
+            ("la même chose que le cluster", "autre chose que le cluster", "rien : il est effacé"),
+            "autre chose que le cluster",
+            "et le prochain déploiement du fichier défera ce changement.",
+        ),
+        Question(
+            "Trois managers : combien peuvent tomber sans que le Swarm se fige ?",
+            ("un", "deux", "aucun"),
+            "un",
+            "deux sur trois font une majorité ; un seul n’en fait plus.",
+        ),
+    ),
     "06": (
         Question(
             "Combien de tasks lance « mode: global » ?",

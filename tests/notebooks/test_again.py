@@ -24,7 +24,8 @@ CHECKS = {
     "02-la-stack-example-voting-app.ipynb": 6,
     "03-debugger-la-stack.ipynb": 6,
     "04-clustering-avec-un-service.ipynb": 13,
-    "05-clustering-avec-la-stack.ipynb": 22,
+    "05-clustering-avec-la-stack.ipynb": 11,
+    "05b-clustering-noeuds-et-quorum.ipynb": 14,
     "08-superviser-le-cluster.ipynb": 8,
     "09-portainer-et-haproxy.ipynb": 5,
 }
@@ -33,7 +34,8 @@ STACK = "stack deploy --detach --compose-file example-voting-app/docker-stack.ym
 MESH = WHOAMI.replace("9999", "80")
 MONITORING = "stack deploy --detach --compose-file supervision/stack-supervision.yml supervision"
 FRONT = "stack deploy --detach --compose-file haproxy/stack-haproxy.yml front"
-BY_HAND = dict(zip(CHECKS, (WHOAMI, STACK, STACK, MESH, STACK, MONITORING, FRONT), strict=True))
+TYPED = (WHOAMI, STACK, STACK, MESH, STACK, WHOAMI, MONITORING, FRONT)
+BY_HAND = dict(zip(CHECKS, TYPED, strict=True))
 CHECK = re.compile(r"^verifier\(", re.MULTILINE)
 
 
@@ -100,7 +102,8 @@ ENTERED = {
     "02-la-stack-example-voting-app.ipynb": "Changer de langage sans rien arrêter",
     "03-debugger-la-stack.ipynb": "Réparer worker",
     "04-clustering-avec-un-service.ipynb": "Trois managers",
-    "05-clustering-avec-la-stack.ipynb": "Perdre le quorum",
+    "05-clustering-avec-la-stack.ipynb": "La mise à jour qui échoue",
+    "05b-clustering-noeuds-et-quorum.ipynb": "Perdre le quorum",
     "08-superviser-le-cluster.ipynb": "Un nœud disparaît",
     "09-portainer-et-haproxy.ipynb": "Trois portes pour les mêmes replicas",
 }

@@ -153,7 +153,7 @@ MISTAKES = (
         ("labkit node start node3", "labkit node kill node2"),
     ),
     Mistake(
-        "vider un autre nœud que celui de la mission", "05", "vider-node1", (INIT, TWO),
+        "vider un autre nœud que celui de la mission", "05b", "vider-node1", (INIT, TWO),
         "docker node update --availability drain node2",
         ("docker node update --availability active node2",
          "docker node update --availability drain node1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -11,11 +12,12 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from labkit.errors import SettingError
-from labkit.exercises import EXERCISES, Rattrapage, rattraper
+from labkit.exercises import EXERCISES, Rattrapage, catchup, rattraper
 from labkit.exercises.catchup import Step, headings, sections, steps_before
+from labkit.verdict import Row, Verdict
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[1-9]*.ipynb"))
-OWN = {"get_ipython", "__builtins__", *dir(__import__("builtins"))}
+OWN = {"get_ipython", "display", "__builtins__", *dir(__import__("builtins"))}
 
 
 def read(path: Path) -> Any:
@@ -137,6 +139,27 @@ def test_wrong_names_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Rattrapage("text.ipynb")
     with pytest.raises(SettingError, match="dans un notebook"):
         rattraper("absent.ipynb", "Use it")
+
+
+def test_an_older_copy_enters_a_section_that_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran: list[str] = []
+    shell = SimpleNamespace(
+        run_cell=lambda source, **_: ran.append(source) or SimpleNamespace(success=True)
+    )
+    monkeypatch.setattr(catchup, "get_ipython", lambda: shell)
+    monkeypatch.setattr(catchup.engine, "up", lambda: None)
+    right = Row("a", "b", "b", True)
+    monkeypatch.setattr(catchup, "verifier", lambda name: Verdict.of(name, [right]))
+    assert rattraper("05-clustering-avec-la-stack.ipynb", "Perdre le quorum").ok
+    assert any("attacher-donnees" in source for source in ran)
+    ran.clear()
+    assert rattraper("05-clustering-avec-la-stack.ipynb", "Deux salles").ok
+    assert not any("attacher-donnees" in source for source in ran)
+    with pytest.raises(SettingError, match="n’est pas une section"):
+        rattraper("05-clustering-avec-la-stack.ipynb", "Nulle part")
 
 
 def test_the_widget_says_the_same_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

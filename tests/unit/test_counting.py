@@ -19,7 +19,7 @@ README = counting.NOTEBOOKS / "README.md"
 MOST_WORDS = 16_440  # of the whole course
 LEAST_OWN = 0.30  # of the cells of code: the student types them
 MOST_WIDGETS = 0.41  # of the cells of code: widgets, predictions and checks
-CORE_PATH = 210  # minutes, of notebooks 01, 02, 04 and 05
+CORE_PATH = 210  # minutes, of notebooks 01, 02, 04, 05 and 05b
 MOST_HELPERS = 29  # names that a student reads beside docker's
 
 

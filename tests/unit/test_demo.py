@@ -209,6 +209,9 @@ def test_notebooks_are_meant_by_the_beginning_of_their_name(path: Path) -> None:
     with pytest.raises(SettingError, match="un notebook inconnu") as caught:
         find("99", path.parent)
     assert "essai.ipynb" in caught.value.remedy
+    (path.parent / "essaib-3.ipynb").touch()
+    assert find("essaib", path.parent).name == "essaib-3.ipynb"
+    assert find("05").name.startswith("05-") and find("05b").name.startswith("05b-")
 
 
 def test_without_a_terminal_it_says_so(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import compose
+from labkit import compose, course
 from labkit.errors import SettingError
 from labkit.exercises import (
     Form,
@@ -37,6 +38,7 @@ FILES = [
 ]
 STACK = FILES[-1]
 NETWORKS = ["frontend", "backend", "default"]
+NO_SWARM = ClusterState(datetime(2026, 11, 24, tzinfo=UTC), "inactive", None)
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +190,7 @@ def test_both_copies_start_from_the_app_and_leave_it_alone(
     text = (APP / "docker-stack.yml").read_text("utf-8")
     (app / "docker-stack.yml").write_text(text, "utf-8")
     monkeypatch.chdir(tmp_path)
-    state = ClusterState(datetime(2026, 11, 24, tzinfo=UTC), "inactive", None)
+    state = NO_SWARM
     for module in (breakdown, copies):
         monkeypatch.setattr(module, "capture", lambda: state)
     assert preparer_panne() == f"{breakdown.COPY} est écrit."
@@ -200,3 +202,19 @@ def test_both_copies_start_from_the_app_and_leave_it_alone(
     assert "conservé" in preparer_stack()
     assert Path(copies.COPY).read_text() == "mine"
     assert (app / "docker-stack.yml").read_text("utf-8") == text
+
+
+def test_the_nodes_start_from_the_file_that_the_solutions_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(copies, "capture", lambda: NO_SWARM)
+    Path(copies.COPY).write_text((APP / "docker-stack.yml").read_text("utf-8"), "utf-8")
+    for cell in course.corrected("05-clustering-avec-la-stack.ipynb").cells:
+        if cell.source.startswith("%%solution"):
+            edits = [text for text in cell.source.splitlines() if text.startswith(("sed", "grep"))]
+            subprocess.run("\n".join(edits), shell=True, check=True)
+    made = Path(copies.COPY).read_text("utf-8")
+    Path(copies.COPY).unlink()
+    preparer_stack("solution-ma-stack.yml")
+    assert Path(copies.COPY).read_text("utf-8") == made

@@ -16,11 +16,13 @@ from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.copies import Agreement, Written
 from labkit.exercises.course.nb02_voting import FILE
 from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
+from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
 from labkit.exercises.exercise import PATIENCE
 from labkit.exercises.measures import ballots
 from labkit.exercises.measures.ballots import Scores
 from labkit.state import ClusterState, Service, Task, UpdatePolicy, from_raw, service_from_raw
 
+BOTH = (*ORCHESTRATION_EXERCISES, *NODE_EXERCISES)  # of one stack, in two notebooks
 PINNED = ("node.labels.donnees == oui",)
 CAREFUL = UpdatePolicy(1, 5.0, "pause", "stop-first")
 SAFE = UpdatePolicy(2, 0.0, "rollback", "start-first")
@@ -282,15 +284,15 @@ WRONG = {
 }
 
 
-TestChecks = checks(ORCHESTRATION_EXERCISES, RIGHT, WRONG)
+TestChecks = checks(BOTH, RIGHT, WRONG)
 
 
 def test_the_exercises_have_names_and_patience_of_their_own() -> None:
-    names = {e.name for e in ORCHESTRATION_EXERCISES}
-    hasty = {e.name for e in ORCHESTRATION_EXERCISES if e.patience <= PATIENCE}
+    names = {e.name for e in BOTH}
+    hasty = {e.name for e in BOTH if e.patience <= PATIENCE}
     assert hasty == {"forcer-cluster"}  # a swarm without quorum is not waited for
-    assert len(names) == len(ORCHESTRATION_EXERCISES)
-    assert all(EXERCISES[e.name] is e for e in ORCHESTRATION_EXERCISES)  # no other took its name
+    assert len(names) == len(BOTH)
+    assert all(EXERCISES[e.name] is e for e in BOTH)  # no other took its name
 
 
 # -- what is asked of the file and of the running app ---------------------------------------
@@ -334,11 +336,11 @@ BAD = {
 }
 
 
-TestProbes = probes(ORCHESTRATION_EXERCISES, RIGHT, GOOD, BAD)
+TestProbes = probes(BOTH, RIGHT, GOOD, BAD)
 
 
 def test_a_survivor_whose_mesh_is_empty_is_told_to_restart_its_engine() -> None:
-    exercise = next(e for e in ORCHESTRATION_EXERCISES if e.name == "forcer-cluster")
+    exercise = next(e for e in BOTH if e.name == "forcer-cluster")
     assert exercise.probe is not None
     accepted, _ = exercise.probe.judge(ballot(4, problem="pas de réponse"))
     assert not accepted.ok

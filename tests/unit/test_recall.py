@@ -15,10 +15,11 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[2-9]*.ipynb
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
 def test_a_notebook_begins_with_three_questions(path: Path) -> None:
-    asked = f'rappel("{path.name[:2]}")'
+    number = path.name.partition("-")[0]
+    asked = f'rappel("{number}")'
     code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     assert asked in [c.source for c in code[:3]]
-    assert len(QUESTIONS[path.name[:2]]) == 3
+    assert len(QUESTIONS[number]) == 3
 
 
 def test_the_right_answer_is_offered_and_not_always_in_the_same_place() -> None:

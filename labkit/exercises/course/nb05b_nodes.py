@@ -1,0 +1,279 @@
+"""Pure checks of the voting stack's nodes: their roles, their data, their quorum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from labkit.exercises.copies import COPY
+from labkit.exercises.course.nb02_voting import STACK, find, judge_ballot, tasks_row
+from labkit.exercises.course.nb05_orchestration import DATA, EDIT, MOVE, WHOAMI, one_each
+from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.measures.ballots import Ballot, Scores, cast, resultats
+from labkit.exercises.rows import memberships
+from labkit.exercises.settling import able_nodes, moving
+from labkit.polling import until
+from labkit.stacks import services_of
+from labkit.state import ClusterState, Node, capture
+from labkit.text.french import enumerate_fr
+from labkit.verdict import Row
+
+FIRST, SECOND, THIRD = "node1", "node2", "node3"
+_OURS = ("node.labels.", "node.hostname", "node.id")  # what tells one node from the others
+_RECOUNT = 90.0  # s for a lost node's tasks to be placed anew, and a vote to pass through them
+_REREAD = 60.0  # s for the page of results to find its database again
+
+
+# -- roles and availability -----------------------------------------------------------------
+
+
+def _managers(wanted: tuple[str, ...], hint: str, state: ClusterState) -> Iterator[Row]:
+    names = sorted(n.name for n in state.managers)
+    ours = sorted(n.name if (n := _node(state, w)) else w for w in wanted)
+    yield Row.equal("Managers", enumerate_fr(ours), enumerate_fr(names) or "—", hint)
+    mute = [n.name for n in state.managers if not (n.leader or n.reachability == "reachable")]
+    yield Row.whether(
+        "Managers qui votent",
+        "tous",
+        bool(names) and not mute,
+        f"pas {enumerate_fr(mute)}" if mute else "aucun",
+        "Attendez quelques secondes, puis revérifiez.",
+    )
+
+
+def _drained(state: ClusterState) -> Iterator[Row]:
+    node = _node(state, FIRST)
+    found = node.availability if node else "nœud inconnu"
+    others = [n.name for n in state.nodes if n.availability == "drain" and n is not node]
+    back = "".join(f"« docker node update --availability active {n} », puis " for n in others)
+    yield Row.equal(
+        f"Disponibilité de {FIRST}",
+        "drain",
+        found,
+        f"{back}« docker node update --availability drain {FIRST} »",
+    )
+    standing = f"{node.role}, {node.state}" if node else "—"
+    yield Row.equal(
+        f"{FIRST} dans le Swarm",
+        "manager, ready",
+        standing,
+        f"« docker node promote {FIRST} » ; drain ne fait pas sortir un nœud du Swarm.",
+    )
+    here = [t for t in state.tasks if node and t.node_id == node.id and (t.running or t.stopping)]
+    yield Row.whether(
+        f"Tasks sur {FIRST}",
+        "0",
+        node is not None and not here,
+        str(len(here)),
+        "Attendez quelques secondes, puis revérifiez.",
+    )
+    for name in ("db", "vote"):
+        if service := find(state, f"{STACK}_{name}"):
+            yield tasks_row(state, service)
+
+
+def _back(state: ClusterState) -> Iterator[Row]:
+    node = _node(state, FIRST)
+    found = f"{node.availability}, {node.state}" if node else "nœud inconnu"
+    yield Row.equal(
+        f"Disponibilité de {FIRST}",
+        "active, ready",
+        found,
+        f"« docker node update --availability active {FIRST} »",
+    )
+    for service in services_of(state, STACK):
+        if service.mode == "global":
+            yield one_each(state, service)
+
+
+def _balanced(state: ClusterState) -> Iterator[Row]:
+    service = find(state, WHOAMI)
+    if service is None:
+        yield Row.fault(f"Service {WHOAMI}", "déployé", "aucun service de ce nom", EDIT)
+        return
+    on = {t.node_id for t in state.running(service.id)}
+    able = able_nodes(state)
+    yield Row.equal(
+        f"Nœuds qui exécutent {WHOAMI}",
+        enumerate_fr([n.name for n in able]) or "au moins un",
+        enumerate_fr([n.name for n in able if n.id in on]) or "aucun",
+        "Swarm ne place que des tasks neuves. Une option de « docker service update » les "
+        "renouvelle toutes : « --force ».",
+    )
+    yield tasks_row(state, service)
+
+
+def _pinned(state: ClusterState) -> Iterator[Row]:
+    for name in DATA:
+        service = find(state, f"{STACK}_{name}")
+        rules = service.constraints if service else ()
+        pinned = [r for r in rules if r.startswith(_OURS)]
+        yield Row(
+            f"Contrainte de {STACK}_{name}",
+            "une qui désigne le nœud de ses données",
+            enumerate_fr(rules) or ("aucune" if service else "aucun service de ce nom"),
+            bool(pinned),
+            f"« docker node update --label-add donnees=oui {FIRST} », puis, dans {COPY}, la "
+            f"contrainte « node.labels.donnees == oui ». {EDIT}",
+        )
+        if service:
+            nodes = [t.node or "—" for t in state.running(service.id)]
+            first = _node(state, FIRST)
+            yield Row(
+                f"Nœud de {STACK}_{name}",
+                FIRST,
+                enumerate_fr(nodes) or "aucun",
+                first is not None and nodes == [first.name],
+                f"Lisez « docker service ps --no-trunc {service.name} » : {FIRST} porte-t-il le "
+                "label ?",
+            )
+
+
+def _judge_scores(scores: Scores | None) -> Iterator[Row]:
+    total = scores.a + scores.b if scores and scores.live else 0
+    yield Row.whether(
+        "Votes sur la page des résultats",
+        "au moins un",
+        total > 0,
+        scores.message if scores else "la page ne répond pas",
+        f"db est-elle sur {FIRST}, avec ses données ? Sinon, votez, puis revérifiez.",
+    )
+
+
+# -- quorum ---------------------------------------------------------------------------------
+
+
+def _lost(state: ClusterState) -> Iterator[Row]:
+    yield Row.equal(
+        "Quorum",
+        "perdu",
+        {"no-quorum": "perdu", "active": "atteint"}.get(state.swarm, "aucun Swarm ne répond"),
+        f"Il faut deux managers, puis éteindre {SECOND} : « labkit node kill {SECOND} ».",
+    )
+    gone = [e.name for e in state.engines if not e.reachable]
+    yield Row.equal(
+        "Moteurs qui ne répondent plus",
+        SECOND,
+        enumerate_fr(gone) or "aucun",
+        f"« labkit node start {enumerate_fr([n for n in gone if n != SECOND])} »"
+        if set(gone) - {SECOND}
+        else f"« labkit node kill {SECOND} »",
+    )
+
+
+def _forced(state: ClusterState) -> Iterator[Row]:
+    leader = state.leader.name if state.leader else "aucun"
+    first = _node(state, FIRST)
+    yield Row(
+        "Leader",
+        FIRST,
+        leader if state.active else "aucun manager ne répond",
+        first is not None and first.leader,
+        "Sur le survivant : « docker swarm init --force-new-cluster --advertise-addr … »",
+    )
+    mute = [n.name for n in state.voters if not n.leader and n.reachability != "reachable"]
+    yield Row.equal(
+        "Managers qui manquent au vote",
+        "aucun",
+        enumerate_fr(mute) or ("aucun" if state.voters else "tous"),
+        "Le Swarm repart de ce que sait le survivant, qui doit être le seul à voter.",
+    )
+
+
+def _cast_at_last() -> Ballot:
+    """Vote as one who comes back: a survivor starts its tasks again, and those that are lost."""
+    start = time.monotonic()
+
+    def accepted() -> Ballot | None:
+        scores = resultats()
+        if scores and scores.live:  # else nobody could say whether the vote was counted
+            ballot = cast(limit=_RECOUNT)
+            return ballot if ballot.accepted else None
+        return None
+
+    def enough(ballot: Ballot | None) -> bool:
+        return bool(ballot) or time.monotonic() - start >= (MOVE if moving(capture()) else _RECOUNT)
+
+    return until(accepted, enough, every=2) or cast(limit=_RECOUNT)
+
+
+def _judge_survivor(ballot: Ballot) -> Iterator[Row]:
+    accepted, counted = judge_ballot(STACK, ballot)
+    yield replace(
+        accepted,
+        hint="Le moteur du survivant a-t-il redémarré ? Jusque-là, son mesh est vide : « labkit "
+        f"node stop {FIRST} », puis « labkit node start {FIRST} » ; sur une machine à vous, « sudo "
+        "systemctl restart docker ».",
+    )
+    yield counted
+
+
+def _whole(state: ClusterState) -> Iterator[Row]:
+    yield from memberships(state)
+    engines = {e.node_id for e in state.engines}
+    ghosts = [n.name for n in state.nodes if n.id not in engines]
+    yield Row.equal(
+        "Nœuds fantômes",
+        "aucun",
+        enumerate_fr([f"un ancien {g}" for g in ghosts]) or ("aucun" if state.active else "—"),
+        "« docker node ls » donne son ID, puis « docker node rm --force ID ». Docker dit qu’il est "
+        "encore manager ? « docker node demote ID » d’abord.",
+    )
+    count = len(state.managers)
+    yield Row(
+        "Nombre de managers",
+        "impair",
+        str(count),
+        count % 2 == 1,
+        "Deux managers ne valent pas mieux qu’un : promouvez-en un troisième, ou rétrogradez.",
+    )
+
+
+def _node(state: ClusterState, name: str) -> Node | None:
+    """Return the node of an engine, or of that name; None if the swarm has none."""
+    ids = {e.node_id for e in state.engines if e.name == name and e.node_id}
+    return next((n for n in state.nodes if n.id in ids), None) or next(
+        (n for n in state.nodes if n.name == name), None
+    )
+
+
+NODE_EXERCISES = (
+    Exercise(
+        "promouvoir-deux",
+        "Promouvoir deux nœuds",
+        partial(_managers, (FIRST, SECOND, THIRD), f"« docker node promote {SECOND} {THIRD} »"),
+        None,
+        MOVE,
+    ),
+    Exercise(
+        "dechoir-un",
+        "Déchoir un manager",
+        partial(
+            _managers,
+            (FIRST, SECOND),
+            f"« docker node demote {THIRD} » ; {SECOND}, lui, doit être manager.",
+        ),
+        None,
+        MOVE,
+    ),
+    Exercise("vider-node1", f"Vider {FIRST}", _drained, None, MOVE),
+    Exercise("ramener-node1", f"Le retour de {FIRST}", _back, None, MOVE),
+    Exercise("reequilibrer", "Rééquilibrer", _balanced, None, MOVE),
+    Exercise(
+        "attacher-donnees",
+        "Attacher les données à leur nœud",
+        _pinned,
+        Probe(partial(resultats, patience=_REREAD), _judge_scores),
+        MOVE,
+    ),
+    Exercise("perdre-quorum", "Perdre le quorum", _lost, None, MOVE),
+    Exercise(
+        "forcer-cluster",
+        "Repartir du survivant",
+        _forced,
+        Probe(_cast_at_last, _judge_survivor),
+    ),
+    Exercise("cluster-entier", "Un cluster entier", _whole, None, MOVE),
+)

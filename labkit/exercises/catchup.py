@@ -86,22 +86,10 @@ def headings(cell: Any) -> list[str]:
 def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
     """Bring the cluster to where a section of a notebook starts; what is done stays done.
 
-    Raises ``SettingError`` when there is no such notebook or section, or this is no notebook.
-
-    Parameters
-    ----------
-    notebook
-        Name of the notebook's file, in the working directory.
-    section
-        Title of the section.
-    neufs
-        Start from new engines: everything that the cluster holds is erased.
-
-    Returns
-    -------
-    Verdict
-        A row for each exercise on the way. It ends at the first that does not come out; one
-        that cannot be done here is skipped.
+    A row is an exercise on the way: it ends at the first that does not come out, and leaves out one
+    that cannot be done here. With ``neufs`` it starts from new engines: everything that the cluster
+    holds is erased. Raises ``SettingError`` when there is no such notebook or section, or this is
+    no notebook.
     """
     from labkit import course  # which imports nbformat: that takes a second
 

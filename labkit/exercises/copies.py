@@ -11,23 +11,14 @@ from labkit.exercises.course.nb02_voting import FILE, STACK
 from labkit.stacks import services_of
 from labkit.state import capture
 
-__all__ = ["COPY", "Agreement", "Written", "agreement", "preparer_stack", "write_copy", "written"]
-
 COPY = "ma-stack.yml"
 
 
 def write_copy(copy: Path, text: str, *, deployed: bool) -> str:
     """Write a working copy; say in French what was done.
 
-    Parameters
-    ----------
-    copy
-        Where it goes.
-    text
-        What is in a new one.
-    deployed
-        Whether its stack is: then a copy that is there is the student's work, and stays. Without
-        its stack, a copy that was edited is put aside, under a name of its own.
+    While its stack is deployed, a copy that is there is the student's work, and stays. Otherwise
+    one that was edited is put aside, under a name of its own.
     """
     if copy.exists() and deployed:
         return f"{copy.name} est là, et sa stack est déployée : votre travail est conservé."
@@ -54,16 +45,8 @@ def _aside(copy: Path, content: bytes) -> Path:
 def preparer_stack(fichier: str = FILE) -> str:
     """Copy the voting app's stack file beside the notebook; return what was done, in French.
 
-    A swarm that does not answer may hold the stack: the copy that is there then stays.
-
-    Parameters
-    ----------
-    fichier
-        What is copied: the app's own file, or one of the course's solutions.
-
-    Raises
-    ------
-    EngineNotRunning
+    What is copied is the app's own file, or one of the course's solutions. A swarm that does not
+    answer may hold the stack: the copy that is there then stays.
     """
     if not Path(fichier).exists():
         from labkit import course  # which imports nbformat: that takes a second
@@ -76,17 +59,10 @@ def preparer_stack(fichier: str = FILE) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Replicas that a student's stack file asks for.
+    """Replicas that a student's stack file asks for."""
 
-    Attributes
-    ----------
-    problem
-        Why the file cannot be read, in French; empty when it can.
-    replicas
-        ``(service, replicas)`` as written, ``1`` where nothing is; ``—`` for a global service.
-    """
-
-    problem: str
+    problem: str  # why the file cannot be read, in French; empty when it can
+    # ``(service, replicas)`` as written, ``1`` where nothing is; ``—`` for a global service
     replicas: tuple[tuple[str, str], ...] = ()
 
 
@@ -101,27 +77,15 @@ def written() -> Written:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Replicas in a student's stack file and in the deployed stack.
+    """Replicas in a student's stack file and in the deployed stack."""
 
-    Attributes
-    ----------
-    problem
-        Why the file cannot be read, in French; empty when it can.
-    differences
-        In French, such as ``vote : 2 dans le fichier, 3 sur le cluster``.
-    """
-
-    problem: str
+    problem: str  # why the file cannot be read, in French; empty when it can
+    # in French, such as ``vote : 2 dans le fichier, 3 sur le cluster``
     differences: tuple[str, ...] = ()
 
 
 def agreement() -> Agreement:
-    """Compare the student's file with the stack, for what concerns modes and replicas.
-
-    Raises
-    ------
-    EngineNotRunning
-    """
+    """Compare the student's file with the stack, for what concerns modes and replicas."""
     try:
         file = compose.read(COPY)
     except ComposeError as error:

@@ -29,8 +29,11 @@ _PACKAGE = Path(__file__).resolve().parent
 _SOLUTION = re.compile(r"%%solution (\S+)\n")
 _FORM = re.compile(r"^souffler\(\"(\S+)\"\)$", re.MULTILINE)
 _FOLDED = re.compile(
-    r"^(?:import |from |(?:predire|rappel|ClusterView|Scaler|Repartition"
-    r"|Rattrapage)\()|(?:confronter|cocher_\w+|associer_\w+|preparer_\w+)\("
+    r"^(?:import |from |(?:predire|rappel|ClusterView|Scaler|Repartition|Rattrapage)\()"
+    r"|(?:confronter|cocher_\w+|associer_\w+|preparer_\w+)\("
+    # measures that one cell of the course makes, for what it shows
+    r"|(?:capture|cote_a_cote|dessiner|hub_repond|lire_pages|portes|qui_suis_je|routes"
+    r"|sans_equivalent|serveurs|tableau)\(|PORTES\["
 )
 _READ = 2  # lines of Python that a student of Docker reads; more are folded
 _OWN, _TYPED = "a-vous", "a-taper"  # tags of cells to fill in, and of those that ask for a command
@@ -38,7 +41,7 @@ _INTRODUCED = "-solution-mot"  # the end of the ids of the cells before solution
 _ANSWERS = "solution-"  # how the names of files begin that are solutions
 # what students make in the notebooks' folder, and .gitignore has
 _WORK = re.compile(
-    r"ma-stack|stack-a-debugger.*\.yml|kube-a-vous|mon-travail\.zip|mot-de-passe|.*\.htpasswd|drill-"
+    r"ma-stack|mon-compose|mes-alertes|stack-a-debugger.*\.yml|kube-a-vous|mon-travail\.zip|mot-de-passe|.*\.htpasswd|drill-"
 )
 _NOT_COPIED = {"__pycache__", ".ipynb_checkpoints", BASE}
 _ASK = "**Solution**\u00a0:"

@@ -66,7 +66,9 @@ def count(path: Path) -> Counted:
     notebook = course.student(nbformat.read(path, as_version=4))
     code = [c for c in notebook.cells if c.cell_type == "code"]
     shown = "\n".join(
-        c.source for c in code if not c.metadata.get("jupyter", {}).get("source_hidden")
+        re.sub(r"^#.*$", "", c.source, flags=re.MULTILINE)
+        for c in code
+        if not c.metadata.get("jupyter", {}).get("source_hidden")
     )
     imported = ",".join(map("".join, _IMPORT.findall("\n".join(c.source for c in code))))
     return Counted(
@@ -77,7 +79,7 @@ def count(path: Path) -> Counted:
         sum(bool(_WIDGET.search(c.source)) for c in code),
         minutes(notebook.cells),
         minutes(c for c, basic in marked(notebook.cells) if basic),
-        frozenset(n for n in re.findall(r"\w+", imported) if re.search(rf"\b{n}\b", shown)),
+        frozenset(n for n in re.findall(r"\w+", imported) if re.search(rf"\b{n}[.(\[]", shown)),
     )
 
 

@@ -22,12 +22,12 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHECKS = {
     "01-introduction-a-swarm.ipynb": 8,
     "02-la-stack-example-voting-app.ipynb": 6,
-    "03-debugger-la-stack.ipynb": 6,
+    "03-debugger-la-stack.ipynb": 5,
     "04-clustering-avec-un-service.ipynb": 13,
-    "05-clustering-avec-la-stack.ipynb": 11,
-    "05b-clustering-noeuds-et-quorum.ipynb": 14,
+    "05-clustering-avec-la-stack.ipynb": 10,
+    "05b-clustering-noeuds-et-quorum.ipynb": 13,
     "08-superviser-le-cluster.ipynb": 8,
-    "09-portainer-et-haproxy.ipynb": 5,
+    "09-portainer-et-haproxy.ipynb": 4,
 }
 WHOAMI = "service create --detach --name whoami --replicas 5 --publish 9999:80 traefik/whoami"
 STACK = "stack deploy --detach --compose-file example-voting-app/docker-stack.yml vote"

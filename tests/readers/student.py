@@ -28,7 +28,7 @@ AGAIN, PAUSE = 6, 5.0  # a command that is refused is typed again, as the text a
 _SUMMARY = re.compile(r"<details><summary>.*?</summary>|</details>")
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _SOLUTION = re.compile(r"%%solution (\S+)\n(.*)", re.DOTALL)
-_PREDICTION = re.compile(r'^predire\(\s*"([^"]+)"', re.MULTILINE)
+_PREDICTION = re.compile(r'^\s*predire\(\s*"([^"]+)"', re.MULTILINE)
 _ALONE = {"puis", "et", "enfin"}  # words between commands that are all to be typed
 _SCRIPT = re.compile(r"^\w+=|^(until|while|for) |\\$", re.MULTILINE)
 
@@ -117,8 +117,7 @@ class Reader:
         """Run a given cell: answer what it asks, and believe what it checks."""
         said, failed = self._execute(cell.source)
         assert not failed, f"{cell['id']}: {said}"
-        if prediction := _PREDICTION.search(cell.source):
-            name = prediction[1]
+        for name in _PREDICTION.findall(cell.source):
             self._execute(
                 "from labkit.exercises.predictions import _predictions as asked\n"
                 f"asked[{name!r}].choose(asked[{name!r}].choices[0])"

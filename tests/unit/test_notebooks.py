@@ -176,7 +176,7 @@ def _unfolded(notebook: Any) -> None:
 
 
 def _unchecked(notebook: Any) -> None:
-    cell(notebook, "init-verifier")["source"] = "1"
+    cell(notebook, "creer-verifier")["source"] = "1"
 
 
 def _familiar(notebook: Any) -> None:

@@ -18,7 +18,7 @@ from labkit.errors import MetricsError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PORT", "history", "query", "targets"]
+__all__ = ["PORT", "alerts", "history", "query", "targets"]
 
 PORT = 9090  # as the course's stack publishes it
 _SECONDS = 5.0  # for one answer of one node
@@ -95,6 +95,28 @@ def targets(*, port: int = PORT, fleet: Fleet | None = None) -> pd.DataFrame:
     columns = ["job", "node", "service", "instance", "health", "error"]
     frame = pd.DataFrame(rows, columns=columns, dtype=object)
     return frame.sort_values(columns, ignore_index=True)
+
+
+def alerts(*, port: int = PORT, fleet: Fleet | None = None) -> pd.DataFrame:
+    """Return the alerting rules that Prometheus evaluates.
+
+    Returns
+    -------
+    DataFrame
+        A row a rule: ``alert``, ``query``, and ``state`` (``inactive``, ``pending`` or
+        ``firing``).
+
+    Raises
+    ------
+    MetricsError
+        When Prometheus does not answer.
+    EngineNotRunning
+    """
+    import pandas as pd
+
+    groups = _ask("rules", {"type": "alert"}, port, fleet)["groups"]
+    rows = [[rule["name"], rule["query"], rule["state"]] for g in groups for rule in g["rules"]]
+    return pd.DataFrame(rows, columns=["alert", "query", "state"], dtype=object)
 
 
 def _labels(metric: Mapping[str, str]) -> dict[str, str]:

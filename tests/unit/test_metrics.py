@@ -41,6 +41,12 @@ ANSWERS: dict[str, Any] = {
         ],
     },
     "range of nothing": {"resultType": "matrix", "result": []},
+    "rules": {
+        "groups": [
+            {"rules": [{"name": "MoteurMuet", "query": "up == 0", "state": "firing"}]},
+            {"rules": []},
+        ]
+    },
     "targets": {
         "activeTargets": [
             {
@@ -63,7 +69,7 @@ class Answering(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         asked = parse_qs(url.query)
         name = url.path.removeprefix("/api/v1/")
-        if name != "targets":
+        if name not in ("targets", "rules"):
             promql = asked["query"][0]
             name = f"range of {promql}" if name == "query_range" else promql
         body: Any = {"status": "success", "data": ANSWERS.get(name)}
@@ -114,6 +120,13 @@ def test_targets_are_a_row_each(fleet: Fleet) -> None:
     assert found["service"].tolist() == ["", "whoami"]
     assert found["health"].tolist() == ["up", "down"]
     assert "404" in found["error"][1]
+
+
+def test_alerting_rules_are_a_row_each(fleet: Fleet) -> None:
+    found = metrics.alerts(fleet=fleet)
+    assert found.to_dict("records") == [
+        {"alert": "MoteurMuet", "query": "up == 0", "state": "firing"}
+    ]
 
 
 def test_what_is_wrong_is_said_in_french(fleet: Fleet) -> None:

@@ -110,6 +110,7 @@ RIGHT = {
     "superviser": [monitored(), monitored(app=3), monitored(exporters=NODES[:2], lost="node3")],
     "decouvrir": [monitored(app=3), monitored(app=5)],
     "decouvrir-5": [monitored(app=5)],
+    "alerte": [monitored(), monitored(app=5)],
     "noeud-tue": [monitored(app=5, lost="node3")],
     "noeud-revenu": [monitored(app=5), monitored()],
     "ranger-supervision": [swarm(), out()],
@@ -132,6 +133,7 @@ WRONG = {
         monitored(app=3, label=""),
     ],
     "decouvrir-5": [out(), monitored(app=3), monitored(app=6), monitored(app=5, running=4)],
+    "alerte": [out(), swarm(), DEAD, monitored(without="prometheus")],
     "noeud-tue": [monitored(app=5), out(), replace(swarm(), engines=())],
     "noeud-revenu": [monitored(app=5, lost="node3"), replace(swarm(), engines=())],
     "ranger-supervision": [monitored(), monitored(app=1), DEAD],
@@ -142,6 +144,7 @@ GOOD = {
     "superviser": [scraped(), scraped(ready=NODES[:2], up=NODES[:2], down=("node3",))],
     "decouvrir": [SEEN, scraped(tasks=NODES, targets=NODES, health="up")],
     "decouvrir-5": [SEEN],
+    "alerte": [(("MoteurMuet", 'up{job="moteurs"} == 0'),), (("a", "vector(1)"), ("b", "up == 0"))],
     "noeud-tue": [scraped(**LOST, targets=MOVED)],  # type: ignore[arg-type]
     "noeud-revenu": [scraped()],
 }
@@ -159,6 +162,7 @@ BAD = {
         scraped(services=1),
     ],
     "decouvrir-5": [scraped(tasks=FIVE, targets=NODES)],
+    "alerte": [(), (("MoteurMuet", "up == 1"),), (("a", 'group_up{job="moteurs"} == 0'),)],
     "noeud-tue": [
         scraped(tasks=FIVE, targets=FIVE),
         scraped(**LOST, targets=FIVE),  # type: ignore[arg-type]

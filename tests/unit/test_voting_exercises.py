@@ -91,11 +91,21 @@ ALONE = replace(
     deployed(), engines=(*deployed().engines[:2], out().engines[2]), nodes=deployed().nodes[:2]
 )  # node3 never joined
 
+
+def own(vote: str = "mini_default", redis: str = "mini_default", **more: str) -> ClusterState:
+    """Return a swarm with a stack of vote and redis, each on one network beside ingress."""
+    state = deployed("mini", **more)
+    on = {"mini_vote": ("ingress", vote), "mini_redis": ("ingress", redis)}
+    kept = tuple(replace(s, networks=on[s.name]) for s in state.services if s.name in on)
+    return replace(state, services=kept, tasks=tuple(t for t in state.tasks if t.service in on))
+
+
 RIGHT = {
     "deployer": [deployed(), deployed(votes=4), deployed(images={"worker": f"{APP}worker:lua"})],
     "echelle-vote": [deployed(votes=4)],
     "worker-lua": [deployed(images={"worker": f"{APP}worker:lua"})],
     "retirer": [swarm(), deployed("debug"), out()],
+    "ecrire-compose": [own(), own("mini_a", "mini_a")],
     "panne": [broken(), broken(**MINE), broken(result=MINE["result"])],
     "reparer-result": [broken(result=MINE["result"]), broken(**MINE)],
     "reparer-vote": [broken(**MINE)],
@@ -119,6 +129,14 @@ WRONG = {
         deployed(images={"worker": f"{APP}worker:lua"}, former="worker"),
     ],
     "retirer": [deployed(), NETWORKS_LEFT, LOST, DEAD],
+    "ecrire-compose": [
+        out(),
+        swarm(),
+        deployed(),
+        own(without="redis"),
+        own("mini_a", "mini_b"),
+        own("ingress", "ingress"),
+    ],
     "panne": [
         out(),
         swarm(),
@@ -210,12 +228,14 @@ GOOD = {
     "deployer": [pages()],
     "echelle-vote": [answered_by("a", "b", "c", "d", "a")],
     "worker-lua": [ballot(4)],
+    "ecrire-compose": [ballot(4), ballot(3), replace(ballot(3), before=None, after=None)],
     "reparer-vote": [ballot(4), ballot(5)],
 }
 BAD = {
     "deployer": [pages("connexion refusée"), pages(*["pas de réponse"] * 3)],
     "echelle-vote": [answered_by("a", "b", "a", None), answered_by("a", "b", "c", "d", "e")],
     "worker-lua": [ballot(3), ballot(4, problem="la page ne répond pas"), ballot(4, choice="b")],
+    "ecrire-compose": [ballot(4, problem="la page ne répond pas")],
     "reparer-vote": [
         ballot(3),
         replace(ballot(4), before=None),

@@ -16,13 +16,15 @@ from labkit.text.french import enumerate_fr
 from labkit.traffic import Sample, send
 from labkit.verdict import Row
 
-STACK, BROKEN = "vote", "debug"
+STACK, BROKEN, MINI = "vote", "debug", "mini"
 FILE = "example-voting-app/docker-stack.yml"
 NAMES = ("db", "redis", "result", "visualizer", "vote", "worker")
 PORTS = {"vote": 5000, "result": 5001, "visualizer": 8080}
 SCALED = 4
 LUA = "examplevotingapp_worker:lua"
 REGISTRY = "registry:5000/"
+OWN = "mon-compose.yml"
+QUEUED = ("redis", "vote")  # the services of that file
 
 START = 150.0
 """Seconds for six services to start under emulation."""
@@ -170,6 +172,32 @@ def judge_ballot(stack: str, ballot: Ballot) -> Iterator[Row]:
     )
 
 
+# -- a file of one's own --------------------------------------------------------------------
+
+
+def _own(state: ClusterState) -> Iterator[Row]:
+    deploy = f"« docker stack deploy --compose-file {OWN} {MINI} »"
+    yield from stack_rows(state, MINI, deploy, QUEUED)
+    networks = [set(s.networks) for n, s in _services(state, MINI).items() if n in QUEUED]
+    common = set.intersection(*networks) - {"ingress"} if networks else set()
+    yield Row.whether(
+        f"Réseau commun à {enumerate_fr(QUEUED)}",
+        "un au moins",
+        len(networks) == len(QUEUED) and bool(common),
+        "aucun",
+        f"Sans « networks », tous les services de {OWN} sont sur le réseau « default ». {deploy}",
+    )
+
+
+def _cast_in_own() -> Ballot:
+    """Vote once the page takes votes; nobody counts them."""
+    return until(lambda: cast(limit=1.0), lambda b: b.accepted, _FIRST_ANSWER, 1)
+
+
+def _judge_own(ballot: Ballot) -> Iterator[Row]:
+    yield next(judge_ballot(MINI, ballot))
+
+
 def _lua(state: ClusterState) -> Iterator[Row]:
     name = f"{STACK}_worker"
     service = find_service(state, name)
@@ -277,6 +305,7 @@ VOTING_EXERCISES = (
     ),
     Exercise("worker-lua", "Changer le langage du worker", _lua, _ballot(STACK), START),
     Exercise("retirer", "Retirer la stack", partial(removed, STACK), None, START),
+    Exercise("ecrire-compose", "Écrire un fichier", _own, Probe(_cast_in_own, _judge_own), START),
     Exercise("panne", "La stack à débugger", _broken, None, START),
     Exercise("reparer-result", "Réparer result", partial(_rebuilt, name="result"), None, START),
     Exercise("reparer-vote", "Le vote est compté", _repaired, _ballot(BROKEN), START),

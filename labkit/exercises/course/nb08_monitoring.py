@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from labkit import metrics
 from labkit.errors import MetricsError
@@ -74,23 +76,26 @@ def _look() -> Scraped:
     )
 
 
-def _probe(judge: Callable[[Scraped], Iterator[Row]]) -> Probe:
+def _probe(judge: Callable[[Any], Iterator[Row]], look: Callable[[], Any] = _look) -> Probe:
     """Make a probe that looks until all is well, or for as long as noticing may take."""
 
-    def ask() -> Scraped:
+    def ask() -> Any:
         silent: list[MetricsError] = []
 
-        def look() -> Scraped | None:
+        def heard() -> Any:
             try:
-                return _look()
+                return look()
             except MetricsError as error:
                 silent.append(error)
                 return None
 
-        scraped = until(look, lambda s: s and all(row.ok for row in judge(s)), _SEEN, 1)
-        if scraped is None:
+        def enough(found: Any) -> bool:
+            return found is not None and all(row.ok for row in judge(found))
+
+        found = until(heard, enough, _SEEN, 1)
+        if found is None:
             raise silent[-1]
-        return scraped
+        return found
 
     return Probe(ask, judge)
 
@@ -179,6 +184,29 @@ def _judge_app(scraped: Scraped) -> Iterator[Row]:
     )
 
 
+# -- alerted --------------------------------------------------------------------------------
+
+
+def _alerting(state: ClusterState) -> Iterator[Row]:
+    yield from stack_rows(state, STACK, _DEPLOY, ("prometheus",))
+
+
+def _rules() -> tuple[tuple[str, str], ...]:
+    found = metrics.alerts()
+    return tuple(zip(found["alert"], found["query"], strict=True))
+
+
+def _judge_rules(rules: tuple[tuple[str, str], ...]) -> Iterator[Row]:
+    yield Row.whether(
+        "Règles d’alerte de Prometheus",
+        "une sur up",
+        any(re.search(r"\bup\b.*==\s*0", query) for _, query in rules),
+        " ; ".join(f"{name} : {query}" for name, query in rules) or "aucune",
+        "L’expression est vraie quand « up » vaut 0. Le fichier est-il dans le dossier "
+        f"/etc/prometheus/alertes ? « docker service inspect --pretty {STACK}_prometheus »",
+    )
+
+
 # -- a node that is lost, and comes back ----------------------------------------------------
 
 
@@ -248,6 +276,7 @@ MONITORING_EXERCISES = (
         _probe(_judge_app),
         _START,
     ),
+    Exercise("alerte", "Poser une alerte", _alerting, _probe(_judge_rules, _rules), _START),
     Exercise("noeud-tue", "Un nœud disparaît", _killed, _probe(_judge_killed), _SEEN),
     Exercise("noeud-revenu", "Le nœud revient", _back, _probe(_judge_nodes), _SEEN),
     Exercise("ranger-supervision", "Ranger la supervision", _removed, None, _START),

@@ -11,6 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from labkit import engine
 from labkit.engine.embedded import cluster
+from labkit.engine.embedded.build.shared_cache import find_guest
+from labkit.engine.embedded.driver import find_driver, why_slow
 from labkit.engine.embedded.limits import limits
 from labkit.engine.embedded.processes import alive, refuse_elsewhere
 from labkit.engine.embedded.settings import Settings, writable
@@ -39,6 +41,8 @@ def examine(settings: Settings) -> list[tuple[bool, str, str]]:
     try:
         built = cluster.built(settings)
         rows.append((True, "machine construite" if built else "machine à construire", ""))
+        if built:
+            rows.append((True, f"pilote de la machine : {_driver(settings)}", ""))
     except LabkitError as error:
         rows.append((False, error.message, error.remedy))
     if not built:
@@ -98,3 +102,9 @@ def _mirror(settings: Settings) -> str:
     finally:
         archive.close()
     return public(address)
+
+
+def _driver(settings: Settings) -> str:
+    guest = find_guest(settings)
+    slow = why_slow(guest, settings)
+    return find_driver(guest, settings).name + (f" ({slow})" if slow else "")

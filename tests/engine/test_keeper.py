@@ -38,7 +38,7 @@ def kept(tmp_path: Path) -> Iterator[Keeper]:
     qemu = find_qemu(find_guest(Settings.read()), Settings.read())
     process = subprocess.Popen(
         [*qemu.command, "-M", "none", "-nodefaults", "-display", "none", "-S",
-         "-netdev", "user,id=u,net=192.168.77.0/24",
+         "-netdev", "user,id=in,net=192.168.77.0/24",
          "-qmp", f"unix:{tmp_path}/qmp,server=on,wait=off"]
     )  # fmt: skip
     try:

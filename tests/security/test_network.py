@@ -40,8 +40,9 @@ for node in $(ls /run/netns); do
     nsenter --net="/run/netns/$node" iptables -F
     nsenter --net="/run/netns/$node" iptables -P FORWARD ACCEPT
 done
-ip link set eth0 type bridge_slave isolated off
-ip link set eth1 type bridge_slave isolated off
+for card in /sys/class/net/br0/brif/*; do
+    ip link set "${card##*/}" type bridge_slave isolated off
+done
 """
 AROUND = f"""
 ip() {{ /usr/bin/ip "$@"; }}

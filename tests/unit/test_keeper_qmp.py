@@ -83,12 +83,12 @@ def test_a_port_is_opened_at_each_node_and_closed(keeper: Keeper, monitor: Monit
     first, second = (keeper.endpoints[n].address for n in NODES)
     keeper._apply({("node1", 20_080), ("node2", 20_053 + UDP)})
     assert sorted(monitor.told()) == [
-        f"hostfwd_add u tcp:{first}:20080-192.168.77.11:20080",
-        f"hostfwd_add u udp:{second}:20053-192.168.77.12:20053",
+        f"hostfwd_add in tcp:{first}:20080-192.168.77.11:20080",
+        f"hostfwd_add in udp:{second}:20053-192.168.77.12:20053",
     ]
     assert forwards(keeper) == [("node1", 20_080, 20_080), ("node2", 20_053 + UDP, 20_053)]
     keeper._apply({("node2", 20_053 + UDP)})
-    assert monitor.told() == [f"hostfwd_remove u tcp:{first}:20080"]
+    assert monitor.told() == [f"hostfwd_remove in tcp:{first}:20080"]
     keeper._apply({("node2", 20_053 + UDP)})
     assert monitor.told() == []
 
@@ -97,7 +97,7 @@ def test_a_port_that_another_has_is_opened_higher(keeper: Keeper, monitor: Monit
     address = keeper.endpoints["node1"].address
     with socket.create_server((address, 20_080)):
         keeper._apply({("node1", 20_080)})
-    assert monitor.told() == [f"hostfwd_add u tcp:{address}:28080-192.168.77.11:20080"]
+    assert monitor.told() == [f"hostfwd_add in tcp:{address}:28080-192.168.77.11:20080"]
     assert forwards(keeper) == [("node1", 20_080, 28_080)]
 
 
@@ -105,7 +105,7 @@ def test_what_qemu_refuses_is_tried_again_and_not_promised(
     keeper: Keeper, monitor: Monitor
 ) -> None:
     address = keeper.endpoints["node1"].address
-    asked = f"hostfwd_add u tcp:{address}:20080"
+    asked = f"hostfwd_add in tcp:{address}:20080"
     monitor.complaints[asked] = "could not set up host forwarding rule"
     keeper._apply({("node1", 20_080), ("node2", 20_080)})
     told = monitor.told()
@@ -119,5 +119,5 @@ def test_the_ways_to_a_node_that_is_gone_are_closed(keeper: Keeper, monitor: Mon
     monitor.told()
     del keeper.endpoints["node2"]
     keeper._apply(set())
-    assert monitor.told() == [f"hostfwd_remove u tcp:{address}:20080"]
+    assert monitor.told() == [f"hostfwd_remove in tcp:{address}:20080"]
     assert forwards(keeper) == []

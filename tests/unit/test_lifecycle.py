@@ -18,9 +18,9 @@ import accounts
 import pytest
 
 from labkit import cli
-from labkit.engine.embedded import cluster
+from labkit.engine.embedded import cluster, snapshot
 from labkit.engine.embedded.build import debian
-from labkit.engine.embedded.build.guest import guest_of, prune, remove_half_made
+from labkit.engine.embedded.build.guest import Guest, guest_of, prune, remove_half_made
 from labkit.engine.embedded.build.sealed import (
     atomic_directory,
     disk_error,
@@ -29,9 +29,10 @@ from labkit.engine.embedded.build.sealed import (
     verify,
 )
 from labkit.engine.embedded.driver import Plan
+from labkit.engine.embedded.installation import Installation, Snapshot
 from labkit.engine.embedded.keeper import Ports, wanted
 from labkit.engine.embedded.lock import lock as lock_file
-from labkit.engine.embedded.machine import copy_sparse, move_sparse
+from labkit.engine.embedded.machine import Machine, copy_sparse, move_sparse
 from labkit.engine.embedded.processes import process_of, stop_process
 from labkit.engine.embedded.qemu import qmp as control
 from labkit.engine.embedded.qemu.driver import Qemu
@@ -643,3 +644,30 @@ def test_help_is_french(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert text.startswith("usage : labkit")
     assert "montre cette aide" in text
     assert not re.search(r"positional|show this|usage:|options:", text)
+
+
+def test_a_machine_that_does_not_boot_is_tried_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Enough(Exception):
+        pass
+
+    boots: list[Machine] = []
+
+    def boot(machine: Machine, step: object) -> None:
+        boots.append(machine)
+        if len(boots) < 2:
+            raise MachineFailed("it hangs")
+
+    def load(machine: Machine) -> None:
+        raise Enough
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(Machine, "boot", boot)
+    monkeypatch.setattr(snapshot, "_load_images", load)
+    place = Snapshot(tmp_path / "snapshot")
+    driver = Qemu(("false",), "10.0.0", "tcg")
+    made_of = Installation(Settings(), Guest(tmp_path, "key"), driver, place)
+    with pytest.raises(Enough):
+        snapshot._save(made_of, Report(quiet=True))
+    assert len(boots) == 2

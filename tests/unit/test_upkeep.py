@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.engine.embedded.qemu import qmp as control
+from labkit.engine.embedded import agent
 from labkit.engine.embedded.upkeep import KEPT, LONGEST, lateness, shorten, written
 
 
@@ -44,14 +44,14 @@ def test_an_answer_that_takes_its_time_moves_no_clock(
     def asked(early: float, wait: float) -> float:
         now = [1000.0]
 
-        def there(agent: Path, timeout: float) -> float:
+        def there(line: object, timeout: float) -> float:
             now[0] += wait  # as long before the answer as after it
             said = now[0] + early
             now[0] += wait
             return said
 
         monkeypatch.setattr(time, "time", lambda: now[0])
-        monkeypatch.setattr(control, "guest_time", there)
+        monkeypatch.setattr(agent, "tell_time", there)
         return lateness(tmp_path)
 
     assert asked(0, 30) == 0

@@ -15,9 +15,24 @@ from typing import Protocol
 from labkit.engine.embedded.addresses import Forward
 from labkit.engine.embedded.build.guest import Guest
 from labkit.engine.embedded.settings import Settings
+from labkit.engine.progress import Report
 from labkit.errors import MachineFailed
 
-__all__ = ["Driver", "Instance", "Plan", "StateLost", "find_driver", "instance"]
+__all__ = [
+    "MACS",
+    "Driver",
+    "Instance",
+    "Plan",
+    "StateLost",
+    "build_driver",
+    "driver_directory",
+    "find_driver",
+    "instance",
+    "why_slow",
+]
+
+MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
+"""Of the machine's two network cards: the way in, and the way out."""
 
 
 class StateLost(MachineFailed):
@@ -94,6 +109,9 @@ class Instance(Protocol):
     def state(self) -> str:
         """Return ``running``, ``full`` (paused: this host's disk is) or ``paused``."""
 
+    def pause(self) -> None:
+        """Let the machine stand still."""
+
     def resume(self) -> None:
         """Let a paused machine go on."""
 
@@ -117,6 +135,9 @@ class Instance(Protocol):
         StateLost
         """
 
+    def watch(self) -> None:
+        """Do what the driver itself has to do while the machine lives; return when it ended."""
+
     def pass_out(self, lets: Callable[[bytes], bool]) -> None:
         """Pass on the frames that may leave the machine, until it ends."""
 
@@ -133,12 +154,44 @@ def find_driver(guest: Guest, settings: Settings) -> Driver:
         When nothing does.
     """
     from labkit.engine.embedded.qemu.finding import find_qemu
+    from labkit.engine.embedded.uml.finding import find_uml
 
-    return find_qemu(guest, settings)
+    qemu = find_qemu(guest, settings)
+    return qemu if qemu.accel == "kvm" else find_uml(guest, settings, qemu) or qemu
+
+
+def why_slow(guest: Guest, settings: Settings) -> str:
+    """Return in French why the machine is emulated here, and what helps; "" where it is not."""
+    from labkit.engine.embedded.uml.finding import why_not
+
+    if settings.accel == "tcg" or find_driver(guest, settings).name != "tcg":
+        return ""
+    return why_not(guest, settings)
+
+
+def driver_directory(settings: Settings) -> Path:
+    """Return where :func:`build_driver` puts what it builds."""
+    from labkit.engine.embedded.uml.kernel import kernel_directory
+
+    return kernel_directory(settings)
+
+
+def build_driver(settings: Settings, report: Report) -> None:
+    """Build the driver that no package has, User-Mode Linux, unless it is there.
+
+    Raises
+    ------
+    BuildError
+        When that fails.
+    """
+    from labkit.engine.embedded.uml.kernel import build_kernel
+
+    build_kernel(settings, report)
 
 
 def instance(run: Path) -> Instance:
     """Return the machine of a run directory, to speak with."""
     from labkit.engine.embedded.qemu.driver import QemuInstance
+    from labkit.engine.embedded.uml.driver import MARK, UmlInstance
 
-    return QemuInstance(run)
+    return UmlInstance(run) if (run / MARK).exists() else QemuInstance(run)

@@ -72,8 +72,8 @@ def note_host(run: Path) -> None:
 @contextlib.contextmanager
 def hold(run: Path) -> Iterator[int]:
     """Give a file to be inherited: what it locks is locked until the last that has it ends."""
-    with (run / "held").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with (run / "held").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
         yield file.fileno()
 
 
@@ -91,8 +91,8 @@ def elsewhere(run: Path) -> str:
         return name
     # another container, or what was here before the last boot: over, unless the lock is held
     try:
-        with (run / "held").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with (run / "held").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return name
     except OSError:

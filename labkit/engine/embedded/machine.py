@@ -17,7 +17,7 @@ from labkit.engine.embedded import identity
 from labkit.engine.embedded.addresses import MACHINE, endpoints_of, engine_port, free_network
 from labkit.engine.embedded.build.sealed import atomic_directory, invalidate
 from labkit.engine.embedded.build.shared_cache import damaged_error, is_shared
-from labkit.engine.embedded.driver import Plan, StateLost, instance
+from labkit.engine.embedded.driver import Instance, Plan, StateLost, instance
 from labkit.engine.embedded.egress import routes
 from labkit.engine.embedded.installation import Installation, Snapshot
 from labkit.engine.embedded.processes import alive, refuse_elsewhere
@@ -49,7 +49,11 @@ class Machine:
         self.made_of = made_of
         self.settings = made_of.settings
         self.network = ""
-        self.instance = instance(run)
+
+    @property
+    def instance(self) -> Instance:
+        """The machine that runs."""
+        return instance(self.run)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -165,7 +169,8 @@ def secure(run: Path, network: str, settings: Settings, patience: float = ANSWER
         f"[node{n}]\naccept = {MACHINE}:{engine_port(n)}\nconnect = /run/node{n}.sock\n"
         for n in numbers
     )
-    script = f"""umask 077
+    script = f"""until [ -e /run/plugged ]; do usleep 20000; done
+umask 077
 date -s @{time.time():.0f} >/dev/null
 echo {os.urandom(64).hex()} >/dev/urandom
 cat >/run/tls.pem <<'PEM'

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from labkit.engine.embedded import identity
 from labkit.errors import EngineNotRunning, MachineFailed
+from labkit.polling import until
 
 __all__ = [
     "alive",
+    "answers",
     "detach",
     "end_process",
     "note_process",
@@ -31,6 +34,7 @@ def detach(
     environment: Mapping[str, str],
     *,
     keep: Sequence[int] = (),
+    nice: int = 0,
 ) -> int:
     """Start a program that is nobody's child and outlives this one; return its id.
 
@@ -42,13 +46,41 @@ def detach(
         Variables beside those of this process.
     keep
         Open files that it inherits.
+    nice
+        How far it gives way to other processes, 0 to 19.
     """
+    if nice:
+        command = ["nice", "-n", str(nice), *command]
     started = subprocess.run(  # the shell ends at once
         ["sh", "-c", 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!', "sh", log, *command],
         stdout=subprocess.PIPE, text=True, start_new_session=True, check=True, cwd="/",
         env={**os.environ, **environment}, umask=0o077, pass_fds=keep,
     )  # fmt: skip
-    return int(started.stdout)
+    pid = int(started.stdout)
+    if nice:  # where each session is a group of its own, for the group, too
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+    return pid
+
+
+def answers(pid: int, look: Callable[[], bool], seconds: float = math.inf) -> bool:
+    """Wait until a process that starts answers; tell whether it does, or ended.
+
+    Parameters
+    ----------
+    look
+        Whether it answers.
+    """
+
+    def judged() -> bool | None:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return False
+        except psutil.NoSuchProcess:
+            return False
+        return look() or None
+
+    return bool(until(judged, lambda answer: answer is not None, seconds, 0.02))
 
 
 def refuse_elsewhere(run: Path) -> None:
@@ -107,19 +139,25 @@ def alive(run: Path) -> bool:
     return process_of(run) is not None
 
 
-def stop_process(run: Path, file: str = "pid") -> None:
+def stop_process(run: Path, file: str = "pid", patience: float = 3.0) -> None:
     """End the process that a run directory names."""
     process = process_of(run, file)
     if process is not None:
-        end_process(process)
+        end_process(process, patience)
 
 
 def end_process(process: psutil.Process, patience: float = 3.0) -> None:
-    """End a process: politely, then not."""
-    with contextlib.suppress(psutil.Error):
-        process.terminate()
+    """End a process: politely, then not; with no patience, not politely at all."""
+
+    def ended() -> bool:  # whether or not its parent has asked how
         try:
-            process.wait(patience)
-        except psutil.TimeoutExpired:
+            return process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    with contextlib.suppress(psutil.Error):
+        if patience:
+            process.terminate()
+        if not patience or not until(ended, bool, patience, 0.02):
             process.kill()
-            process.wait(5)
+            until(ended, bool, 5, 0.02)

@@ -65,7 +65,11 @@ class Settings:
     suite
         Debian suite of the guest (``LABKIT_SUITE``).
     accel
-        ``tcg``, ``kvm`` or ``auto`` (``LABKIT_ACCEL``).
+        What runs the machine (``LABKIT_ACCEL``): ``kvm``, ``uml``, ``tcg``, or ``auto`` for the
+        first of these that works here.
+    uml
+        How User-Mode Linux catches the calls of its programs (``LABKIT_UML``): ``ptrace``,
+        ``seccomp``, or ``auto`` for the faster one where a wall is behind it.
     cpus
         Virtual CPUs of the machine (``LABKIT_CPUS``).
     memory
@@ -92,6 +96,7 @@ class Settings:
     mirror: str | None = None
     suite: str = "trixie"
     accel: str = "auto"
+    uml: str = "auto"
     cpus: int = 2
     memory: int = 0
     shared: Path | None = None
@@ -114,10 +119,14 @@ class Settings:
                 f"« {self.cluster} » ne peut pas être le nom d’un cluster.",
                 remedy="LABKIT_CLUSTER prend 20 lettres minuscules, chiffres ou tirets au plus.",
             )
-        if self.accel not in {"auto", "tcg", "kvm"}:
-            raise SettingError(
-                f"LABKIT_ACCEL={self.accel} n’existe pas.", remedy="Valeurs : auto, tcg, kvm."
-            )
+        for name, value, values in (
+            ("LABKIT_ACCEL", self.accel, ("auto", "kvm", "uml", "tcg")),
+            ("LABKIT_UML", self.uml, ("auto", "ptrace", "seccomp")),
+        ):
+            if value not in values:
+                raise SettingError(
+                    f"{name}={value} n’existe pas.", remedy=f"Valeurs : {', '.join(values)}."
+                )
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,39}", self.suite):
             raise SettingError(
                 f"« {self.suite} » ne peut pas être le nom d’une suite Debian.",
@@ -193,6 +202,7 @@ class Settings:
             mirror=mirror or env.get("LABKIT_MIRROR") or None,
             suite=env.get("LABKIT_SUITE") or "trixie",
             accel=env.get("LABKIT_ACCEL") or "auto",
+            uml=env.get("LABKIT_UML") or "auto",
             cpus=_integer("LABKIT_CPUS", default_cpus),
             memory=memory,
             shared=_shared(),

@@ -20,6 +20,7 @@ from labkit.engine.embedded import images
 from labkit.engine.embedded.build.guest import build_guest, prune, remove_half_made
 from labkit.engine.embedded.build.sealed import disk_error, need_room, verify
 from labkit.engine.embedded.build.shared_cache import damaged_error, find_guest, is_shared
+from labkit.engine.embedded.driver import build_driver, driver_directory
 from labkit.engine.embedded.images.making import STAND_INS, repository
 from labkit.engine.embedded.installation import (
     Installation,
@@ -46,7 +47,12 @@ WARM_SECONDS = 240
 
 
 def build(
-    settings: Settings, report: Report, *, remove_old: bool = False, thorough: bool = False
+    settings: Settings,
+    report: Report,
+    *,
+    remove_old: bool = False,
+    thorough: bool = False,
+    kernel: bool = False,
 ) -> Installation:
     """Build the guest and its snapshot unless they are there already, whole.
 
@@ -56,9 +62,15 @@ def build(
         Also remove what other versions of labkit left in the cache.
     thorough
         Read every file of what is there: one that changed is made again.
+    kernel
+        Also build the kernel of User-Mode Linux, as is done where that alone is wanted.
     """
     settings.check()
-    ready = find_installation(settings, thorough=thorough)
+    kernel = kernel or settings.accel == "uml"
+    if kernel and not verify(driver_directory(settings), thorough=thorough):
+        ready = None
+    else:
+        ready, kernel = find_installation(settings, thorough=thorough), False
     if ready and not remove_old:
         return ready  # without a lock: the cache may be shared read-only
     if settings.shared and not ready:
@@ -76,6 +88,8 @@ def build(
                     guest = build_guest(
                         settings, step=report.step, progress=report.bytes, thorough=thorough
                     )
+            if kernel:
+                build_driver(settings, report)
             made = installation_of(settings, guest)
             if not made.snapshot.verify(thorough=thorough):
                 _save(made, report)
@@ -85,7 +99,8 @@ def build(
             kept = replace(settings, max_nodes=MAX_NODES, max_memory=MOST_MEMORY)
             sizes = (replace(kept, nodes=n) for n in range(1, MAX_NODES + 1))
             snapshots = {snapshot_of(guest, made.driver, s).directory.name for s in sizes}
-            prune(settings, {guest.directory.name, *snapshots})
+            programs = driver_directory(settings).name
+            prune(settings, {guest.directory.name, programs, *snapshots})
         report.done()
         return made
 
@@ -134,7 +149,11 @@ def _save(made_of: Installation, report: Report) -> None:
         report.step("L’instantané est abîmé : il est refait")
     need_room(snapshot.directory.parent, SNAPSHOT)
     try:
-        machine.boot(report.step)
+        try:
+            machine.boot(report.step)
+        except MachineFailed:  # emulated on a starved host, a kernel may hang: one in five, once
+            report.step("La machine n’a pas démarré : nouvel essai")
+            machine.boot(report.step)
         report.step("Chargement des images du cours")
         origins = _load_images(machine)
         report.step("Échauffement des moteurs")

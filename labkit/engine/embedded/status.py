@@ -92,8 +92,8 @@ class Status:
             lines.append(f"  image {image.name} : {_ORIGINS[image.origin]}{where}")
         if self.memory:
             lines.append(
-                f"  machine : {self.memory} Mo de mémoire, {self.disk} Mo écrits sur le disque "
-                f"({DISK / 1e9:.1f} Go au plus)".replace(".", ",")
+                f"  machine ({self.accel}) : {self.memory} Mo de mémoire, {self.disk} Mo écrits "
+                f"sur le disque ({DISK / 1e9:.1f} Go au plus)".replace(".", ",")
             )
         return "\n".join(lines)
 

@@ -34,7 +34,8 @@ def watch(run: Path) -> None:
                 shorten(run / name)
 
     gone = partial(until, look, lambda _: not run.exists(), every=LOOK)
-    threading.Thread(target=gone, daemon=True).start()
+    for work in (gone, instance(run).watch):
+        threading.Thread(target=work, daemon=True).start()
 
 
 def lateness(run: Path, timeout: float = 60) -> float:
@@ -90,9 +91,10 @@ def written(run: Path, pid: int) -> int:
     Its written disk has no name in any directory: its process alone has it open.
     """
     place = f"{(run / 'tmp').resolve()}/"
-    size = sum(512 * p.stat().st_blocks for p in run.rglob("*") if p.is_file())
+    files = [p for p in run.rglob("*") if p.is_file()]
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
             if str(file.readlink()).startswith(place):
-                size += 512 * file.stat().st_blocks
-    return size
+                files.append(file)
+    found = {(s.st_dev, s.st_ino): 512 * s.st_blocks for s in (p.stat() for p in files)}
+    return sum(found.values())

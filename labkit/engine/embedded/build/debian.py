@@ -145,6 +145,11 @@ class Archive:
                     "Sinon, mettez-la à l’heure.",
                 )
 
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of all packages of the suite."""
+        return self._index.keys()
+
     def package(self, name: str) -> Package:
         """Return one package of the suite."""
         try:

@@ -27,7 +27,7 @@ from labkit.engine.embedded.images import making, wheels
 from labkit.engine.embedded.settings import Settings
 from labkit.errors import BadChecksum, BuildError, DownloadFailed, NotInArchive
 
-__all__ = ["Guest", "build_guest", "guest_of", "prune", "remove_half_made"]
+__all__ = ["Guest", "build_guest", "guest_of", "loader", "merged", "prune", "remove_half_made"]
 
 NEEDED = 2_200_000_000  # bytes of disk that a build takes at its largest
 
@@ -130,7 +130,7 @@ def prune(settings: Settings, keep: set[str]) -> list[Path]:
     """Remove what older versions of labkit built, and finished downloads; return what went."""
     gone = []
     for path in settings.cache.glob("*"):
-        ours = path.name.startswith(("guest-", "snapshot-"))
+        ours = path.name.startswith(("guest-", "kernel-", "snapshot-"))
         if path.is_dir() and (ours or path.name == "downloads") and path.name not in keep:
             shutil.rmtree(path, ignore_errors=True)
             gone.append(path)
@@ -139,7 +139,7 @@ def prune(settings: Settings, keep: set[str]) -> list[Path]:
 
 def remove_half_made(settings: Settings) -> None:
     """Remove what a killed build left; call it under the lock of builds."""
-    for name in (".guest-*", ".snapshot-*"):
+    for name in (".guest-*", ".kernel-*", ".snapshot-*"):
         for path in settings.cache.glob(name):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -194,7 +194,7 @@ def _build(
 
     step("Déballage des paquets")
     for part in groups:
-        _merged(work / part)
+        merged(work / part)
         drops = {"root": recipe.DROP, "layer": recipe.DROP_IN_IMAGES}
         drop = drops.get(part.partition("-")[0], recipe.NOTHING)
         for package in groups[part]:
@@ -317,7 +317,7 @@ def _images(work: Path, groups: dict[str, list[Package]], date: str, missing: _M
     )
 
 
-def _merged(root: Path) -> None:
+def merged(root: Path) -> None:
     """Make the links of a merged /usr before anything is unpacked through them."""
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,13 @@
-"""QMP for QEMU, and the guest agent over virtio-serial for the guest.
+"""QMP, by which QEMU takes commands: a UNIX socket in a directory that only its owner can enter.
 
-Both are UNIX sockets in a directory that only their owner can enter. Each call connects,
-speaks and leaves, so that several processes of the same user can share a machine.
+Each call connects, speaks and leaves, so that several processes of the same user can share it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +16,7 @@ from qemu.qmp import QMPClient, QMPError
 from labkit.engine.embedded.driver import StateLost
 from labkit.errors import MachineFailed
 
-__all__ = ["execute", "guest_shell", "guest_time", "migrate"]
+__all__ = ["execute", "migrate"]
 
 T = TypeVar("T")
 
@@ -101,69 +97,3 @@ def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
             await client.disconnect()
 
     _run(work, timeout)
-
-
-@asynccontextmanager
-async def _agent(socket: Path) -> AsyncIterator[QMPClient]:
-    """Connect to the guest agent, past its answers to those who did not wait for them."""
-    client = QMPClient("labkit-guest")
-    client.await_greeting = False
-    client.negotiate = False
-    await client.connect(str(socket))
-    try:
-        mark = secrets.randbelow(1 << 31)
-        while await client.execute("guest-sync", {"id": mark}) != mark:
-            pass
-        yield client
-    finally:
-        await client.disconnect()
-
-
-def guest_time(socket: Path, timeout: float = 20) -> float:
-    """Return what the guest's clock says, in seconds.
-
-    Raises
-    ------
-    MachineFailed
-        When the guest does not answer.
-    """
-
-    async def work() -> float:
-        async with _agent(socket) as client:
-            said: Any = await client.execute("guest-get-time")
-        return float(said) / 1e9
-
-    return _run(work, timeout)
-
-
-def guest_shell(socket: Path, script: str, timeout: float = 20) -> str:
-    """Run a shell script as root in the guest and return what it printed.
-
-    Raises
-    ------
-    MachineFailed
-        When the guest does not answer or the script fails.
-    """
-
-    async def work() -> str:
-        async with _agent(socket) as client:
-            started: Any = await client.execute(
-                "guest-exec",
-                {
-                    "path": "/bin/sh",
-                    "arg": ["-s"],
-                    "input-data": base64.b64encode(script.encode()).decode(),
-                    "capture-output": True,
-                },
-            )
-            while True:
-                done: Any = await client.execute("guest-exec-status", {"pid": started["pid"]})
-                if done["exited"]:
-                    break
-                await asyncio.sleep(0.03)
-        out, err = (base64.b64decode(done.get(k, "")).decode() for k in ("out-data", "err-data"))
-        if done.get("exitcode"):
-            raise MachineFailed(f"Une commande de la machine a échoué : {err.strip()[-300:]}")
-        return out
-
-    return _run(work, timeout)

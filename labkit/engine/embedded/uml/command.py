@@ -1,0 +1,86 @@
+"""The kernel's command line, and what it may reach of this host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from labkit.engine.embedded.driver import MACS, Plan
+from labkit.engine.embedded.limits import MIB
+from labkit.engine.embedded.uml import confined
+
+__all__ = ["arguments", "confinement", "memory_directory", "switch"]
+
+SHARED_MEMORY = Path("/dev/shm")
+ROOM = 64 * MIB  # that others keep of it
+
+
+def arguments(
+    kernel: Path, plan: Plan, disk: str, cards: Sequence[int], pipes: Sequence[int], mode: str
+) -> list[str]:
+    """Return the command line.
+
+    Parameters
+    ----------
+    kernel
+        The program.
+    disk
+        The data disk in the kernel's words: a file, or a file for what is written and one that is
+        only read.
+    cards
+        Open sockets: the other ends of the network's two ways.
+    pipes
+        Open pipes of the guest agent: what it reads, what it writes.
+    mode
+        ``ptrace`` or ``seccomp``.
+    """
+    way_in, way_out = (
+        f"vec{n}:transport=fd,fd={card},mac={mac}"
+        for n, (card, mac) in enumerate(zip(cards, MACS, strict=True))
+    )
+    return [
+        str(kernel), f"mem={plan.settings.guest_memory}M", "umid=machine",
+        f"uml_dir={plan.run / 'uml'}/", switch(mode),
+        f"ubd0r={plan.guest.directory / 'root.ext4'}", f"ubd1={disk}",
+        "root=/dev/ubda", "ro", "rootfstype=ext4", "init=/usr/sbin/init",
+        way_in, way_out, "con=null", "con0=null,fd:1", "ssl=null",
+        f"ssl0=fd:{pipes[0]},fd:{pipes[1]}",
+        "quiet", "loglevel=4", "panic=-1", "random.trust_cpu=on", "transparent_hugepage=never",
+        f"lab.nodes={plan.settings.nodes}", "lab.disk=ubdb", "lab.in=vec0", "lab.out=vec1",
+        "lab.agent=ttyS0",
+    ]  # fmt: skip
+
+
+def switch(mode: str) -> str:
+    """Return the option that chooses ``ptrace`` or ``seccomp``."""
+    return f"seccomp={'on' if mode == 'seccomp' else 'off'}"
+
+
+def confinement(core: int, read: Sequence[Path], write: Sequence[Path]) -> list[str]:
+    """Return what comes before a program's command line, so that it reaches no more than it needs.
+
+    Parameters
+    ----------
+    core
+        The processor that it runs on.
+    read, write
+        Files and directories that it reads, and in which it writes.
+    """
+    seen = [*read, Path("/proc"), Path("/dev/urandom")], [*write, Path("/dev/null")]
+    places = (":".join(str(path.resolve()) for path in paths) for paths in seen)
+    return [sys.executable, "-I", "-S", confined.__file__, str(core), *places]
+
+
+def memory_directory(needed: int, otherwise: Path) -> Path:
+    """Return where so many bytes of memory can be a file: in memory, where there is room for it."""
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+        usable = os.access(SHARED_MEMORY, os.W_OK) and not found.f_flag & os.ST_NOEXEC
+        if usable and shutil.disk_usage(SHARED_MEMORY).free >= needed + ROOM:
+            return SHARED_MEMORY
+    except OSError:
+        pass
+    return otherwise

@@ -1,0 +1,200 @@
+"""User-Mode Linux starts the machine; QEMU's user network leads into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from labkit.engine.embedded import agent, identity
+from labkit.engine.embedded.build.guest import Guest
+from labkit.engine.embedded.driver import Plan
+from labkit.engine.embedded.limits import MIB
+from labkit.engine.embedded.processes import (
+    answers,
+    detach,
+    note_process,
+    process_of,
+    stop_process,
+)
+from labkit.engine.embedded.qemu import network
+from labkit.engine.embedded.qemu.network import LOG, Network
+from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.uml.command import arguments, confinement, memory_directory
+from labkit.engine.embedded.uml.pinning import Pin, choose
+from labkit.errors import MachineFailed
+from labkit.polling import until
+
+__all__ = ["MARK", "Uml", "UmlInstance"]
+
+MARK = "uml"  # directory of a run directory whose machine is one of these
+SWITCH = "switch.pid"
+FULL = 80 * MIB  # bytes free on this host's disk below which the machine pauses
+LOOK = 0.5  # seconds between looks at it
+CLOSE = """killall docker-registry 2>/dev/null
+for socket in /run/node?.sock; do node=${socket#/run/node}; node stop ${node%.sock}; done
+killall containerd 2>/dev/null
+sync
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Uml:
+    """A kernel of User-Mode Linux, and a QEMU for its network.
+
+    Attributes
+    ----------
+    kernel
+        The program.
+    version
+        Its version.
+    qemu
+        The command of QEMU.
+    mode
+        ``ptrace`` or ``seccomp``.
+    """
+
+    kernel: Path
+    version: str
+    qemu: tuple[str, ...]
+    mode: str
+
+    @property
+    def name(self) -> str:
+        """Return what the user calls it."""
+        return "uml"
+
+    def traits(self, settings: Settings, guest: Guest) -> list[str]:
+        """Return all that a prepared disk depends on: no memory is saved."""
+        return ["uml", str(settings.nodes)]
+
+    def start(self, plan: Plan, disk: Path) -> None:
+        """Start a machine from nothing, with a data disk of its own."""
+        self._start(plan, str(disk), ())
+
+    def restore(self, plan: Plan, snapshot: Path) -> None:
+        """Start a machine on a prepared disk; what it writes goes to a file of its own."""
+        self._start(plan, f"{plan.run / 'tmp/written'},{snapshot / 'data.ext4'}", (snapshot,))
+
+    def _start(self, plan: Plan, disk: str, also: Sequence[Path]) -> None:
+        run = plan.run
+        memory = memory_directory(plan.settings.guest_memory * MIB, run / "tmp")
+        (run / MARK).mkdir()
+        for pipe in ("agent.in", "agent.out"):
+            os.mkfifo(run / pipe, 0o600)
+        with _opened(run) as (near, far, pipes):
+            ways = []
+            for way, end in zip(("in", "out"), near, strict=True):
+                ways += ["-netdev", f"dgram,id=to-{way},local.type=fd,local.str={end}"]
+                for name in (way, f"to-{way}"):
+                    hub = ["in", "out"].index(way) + 1
+                    ways += ["-netdev", f"hubport,id=port-{name},hubid={hub},netdev={name}"]
+            switch = [*self.qemu, "-M", "none", *network.network(plan), *ways]
+            note_process(run, network.start(plan, switch, near), SWITCH)
+            read = (self.kernel, plan.guest.directory, *also)
+            command = confinement(choose(), read, (run / "tmp", run / MARK, memory))
+            command += arguments(self.kernel, plan, disk, far, pipes, self.mode)
+            with identity.hold(run) as held:
+                pid = detach(
+                    command, run / "console", {"TMPDIR": str(memory)},
+                    keep=[held, *far, *pipes], nice=plan.settings.nice,
+                )  # fmt: skip
+        started = run / MARK / "machine/pid"
+        if not answers(pid, started.exists):
+            said = (run / "console").read_text(errors="replace").strip()[-400:]
+            stop_process(run, SWITCH)
+            raise MachineFailed(f"User-Mode Linux n’a pas démarré : {said or 'sans un mot'}")
+        note_process(run, pid)
+
+
+@contextlib.contextmanager
+def _opened(run: Path) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    """Open sockets for QEMU, and their other ends and two pipes for the kernel."""
+    with contextlib.ExitStack() as stack:
+        near: list[int] = []
+        far: list[int] = []
+        for _ in range(2):
+            for end, ends in zip(
+                socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), (near, far), strict=True
+            ):
+                ends.append(stack.enter_context(end).fileno())
+        pipes = []
+        for name in ("agent.in", "agent.out"):
+            pipes.append(os.open(run / name, os.O_RDWR))  # with both ends, it never ends
+            stack.callback(os.close, pipes[-1])
+        yield near, far, pipes
+
+
+class UmlInstance(Network):
+    """Speaks with the User-Mode Linux of a run directory."""
+
+    logs: Sequence[str] = ("console", LOG)
+
+    def _process(self) -> psutil.Process:
+        """Return the kernel; without it, the pipes would be waited at in vain."""
+        process = process_of(self.run)
+        if process is None:
+            raise MachineFailed("La machine s’est arrêtée.", remedy="Lancez « labkit up ».")
+        return process
+
+    def state(self) -> str:
+        """Return ``running``, ``full`` (paused: this host's disk is) or ``paused``."""
+        if self._process().status() != psutil.STATUS_STOPPED:
+            return "running"
+        return "full" if (self.run / "full").exists() else "paused"
+
+    def pause(self) -> None:
+        """Let the machine stand still."""
+        self._process().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused machine go on."""
+        (self.run / "full").unlink(missing_ok=True)
+        self._process().send_signal(signal.SIGCONT)
+
+    def watch(self) -> None:
+        """Pause a machine whose disk can hardly grow, and keep it where a processor is free."""
+        pin = Pin()
+
+        def ended() -> bool:
+            process = process_of(self.run)
+            with contextlib.suppress(psutil.Error, OSError):
+                if process and shutil.disk_usage(self.run / "tmp").free < FULL:
+                    (self.run / "full").touch()
+                    self.pause()
+                if process:
+                    pin.look(process)
+            return not (process and process_of(self.run, SWITCH))
+
+        until(ended, every=LOOK)
+        self.stop()  # neither is of use without the other
+
+    def shell(self, script: str, timeout: float = 20) -> str:
+        """Run a shell script as root in the guest, and return what it printed."""
+        self._process()
+        return agent.run_shell(agent.over_pipes(self.run), script, timeout)
+
+    def clock(self, timeout: float = 20) -> float:
+        """Return what the guest's clock says, in seconds."""
+        self._process()
+        return agent.tell_time(agent.over_pipes(self.run), timeout)
+
+    def console(self) -> str:
+        """Return the end of what the guest's kernel and ``init`` printed."""
+        return (self.run / "console").read_text(errors="replace")[-400:]
+
+    def save(self, snapshot: Path) -> None:
+        """End the engines in good order: what is kept is their disk, and no memory."""
+        self.shell(CLOSE, 240)
+
+    def stop(self) -> None:
+        """End the kernel, which has nothing to save, and its network."""
+        stop_process(self.run, patience=0)
+        stop_process(self.run, SWITCH)

@@ -1,0 +1,101 @@
+"""Find a kernel of User-Mode Linux, and the mode in which it works here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from labkit.engine.embedded.build.guest import Guest
+from labkit.engine.embedded.build.sealed import verify
+from labkit.engine.embedded.identity import boot
+from labkit.engine.embedded.limits import MIB
+from labkit.engine.embedded.qemu.driver import Qemu
+from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.uml.command import confinement, memory_directory, switch
+from labkit.engine.embedded.uml.confined import landlock
+from labkit.engine.embedded.uml.driver import Uml
+from labkit.engine.embedded.uml.kernel import kernel_directory, kernel_version
+from labkit.errors import PlatformNotSupported
+
+__all__ = ["find_uml", "probe", "why_not"]
+
+PROBE_SECONDS = 3.0
+PROBE_MEMORY = 64  # MiB
+WHOLE = 4  # the version of Landlock from which the wall has no door to the network
+
+
+def find_uml(guest: Guest, settings: Settings, qemu: Qemu) -> Uml | None:
+    """Return User-Mode Linux where it is wanted, its kernel is built, and it works here.
+
+    Raises
+    ------
+    PlatformNotSupported
+        When ``LABKIT_ACCEL=uml`` and it does not.
+    """
+    if settings.accel not in {"auto", "uml"}:
+        return None
+    reason, mode = _looked_up(guest, settings)
+    if mode:
+        directory = kernel_directory(settings)
+        return Uml(directory / "linux", kernel_version(directory), qemu.command, mode)
+    if settings.accel == "uml":
+        raise PlatformNotSupported(
+            f"LABKIT_ACCEL=uml, mais {reason}.",
+            remedy="Lancez « labkit build --kernel », ou retirez LABKIT_ACCEL.",
+        )
+    return None
+
+
+def why_not(guest: Guest, settings: Settings) -> str:
+    """Return in French why the machine is not User-Mode Linux; "" where it can be."""
+    return _looked_up(guest, settings)[0]
+
+
+def _looked_up(guest: Guest, settings: Settings) -> tuple[str, str]:
+    """Return (why not, mode); one of them is empty."""
+    directory = kernel_directory(settings)
+    if not verify(directory):
+        return "aucun noyau User-Mode Linux n’est construit (« labkit build --kernel »)", ""
+    asked: tuple[str, ...] = (settings.uml,)
+    if settings.uml == "auto":
+        asked = ("seccomp", "ptrace") if landlock() >= WHOLE else ("ptrace",)
+    memory = settings.cache / "uml-probe"
+    this = f"{boot()} {directory.name} {settings.uml}"
+    try:
+        known, _, mode = memory.read_text().strip().rpartition(" ")
+    except OSError:
+        known = mode = ""
+    if known != this:
+        mode = next((m for m in asked if probe(directory / "linux", guest, m)), "none")
+        with contextlib.suppress(OSError):  # a cache may be shared read-only
+            memory.write_text(f"{this} {mode}\n")
+    if mode == "none":
+        return "User-Mode Linux ne démarre pas ici", ""
+    return "", mode
+
+
+def probe(kernel: Path, guest: Guest, mode: str) -> bool:
+    """Tell whether a kernel runs its first process to its end, within a time limit."""
+    with tempfile.TemporaryDirectory(prefix="labkit-") as name:
+        place = Path(name)
+        memory = memory_directory(PROBE_MEMORY * MIB, place)
+        core = min(os.sched_getaffinity(0))
+        command = [
+            *confinement(core, (kernel, guest.directory), (place, memory)),
+            str(kernel), f"mem={PROBE_MEMORY}M", f"uml_dir={place}/", "umid=probe", switch(mode),
+            f"ubd0r={guest.directory / 'root.ext4'}", "root=/dev/ubda", "ro", "rootfstype=ext4",
+            "con=null", "con0=null,fd:1", "panic=-1", "init=/usr/bin/busybox", "--", "poweroff",
+            "-f",
+        ]  # fmt: skip
+        none = subprocess.DEVNULL
+        try:
+            done = subprocess.run(
+                command, stdin=none, stdout=none, stderr=none, timeout=PROBE_SECONDS,
+                env={**os.environ, "TMPDIR": str(memory)},
+            )  # fmt: skip
+            return done.returncode == 0
+        except (OSError, subprocess.TimeoutExpired):
+            return False

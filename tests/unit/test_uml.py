@@ -1,0 +1,126 @@
+"""User-Mode Linux: the wall around it, its processor, and what is said where it is not there."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from labkit.engine.embedded.build.guest import Guest
+from labkit.engine.embedded.build.sealed import atomic_directory
+from labkit.engine.embedded.qemu.driver import Qemu
+from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.uml import confined, finding, kernel, pinning
+from labkit.engine.embedded.uml.finding import find_uml, why_not
+from labkit.errors import PlatformNotSupported, SettingError
+
+CORE = min(os.sched_getaffinity(0))
+VERSION = confined.landlock()
+walled = pytest.mark.skipif(VERSION < 1, reason="this host's kernel knows no Landlock")
+
+
+def run(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the wall, which lets it read the system and write one directory."""
+    write = tmp_path / "write"
+    write.mkdir(exist_ok=True)
+    read = [
+        p
+        for p in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", sys.prefix)
+        if Path(p).exists()
+    ]
+    program = [sys.executable, "-I", "-S", confined.__file__, str(CORE)]
+    return subprocess.run(
+        [*program, ":".join(read), str(write), *command], capture_output=True, text=True
+    )
+
+
+@walled
+def test_no_file_of_the_student_is_reached(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("token")
+    assert run(tmp_path, "/bin/sh", "-c", f"cat {secret}").stdout == ""
+    assert run(tmp_path, "/bin/sh", "-c", f"echo > {secret}").returncode
+    assert secret.read_text() == "token"
+    inside = tmp_path / "write/file"
+    assert run(tmp_path, "/bin/sh", "-c", f"echo done >{inside}; cat {inside}").stdout == "done\n"
+
+
+@walled
+@pytest.mark.skipif(VERSION < 4, reason="this host's Landlock knows no network")
+def test_no_port_is_reached(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        bash = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}"
+        assert "denied" in run(tmp_path, "/bin/bash", "-c", bash).stderr
+
+
+@walled
+@pytest.mark.skipif(VERSION < 6, reason="this host's Landlock knows no signals")
+def test_no_process_is_signalled(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as victim:
+        run(tmp_path, "/bin/sh", "-c", f"kill -9 {victim.pid}")
+        assert victim.poll() is None
+        victim.kill()
+
+
+def test_the_program_stays_on_its_processor(tmp_path: Path) -> None:
+    allowed = run(tmp_path, "/bin/sh", "-c", "exec grep Cpus_allowed_list /proc/self/status")
+    assert allowed.stdout.split() in ([], ["Cpus_allowed_list:", str(CORE)])
+
+
+def test_a_machine_moves_only_where_that_helps() -> None:
+    assert pinning.better({0: 1.0, 1: 0.1}, 0, ours=0.2) == 1
+    assert pinning.better({0: 1.0, 1: 0.1}, 0, ours=0.9) is None  # it is alone there
+    assert pinning.better({0: 1.0, 1: 0.8}, 0, ours=0.2) is None  # no better there
+    assert pinning.better({0: 1.0}, 0, ours=0.2) is None
+    assert {pinning.freest({0: 0.5, 1: 0.1, 2: 0.2}) for _ in range(50)} == {1, 2}
+
+
+def test_nothing_of_the_kernel_leads_to_the_host() -> None:
+    fragment = (files("labkit.engine.embedded.uml") / "kernel.fragment").read_text()
+    for option in ("SMP", "MODULES", "HOSTFS", "DEVMEM"):
+        assert f"# CONFIG_{option} is not set" in fragment
+    options = re.findall(r"CONFIG_(\w+)[ =]", fragment)
+    assert len(options) == len(set(options))
+
+
+def test_what_kconfig_reads_is_unpacked() -> None:
+    for kept in ("arch/arm/crypto/Kconfig", "Documentation/Kconfig", "drivers/net/veth.c",
+                 "arch/um/kernel/time.c", "scripts/Makefile.build"):  # fmt: skip
+        assert not kernel.DROP.match(kept)
+    for dropped in ("arch/arm/crypto/aes.c", "Documentation/a/b.rst", "drivers/gpu/drm/a.c"):
+        assert kernel.DROP.match(dropped)
+
+
+def test_without_a_kernel_one_is_told_how_to_have_one(tmp_path: Path) -> None:
+    guest, qemu = Guest(tmp_path, "key"), Qemu(("qemu",), "10.0.0", "tcg")
+    assert find_uml(guest, Settings(cache=tmp_path), qemu) is None
+    assert "labkit build --kernel" in why_not(guest, Settings(cache=tmp_path))
+    with pytest.raises(PlatformNotSupported, match="LABKIT_ACCEL=uml") as caught:
+        find_uml(guest, Settings(cache=tmp_path, accel="uml"), qemu)
+    assert "labkit build --kernel" in caught.value.remedy
+
+
+def test_a_kernel_that_does_not_start_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(cache=tmp_path)
+    with atomic_directory(kernel.kernel_directory(settings)) as made:
+        (made / "linux").write_text("#!/bin/sh\nexit 1\n")
+        (made / "linux").chmod(0o755)
+        (made / "kernel.json").write_text('{"version": "7.2.1-1"}')
+    guest, qemu = Guest(tmp_path, "key"), Qemu(("qemu",), "10.0.0", "tcg")
+    assert find_uml(guest, settings, qemu) is None
+    monkeypatch.setattr(finding, "probe", lambda *_: pytest.fail("it was tried again"))
+    assert "ne démarre pas ici" in why_not(guest, settings)
+
+
+@pytest.mark.parametrize("name, value", [("accel", "qemu"), ("uml", "fast")])
+def test_unknown_values_are_refused(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=value):
+        Settings(**{name: value})  # type: ignore[arg-type]

@@ -1,6 +1,9 @@
 """What the embedded cluster costs, beside a native dockerd in the same run. ::
 
-    sudo python tests/benchmarks/bench_cluster.py [--rounds N] [--no-cold]
+    sudo python tests/benchmarks/bench_cluster.py [--rounds N] [--no-cold] [DRIVER…]
+
+A driver is ``tcg``, ``tcg:1`` (on one virtual processor), ``uml:seccomp``, ``uml:ptrace`` or
+``kvm``; each is measured after the other. Without any, what labkit chooses is.
 
 Starting it (cold, restored), what students do (init, create x5, scale, drain), memory and idle
 processor time. The yardstick is one native Docker Engine of this machine (Debian: docker.io),
@@ -19,7 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +37,7 @@ from labkit.engine.embedded.machine import Machine
 from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.engine.progress import Report
 from labkit.services import Scale
 
 IMAGE = "traefik/whoami:latest"
@@ -147,8 +151,6 @@ def one_round(settings: Settings, rows: Rows) -> None:
         clock(rows, "join as manager", partial(join, client, address))
     for client in side.clients[1:]:  # three managers for memory and idle time only
         side.until(lambda c=client: c.info()["Swarm"]["ControlAvailable"])
-    process = process_of(settings.run)
-    assert process
     side.manager.services.create(
         IMAGE,
         name="bench",
@@ -156,13 +158,13 @@ def one_round(settings: Settings, rows: Rows) -> None:
         endpoint_spec=docker.types.EndpointSpec(ports={9999: 80}),
     )
     side.until(lambda: len(side.running("bench")) == 10)
-    rest(rows, process, "3 managers, 10 tasks")
+    rest(rows, settings.run, "3 managers, 10 tasks")
     side.remove()
     for node in side.manager.nodes.list()[1:]:
         if not node.attrs.get("ManagerStatus", {}).get("Leader"):
             node.update({"Role": "worker", "Availability": "active"})
     others = [n for n in side.manager.nodes.list() if n.attrs["Spec"]["Role"] == "worker"]
-    rest(rows, process, f"{3 - len(others)} manager(s), no task")
+    rest(rows, settings.run, f"{3 - len(others)} manager(s), no task")
     last = others[-1].attrs["Description"]["Hostname"]
     side.measure(mesh=True, last=last)
     (node,) = side.manager.nodes.list(filters={"name": last})
@@ -171,16 +173,32 @@ def one_round(settings: Settings, rows: Rows) -> None:
     side.measure(mesh=False, last=None)
 
 
-def rest(rows: Rows, process: psutil.Process, what: str, seconds: float = 30) -> None:
-    """Let it settle, then measure its processor time and its memory."""
+def family(run: Path) -> list[psutil.Process]:
+    """What runs a machine: its driver's processes, and what those started."""
+    heads = [p for p in (process_of(run), process_of(run, "switch.pid")) if p]
+    return [*heads, *(child for head in heads for child in head.children(recursive=True))]
+
+
+def spent(run: Path) -> float:
+    """The processor time of a machine in seconds, with that of its processes that ended."""
+    total = 0.0
+    for process in family(run):
+        with suppress(psutil.Error):
+            total += sum(process.cpu_times()[:4])
+    return total
+
+
+def rest(rows: Rows, run: Path, what: str, seconds: float = 30) -> None:
+    """Let it settle, then measure its processor time and its memory (PSS)."""
     time.sleep(15)
-    before, start = process.cpu_times(), time.monotonic()
+    before, start = spent(run), time.monotonic()
     time.sleep(seconds)
-    after = process.cpu_times()
-    used = after.user + after.system - before.user - before.system
-    percent = 100 * used / (time.monotonic() - start)
+    percent = 100 * (spent(run) - before) / (time.monotonic() - start)
     rows.setdefault(f"idle, {what}: % of one core", []).append(percent)
-    memory = process.memory_info().rss / 1e6
+    memory = 0.0
+    for process in family(run):
+        with suppress(psutil.Error):
+            memory += process.memory_full_info().pss / 1e6
     rows.setdefault(f"memory, {what}: MB", []).append(memory)
 
 
@@ -226,17 +244,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--no-cold", action="store_true")
+    parser.add_argument("drivers", nargs="*")
     options = parser.parse_args()
     os.environ.setdefault("LABKIT_CLUSTER", "bench")
-    settings = Settings.read()
-    labkit.up(quiet=True)
+    ours: dict[str, Rows] = {}
     beside: Rows = {}
-    with native() as side:
-        if side:
-            for _ in range(options.rounds):
-                side.measure(mesh=False, last=None)
-            beside = side.rows
-    ours = embedded(settings, options.rounds, not options.no_cold)
+    for driver in options.drivers or ["labkit"]:
+        accel, _, how = driver.partition(":")
+        if driver != "labkit":
+            os.environ["LABKIT_ACCEL"] = accel
+            os.environ["LABKIT_CPUS"] = how if accel == "tcg" and how else "2"
+            os.environ["LABKIT_UML"] = how if accel == "uml" and how else "auto"
+        settings = Settings.read()
+        cluster.build(settings, Report())
+        if not ours:
+            labkit.up(quiet=True)
+            with native() as side:
+                if side:
+                    for _ in range(options.rounds):
+                        side.measure(mesh=False, last=None)
+                    beside = side.rows
+        ours[driver] = embedded(settings, options.rounds, not options.no_cold)
 
     def text(values: list[float] | None) -> str:
         if not values:
@@ -244,11 +272,12 @@ def main() -> None:
         middle = f"{statistics.median(values):.1f}"
         return middle if len(values) == 1 else f"{middle} ({min(values):.1f}-{max(values):.1f})"
 
-    print("| seconds unless said | embedded | native dockerd | ratio |\n|---|---|---|---|")
-    for name, values in ours.items():
-        theirs = beside.get(name)
-        ratio = statistics.median(values) / statistics.median(theirs) if theirs else None
-        print(f"| {name} | {text(values)} | {text(theirs)} | {f'{ratio:.1f}' if ratio else ''} |")
+    columns = {**ours, "native dockerd": beside}
+    print("| seconds unless said | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for name in {name: None for rows in columns.values() for name in rows}:
+        cells = (text(rows.get(name)) for rows in columns.values())
+        print(f"| {name} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def shared() -> Iterator[Path]:
 def hub(shared: Path) -> Iterator[tuple[Hub, dict[str, str]]]:
     environment = {
         "LABKIT_SHARED_CACHE": str(shared),
-        "LABKIT_ACCEL": "tcg",
+        "LABKIT_ACCEL": os.environ.get("LABKIT_ACCEL", "tcg"),
         "LABKIT_MAX_NODES": "3",
         "LABKIT_NICE": "5",
     }

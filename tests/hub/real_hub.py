@@ -209,7 +209,9 @@ class Student:
         parts = {"machine": 0.0, "notebooks": 0.0}
         for process in self.processes():
             with suppress(psutil.Error, OSError):
-                machine = any("qemu-system" in part for part in process.cmdline())
+                machine = process.name() in {"linux", "uml-userspace"} or any(
+                    "qemu-system" in part for part in process.cmdline()
+                )
                 rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
                 (line,) = (x for x in rollup.splitlines() if x.startswith("Pss:"))
                 parts["machine" if machine else "notebooks"] += int(line.split()[1]) / 1000

@@ -18,7 +18,8 @@ from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.uml import confined, finding, kernel, pinning
 from labkit.engine.embedded.uml.finding import find_uml, why_not
-from labkit.errors import PlatformNotSupported, SettingError
+from labkit.engine.progress import Report
+from labkit.errors import BuildError, PlatformNotSupported, SettingError
 
 CORE = min(os.sched_getaffinity(0))
 VERSION = confined.landlock()
@@ -118,6 +119,16 @@ def test_a_kernel_that_does_not_start_is_not_tried_again(
     assert find_uml(guest, settings, qemu) is None
     monkeypatch.setattr(finding, "probe", lambda *_: pytest.fail("it was tried again"))
     assert "ne démarre pas ici" in why_not(guest, settings)
+
+
+def test_a_path_that_it_cannot_say_is_told(tmp_path: Path) -> None:
+    settings = Settings(cache=tmp_path / "with space")
+    settings.cache.mkdir()
+    with pytest.raises(BuildError, match="ni espace"):
+        kernel.build_kernel(settings, Report(quiet=True))
+    with atomic_directory(kernel.kernel_directory(settings)) as made:
+        (made / "linux").touch()
+    assert "ni espace" in why_not(Guest(settings.cache, "key"), settings)
 
 
 @pytest.mark.parametrize("name, value", [("accel", "qemu"), ("uml", "fast")])

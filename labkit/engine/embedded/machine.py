@@ -169,9 +169,11 @@ def secure(run: Path, network: str, settings: Settings, patience: float = ANSWER
         f"[node{n}]\naccept = {MACHINE}:{engine_port(n)}\nconnect = /run/node{n}.sock\n"
         for n in numbers
     )
+    now = int(time.time())
     script = f"""until [ -e /run/plugged ]; do usleep 20000; done
 umask 077
-date -s @{time.time():.0f} >/dev/null
+[ $(($(date +%s) - {now})) -ge 0 ] && [ $(($(date +%s) - {now})) -lt {patience:.0f} ] ||
+    date -s @{now} >/dev/null # else it is this host's own, by the time that this is run
 echo {os.urandom(64).hex()} >/dev/urandom
 cat >/run/tls.pem <<'PEM'
 {pem}PEM

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from labkit.engine.embedded.driver import MACS, Plan
@@ -69,18 +71,31 @@ def confinement(core: int, read: Sequence[Path], write: Sequence[Path]) -> list[
     read, write
         Files and directories that it reads, and in which it writes.
     """
-    seen = [*read, Path("/proc"), Path("/dev/urandom")], [*write, Path("/dev/null")]
+    seen = [*read, Path("/proc/cpuinfo"), Path("/dev/random")], [*write, Path("/dev/null")]
     places = (":".join(str(path.resolve()) for path in paths) for paths in seen)
     return [sys.executable, "-I", "-S", confined.__file__, str(core), *places]
 
 
-def memory_directory(needed: int, otherwise: Path) -> Path:
-    """Return where so many bytes of memory can be a file: in memory, where there is room for it."""
+@contextmanager
+def memory_directory(needed: int, otherwise: Path) -> Iterator[Path]:
+    """Give a directory for a file that is a machine's memory: in memory, where there is room.
+
+    The file has no name, and the directory goes when the file is made.
+
+    Parameters
+    ----------
+    needed
+        Its size in bytes.
+    otherwise
+        Another directory, on a disk.
+    """
+    made: Path | None = None
+    with suppress(OSError):
+        executable = not os.statvfs(SHARED_MEMORY).f_flag & os.ST_NOEXEC
+        if executable and shutil.disk_usage(SHARED_MEMORY).free >= needed + ROOM:
+            made = Path(tempfile.mkdtemp(prefix="labkit-", dir=SHARED_MEMORY))
     try:
-        found = os.statvfs(SHARED_MEMORY)
-        usable = os.access(SHARED_MEMORY, os.W_OK) and not found.f_flag & os.ST_NOEXEC
-        if usable and shutil.disk_usage(SHARED_MEMORY).free >= needed + ROOM:
-            return SHARED_MEMORY
-    except OSError:
-        pass
-    return otherwise
+        yield made or otherwise
+    finally:
+        if made:
+            made.rmdir()

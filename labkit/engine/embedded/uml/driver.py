@@ -85,19 +85,12 @@ class Uml:
 
     def _start(self, plan: Plan, disk: str, also: Sequence[Path]) -> None:
         run = plan.run
-        memory = memory_directory(plan.settings.guest_memory * MIB, run / "tmp")
         (run / MARK).mkdir()
         for pipe in ("agent.in", "agent.out"):
             os.mkfifo(run / pipe, 0o600)
-        with _opened(run) as (near, far, pipes):
-            ways = []
-            for way, end in zip(("in", "out"), near, strict=True):
-                ways += ["-netdev", f"dgram,id=to-{way},local.type=fd,local.str={end}"]
-                for name in (way, f"to-{way}"):
-                    hub = ["in", "out"].index(way) + 1
-                    ways += ["-netdev", f"hubport,id=port-{name},hubid={hub},netdev={name}"]
-            switch = [*self.qemu, "-M", "none", *network.network(plan), *ways]
-            note_process(run, network.start(plan, switch, near), SWITCH)
+        needed = plan.settings.guest_memory * MIB
+        with _opened(run) as (near, far, pipes), memory_directory(needed, run / "tmp") as memory:
+            note_process(run, network.start(plan, [*self.qemu, *_switch(plan, near)], near), SWITCH)
             read = (self.kernel, plan.guest.directory, *also)
             command = confinement(choose(), read, (run / "tmp", run / MARK, memory))
             command += arguments(self.kernel, plan, disk, far, pipes, self.mode)
@@ -106,12 +99,31 @@ class Uml:
                     command, run / "console", {"TMPDIR": str(memory)},
                     keep=[held, *far, *pipes], nice=plan.settings.nice,
                 )  # fmt: skip
-        started = run / MARK / "machine/pid"
-        if not answers(pid, started.exists):
-            said = (run / "console").read_text(errors="replace").strip()[-400:]
-            stop_process(run, SWITCH)
-            raise MachineFailed(f"User-Mode Linux n’a pas démarré : {said or 'sans un mot'}")
+            if not answers(pid, lambda: _began(run, pid, memory)):
+                said = (run / "console").read_text(errors="replace").strip()[-400:]
+                stop_process(run, SWITCH)
+                raise MachineFailed(f"User-Mode Linux n’a pas démarré : {said or 'sans un mot'}")
         note_process(run, pid)
+
+
+def _began(run: Path, pid: int, memory: Path) -> bool:
+    """Tell whether a kernel has passed its checks and made the file that is its memory."""
+    if not (run / MARK / "machine/pid").exists():
+        return False
+    files = Path(f"/proc/{pid}/fd").iterdir()
+    with contextlib.suppress(OSError):
+        return any(str(file.readlink()).startswith(f"{memory.resolve()}/") for file in files)
+    return False
+
+
+def _switch(plan: Plan, near: Sequence[int]) -> list[str]:
+    """Return the options of a QEMU that is nothing but the network, with the ends of its cables."""
+    ways: list[str] = []
+    for hub, (way, end) in enumerate(zip(("in", "out"), near, strict=True), 1):
+        ways += ["-netdev", f"dgram,id=to-{way},local.type=fd,local.str={end}"]
+        for name in (way, f"to-{way}"):
+            ways += ["-netdev", f"hubport,id=port-{name},hubid={hub},netdev={name}"]
+    return ["-M", "none", *network.network(plan), *ways]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -59,6 +60,8 @@ def _looked_up(guest: Guest, settings: Settings) -> tuple[str, str]:
     directory = kernel_directory(settings)
     if not verify(directory):
         return "aucun noyau User-Mode Linux n’est construit (« labkit build --kernel »)", ""
+    if re.search(r"[\s\"']", f"{directory}{guest.directory}{settings.state}"):
+        return "User-Mode Linux ne veut ni espace ni guillemet dans le nom d’un répertoire", ""
     asked: tuple[str, ...] = (settings.uml,)
     if settings.uml == "auto":
         asked = ("seccomp", "ptrace") if landlock() >= WHOLE else ("ptrace",)
@@ -79,9 +82,9 @@ def _looked_up(guest: Guest, settings: Settings) -> tuple[str, str]:
 
 def probe(kernel: Path, guest: Guest, mode: str) -> bool:
     """Tell whether a kernel runs its first process to its end, within a time limit."""
-    with tempfile.TemporaryDirectory(prefix="labkit-") as name:
-        place = Path(name)
-        memory = memory_directory(PROBE_MEMORY * MIB, place)
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="labkit-")))
+        memory = stack.enter_context(memory_directory(PROBE_MEMORY * MIB, place))
         core = min(os.sched_getaffinity(0))
         command = [
             *confinement(core, (kernel, guest.directory), (place, memory)),

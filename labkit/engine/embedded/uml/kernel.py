@@ -75,6 +75,12 @@ def build_kernel(settings: Settings, report: Report) -> Path:
     target = kernel_directory(settings)
     if verify(target):
         return target
+    if re.search(r"[\s\"']", str(settings.cache)):
+        raise BuildError(
+            f"Un noyau ne se construit pas dans {settings.cache} : make ne veut ni espace ni "
+            "guillemet dans le nom d’un répertoire.",
+            remedy="Choisissez un autre répertoire avec LABKIT_CACHE.",
+        )
     need_room(settings.cache, NEEDED)
     with atomic_directory(target) as work:
         source = _unpack(settings, work, report)

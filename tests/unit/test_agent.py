@@ -110,5 +110,11 @@ def test_a_refusal_and_a_silence_are_errors(there: Agent, tmp_path: Path) -> Non
     there.deaf = 1 << 30
     with pytest.raises(MachineFailed, match="ne répond pas"):
         agent.run_shell(agent.over_pipes(tmp_path), "true", 0.3)
+
+    def ended() -> None:
+        raise MachineFailed("it ended")
+
+    with pytest.raises(MachineFailed, match="it ended"):  # at once, not when patience is over
+        agent.run_shell(agent.over_pipes(tmp_path, ended), "true", 60)
     with pytest.raises(MachineFailed, match="ne répond pas"):
         agent.tell_time(agent.over_socket(tmp_path / "nothing"), 0.3)

@@ -24,8 +24,10 @@ from labkit.polling import until
 
 __all__ = ["Line", "over_pipes", "over_socket", "run_shell", "tell_time"]
 
-Line = Callable[[float], AbstractContextManager[tuple[int, int]]]
-"""Opens a way to the agent within so many seconds: the files to read from, and to write to."""
+Ends = tuple[int, int, Callable[[], object]]
+Line = Callable[[float], AbstractContextManager[Ends]]
+"""Opens a way to the agent within so many seconds: the files to read from and to write to, and a
+function that raises where it has ended."""
 FRESH = b"\xff"  # the agent forgets what came before it
 AGAIN = 1.0  # seconds after which one asks again whether the agent is there
 PIECE = 2000  # bytes of a script that go at once
@@ -36,21 +38,24 @@ def over_socket(path: Path) -> Line:
     """Return the line of a UNIX socket, which takes one caller at a time."""
 
     @contextmanager
-    def opened(patience: float) -> Iterator[tuple[int, int]]:
+    def opened(patience: float) -> Iterator[Ends]:
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(patience)
             line.connect(str(path))
             line.setblocking(False)
-            yield line.fileno(), line.fileno()
+            yield line.fileno(), line.fileno(), bool
 
     return opened
 
 
-def over_pipes(directory: Path) -> Line:
-    """Return the line of two named pipes, ``agent.out`` to read from and ``agent.in`` to write."""
+def over_pipes(directory: Path, lives: Callable[[], object] = bool) -> Line:
+    """Return the line of two named pipes, ``agent.out`` to read from and ``agent.in`` to write.
+
+    ``lives`` raises where nobody is at the other end: a pipe, unlike a socket, does not tell.
+    """
 
     @contextmanager
-    def opened(patience: float) -> Iterator[tuple[int, int]]:
+    def opened(patience: float) -> Iterator[Ends]:
         read = os.open(directory / "agent.out", os.O_RDWR | os.O_NONBLOCK)
         write = os.open(directory / "agent.in", os.O_RDWR | os.O_NONBLOCK)
 
@@ -64,7 +69,7 @@ def over_pipes(directory: Path) -> Line:
         try:
             if not until(mine, bool, patience, POLL):
                 raise TimeoutError
-            yield read, write
+            yield read, write, lives
         finally:
             os.close(read)
             os.close(write)
@@ -75,8 +80,8 @@ def over_pipes(directory: Path) -> Line:
 class _Call:
     """One conversation with the agent."""
 
-    def __init__(self, read: int, write: int, deadline: float) -> None:
-        self.read, self.write, self.deadline = read, write, deadline
+    def __init__(self, ends: Ends, deadline: float) -> None:
+        (self.read, self.write, self._lives), self.deadline = ends, deadline
         self._kept = bytearray()
         while not self._in_step():
             pass  # what was sent while the agent started may be lost
@@ -91,6 +96,7 @@ class _Call:
                 pass
             return True
         except TimeoutError:
+            self._lives()
             if time.monotonic() > over:
                 raise
             return False
@@ -157,8 +163,8 @@ def _call(line: Line, patience: float) -> Iterator[_Call]:
     """
     deadline = time.monotonic() + patience
     try:
-        with line(patience) as (read, write):
-            yield _Call(read, write, deadline)
+        with line(patience) as ends:
+            yield _Call(ends, deadline)
     except (OSError, EOFError) as error:
         raise MachineFailed(
             f"La machine ne répond pas ({type(error).__name__}).",

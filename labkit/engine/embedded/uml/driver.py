@@ -99,20 +99,18 @@ class Uml:
                     command, run / "console", {"TMPDIR": str(memory)},
                     keep=[held, *far, *pipes], nice=plan.settings.nice,
                 )  # fmt: skip
-            if not answers(pid, lambda: _began(run, pid, memory)):
+            if not answers(pid, lambda: _began(pid, plan.guest.directory / "root.ext4")):
                 said = (run / "console").read_text(errors="replace").strip()[-400:]
                 stop_process(run, SWITCH)
                 raise MachineFailed(f"User-Mode Linux n’a pas démarré : {said or 'sans un mot'}")
         note_process(run, pid)
 
 
-def _began(run: Path, pid: int, memory: Path) -> bool:
-    """Tell whether a kernel has passed its checks and made the file that is its memory."""
-    if not (run / MARK / "machine/pid").exists():
-        return False
-    files = Path(f"/proc/{pid}/fd").iterdir()
+def _began(pid: int, disk: Path) -> bool:
+    """Tell whether a kernel has its disk: it is past all that it does with files of its own."""
+    files = Path(f"/proc/{pid}/fd")
     with contextlib.suppress(OSError):
-        return any(str(file.readlink()).startswith(f"{memory.resolve()}/") for file in files)
+        return any(str(file.readlink()) == str(disk.resolve()) for file in files.iterdir())
     return False
 
 
@@ -191,12 +189,12 @@ class UmlInstance(Network):
     def shell(self, script: str, timeout: float = 20) -> str:
         """Run a shell script as root in the guest, and return what it printed."""
         self._process()
-        return agent.run_shell(agent.over_pipes(self.run), script, timeout)
+        return agent.run_shell(agent.over_pipes(self.run, self._process), script, timeout)
 
     def clock(self, timeout: float = 20) -> float:
         """Return what the guest's clock says, in seconds."""
         self._process()
-        return agent.tell_time(agent.over_pipes(self.run), timeout)
+        return agent.tell_time(agent.over_pipes(self.run, self._process), timeout)
 
     def console(self) -> str:
         """Return the end of what the guest's kernel and ``init`` printed."""

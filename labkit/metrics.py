@@ -14,6 +14,7 @@ import httpx
 
 from labkit.engine import Fleet, connect
 from labkit.errors import MetricsError
+from labkit.polling import until
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ __all__ = ["PORT", "alerts", "history", "query", "targets"]
 
 PORT = 9090  # as the course's stack publishes it
 _SECONDS = 5.0  # for one answer of one node
+_FIRST_SCRAPE = 10.0  # seconds in which a new target is scraped, at an interval of five
 
 
 def query(
@@ -77,16 +79,22 @@ def history(
 
 
 def targets(*, port: int = PORT, fleet: Fleet | None = None) -> pd.DataFrame:
-    """Return the targets that Prometheus scrapes now, a row each.
+    """Return the targets that Prometheus scrapes now, a row each, once each was scraped.
 
     Columns: ``job``, ``node`` and ``service`` ("" where it has none), ``instance`` (address and
-    port), ``health`` (``up``, ``down``, or ``unknown`` before the first scrape), ``error``
-    (Prometheus's own words; "" when all is well). Raises ``MetricsError`` when Prometheus does not
-    answer.
+    port), ``health`` (``up``, ``down``, or ``unknown`` where the first scrape takes long) and
+    ``error`` (Prometheus's own words; "" when all is well). Raises ``MetricsError`` when
+    Prometheus does not answer.
     """
     import pandas as pd
 
-    found = _ask("targets", {"state": "active"}, port, fleet)["activeTargets"]
+    def look() -> list[dict[str, Any]]:
+        return list(_ask("targets", {"state": "active"}, port, fleet)["activeTargets"])
+
+    def scraped(found: list[dict[str, Any]]) -> bool:
+        return all(t["health"] != "unknown" for t in found)
+
+    found = until(look, scraped, _FIRST_SCRAPE)
     rows = [
         [t["labels"].get(name, "") for name in ("job", "node", "service", "instance")]
         + [t["health"], t["lastError"]]

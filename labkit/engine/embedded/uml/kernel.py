@@ -77,8 +77,8 @@ def build_kernel(settings: Settings, report: Report) -> Path:
         return target
     if re.search(r"[\s\"']", str(settings.cache)):
         raise BuildError(
-            f"Un noyau ne se construit pas dans {settings.cache} : make ne veut ni espace ni "
-            "guillemet dans le nom d’un répertoire.",
+            f"Un noyau ne se construit pas dans {settings.cache} : la compilation ne veut ni "
+            "espace ni guillemet dans le nom d’un répertoire.",
             remedy="Choisissez un autre répertoire avec LABKIT_CACHE.",
         )
     need_room(settings.cache, NEEDED)

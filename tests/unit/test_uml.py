@@ -14,7 +14,9 @@ import pytest
 
 from labkit.engine.embedded.build.guest import Guest
 from labkit.engine.embedded.build.sealed import atomic_directory
+from labkit.engine.embedded.qemu import finding as qemu_finding
 from labkit.engine.embedded.qemu.driver import Qemu
+from labkit.engine.embedded.qemu.finding import find_qemu
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.uml import confined, finding, kernel, pinning
 from labkit.engine.embedded.uml.finding import find_uml, why_not
@@ -119,6 +121,16 @@ def test_a_kernel_that_does_not_start_is_not_tried_again(
     assert find_uml(guest, settings, qemu) is None
     monkeypatch.setattr(finding, "probe", lambda *_: pytest.fail("it was tried again"))
     assert "ne démarre pas ici" in why_not(guest, settings)
+
+
+def test_where_it_is_asked_for_no_other_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu_finding, "_system", lambda: (("qemu",), "10.0.0"))
+    monkeypatch.setattr(qemu_finding, "_kvm_works", lambda *_: pytest.fail("KVM was tried"))
+    for accel in ("uml", "tcg"):
+        found = find_qemu(Guest(tmp_path, "key"), Settings(cache=tmp_path, accel=accel))
+        assert found.accel == "tcg"
 
 
 def test_a_path_that_it_cannot_say_is_told(tmp_path: Path) -> None:

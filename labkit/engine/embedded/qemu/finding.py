@@ -39,10 +39,10 @@ def find_qemu(guest: Guest, settings: Settings) -> Qemu:
             remedy="Utilisez vos propres moteurs : LABKIT_ENGINE=ssh://…,ssh://…",
         )
     command, version = _system() or _bundled(guest)
-    accel = settings.accel
-    if accel != "tcg":
+    accel = "tcg"  # of QEMU, where another driver is asked for
+    if settings.accel in {"auto", "kvm"}:
         works = _kvm_works(command, guest, settings.cache / "kvm-probe")
-        if accel == "kvm" and not works:
+        if settings.accel == "kvm" and not works:
             raise PlatformNotSupported(
                 "LABKIT_ACCEL=kvm, mais /dev/kvm n’est pas utilisable ici.",
                 remedy="Retirez LABKIT_ACCEL : l’émulation logicielle suffit au cours.",

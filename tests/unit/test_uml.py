@@ -72,8 +72,7 @@ def test_no_process_is_signalled(tmp_path: Path) -> None:
 
 
 def test_the_program_stays_on_its_processor(tmp_path: Path) -> None:
-    allowed = run(tmp_path, "/bin/sh", "-c", "exec grep Cpus_allowed_list /proc/self/status")
-    assert allowed.stdout.split() in ([], ["Cpus_allowed_list:", str(CORE)])
+    assert run(tmp_path, "/usr/bin/nproc").stdout == "1\n"
 
 
 def test_a_machine_moves_only_where_that_helps() -> None:

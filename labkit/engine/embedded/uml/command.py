@@ -14,7 +14,7 @@ from labkit.engine.embedded.driver import MACS, Plan
 from labkit.engine.embedded.limits import MIB
 from labkit.engine.embedded.uml import confined
 
-__all__ = ["arguments", "confinement", "memory_directory", "switch"]
+__all__ = ["arguments", "confinement", "memory_directory", "mode_option"]
 
 SHARED_MEMORY = Path("/dev/shm")
 ROOM = 64 * MIB  # that others keep of it
@@ -45,7 +45,7 @@ def arguments(
     )
     return [
         str(kernel), f"mem={plan.settings.guest_memory}M", "umid=machine",
-        f"uml_dir={plan.run / 'uml'}/", switch(mode),
+        f"uml_dir={plan.run / 'uml'}/", mode_option(mode),
         f"ubd0r={plan.guest.directory / 'root.ext4'}", f"ubd1={disk}",
         "root=/dev/ubda", "ro", "rootfstype=ext4", "init=/usr/sbin/init",
         way_in, way_out, "con=null", "con0=null,fd:1", "ssl=null",
@@ -56,7 +56,7 @@ def arguments(
     ]  # fmt: skip
 
 
-def switch(mode: str) -> str:
+def mode_option(mode: str) -> str:
     """Return the option that chooses ``ptrace`` or ``seccomp``."""
     return f"seccomp={'on' if mode == 'seccomp' else 'off'}"
 

@@ -15,7 +15,7 @@ from labkit.engine.embedded.identity import boot
 from labkit.engine.embedded.limits import MIB
 from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.settings import Settings
-from labkit.engine.embedded.uml.command import confinement, memory_directory, switch
+from labkit.engine.embedded.uml.command import confinement, memory_directory, mode_option
 from labkit.engine.embedded.uml.confined import landlock
 from labkit.engine.embedded.uml.driver import Uml
 from labkit.engine.embedded.uml.kernel import kernel_directory, kernel_version
@@ -88,10 +88,10 @@ def probe(kernel: Path, guest: Guest, mode: str) -> bool:
         core = min(os.sched_getaffinity(0))
         command = [
             *confinement(core, (kernel, guest.directory), (place, memory)),
-            str(kernel), f"mem={PROBE_MEMORY}M", f"uml_dir={place}/", "umid=probe", switch(mode),
-            f"ubd0r={guest.directory / 'root.ext4'}", "root=/dev/ubda", "ro", "rootfstype=ext4",
-            "con=null", "con0=null,fd:1", "panic=-1", "init=/usr/bin/busybox", "--", "poweroff",
-            "-f",
+            str(kernel), f"mem={PROBE_MEMORY}M", f"uml_dir={place}/", "umid=probe",
+            mode_option(mode), f"ubd0r={guest.directory / 'root.ext4'}", "root=/dev/ubda", "ro",
+            "rootfstype=ext4", "con=null", "con0=null,fd:1", "panic=-1",
+            "init=/usr/bin/busybox", "--", "poweroff", "-f",
         ]  # fmt: skip
         none = subprocess.DEVNULL
         try:

@@ -149,21 +149,30 @@ def three_machines() -> Iterator[Machines]:
     tag = f"lk{os.getpid()}"
     network = f"10.213.{os.getpid() % 250}"
     directory = Path(tempfile.mkdtemp(prefix="labkit-own-"))
-    bridge, made, started = f"{tag}b", [], []
+    switch, here = f"{tag}s", f"{tag}b"
+    made: list[str] = []
+    started: list[Machine] = []
     try:
         server = make_keys(directory / "tls", [f"{network}.{n}" for n in (1, 2, 3)])
         (directory / "server.pem").write_text(server)
         write_ssh(directory, network)
-        run("ip", "link", "add", bridge, "type", "bridge")
-        run("ip", "address", "add", f"{network}.254/24", "dev", bridge)
-        run("ip", "link", "set", bridge, "up")
+        # The switch has a namespace of its own: where an engine of this machine's has once set
+        # the firewall's FORWARD to DROP, a bridge beside it carries nothing.
+        run("ip", "netns", "add", switch)
+        made.append(switch)
+        run("ip", "-n", switch, "link", "add", "switch", "type", "bridge")
+        run("ip", "-n", switch, "link", "set", "switch", "up")
+        run("ip", "link", "add", here, "type", "veth", "peer", "here", "netns", switch)
+        run("ip", "-n", switch, "link", "set", "here", "master", "switch", "up")
+        run("ip", "address", "add", f"{network}.254/24", "dev", here)
+        run("ip", "link", "set", here, "up")
         for n in (1, 2, 3):
             namespace = f"{tag}n{n}"
             run("ip", "netns", "add", namespace)
             made.append(namespace)
-            veth = f"{tag}v{n}"
-            run("ip", "link", "add", veth, "type", "veth", "peer", "eth0", "netns", namespace)
-            run("ip", "link", "set", veth, "master", bridge, "up")
+            cable = ("link", "add", f"vm{n}", "type", "veth", "peer", "eth0", "netns", namespace)
+            run("ip", "-n", switch, *cable)
+            run("ip", "-n", switch, "link", "set", f"vm{n}", "master", "switch", "up")
             run("ip", "-n", namespace, "link", "set", "lo", "up")
             run("ip", "-n", namespace, "address", "add", f"{network}.{n}/24", "dev", "eth0")
             run("ip", "-n", namespace, "link", "set", "eth0", "up")
@@ -178,8 +187,6 @@ def three_machines() -> Iterator[Machines]:
             stop(machine)
         for namespace in made:
             run("ip", "netns", "delete", namespace)
-        if Path(f"/sys/class/net/{bridge}").exists():
-            run("ip", "link", "delete", bridge)
         for group in Path("/sys/fs/cgroup").glob(f"**/{tag}"):
             for path in sorted(group.rglob("*/"), reverse=True):
                 path.rmdir()

@@ -18,9 +18,10 @@ from typing import Any, NoReturn
 
 from labkit import engine
 from labkit.engine import external
-from labkit.engine.embedded import cluster, lifetime
+from labkit.engine.embedded import cluster, lifetime, snapshot
+from labkit.engine.embedded.directories import writable
 from labkit.engine.embedded.driver import why_slow
-from labkit.engine.embedded.settings import MAX_NODES, SHARED, Settings, writable
+from labkit.engine.embedded.settings import MAX_NODES, SHARED, Settings
 from labkit.engine.progress import Report
 from labkit.errors import LabkitError, SettingError, reason_of
 from labkit.lab.launch import FOLDER, launch
@@ -226,7 +227,7 @@ def _build(options: argparse.Namespace) -> int:
         os.umask(0o022)  # whatever the administrator's own files are, everybody reads these
         writable(settings.cache, SHARED, mode=0o755)
     with Report() as report:
-        made = cluster.build(
+        made = snapshot.build(
             settings, report, remove_old=options.prune, thorough=True, kernel=options.kernel
         )
     print(f"Prêt : {made.snapshot.directory}")
@@ -403,7 +404,7 @@ def _doctor(options: argparse.Namespace) -> int:
     for fine, text, remedy in rows:
         print(f"{'✔' if fine else '✘'} {text}" + ("" if fine else f"  → {remedy}"))
     with contextlib.suppress(SettingError):  # a row says it
-        print(cluster.status(settings))
+        print(engine.status())
     return 0 if all(fine for fine, _, _ in rows) else 1
 
 

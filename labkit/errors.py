@@ -50,44 +50,6 @@ from __future__ import annotations
 import errno
 import re
 
-__all__ = [
-    "BadChecksum",
-    "BadSignature",
-    "BuildError",
-    "ComposeError",
-    "ConvergenceTimeout",
-    "DiskFull",
-    "DockerFailed",
-    "DownloadFailed",
-    "EngineError",
-    "EngineNotRunning",
-    "EngineUnreachable",
-    "FileError",
-    "ImageNotFound",
-    "LabkitError",
-    "MachineFailed",
-    "ManifestError",
-    "MetricsError",
-    "MirrorNotFound",
-    "NoLeader",
-    "NoSuchNode",
-    "NoSuchService",
-    "NoSuchStack",
-    "NoSwarm",
-    "NotAManager",
-    "NotEnoughMemory",
-    "NotInArchive",
-    "PlatformNotSupported",
-    "PortTaken",
-    "QuorumLost",
-    "ReleaseExpired",
-    "SettingError",
-    "SwarmError",
-    "SwarmLocked",
-    "TrafficError",
-    "reason_of",
-]
-
 
 class LabkitError(Exception):
     """Base of all labkit errors.

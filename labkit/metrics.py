@@ -19,8 +19,6 @@ from labkit.polling import until
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PORT", "alerts", "history", "query", "targets"]
-
 PORT = 9090  # as the course's stack publishes it
 _SECONDS = 5.0  # for one answer of one node
 _FIRST_SCRAPE = 10.0  # seconds in which a new target is scraped, at an interval of five

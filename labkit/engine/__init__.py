@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from labkit.engine import external
 from labkit.engine.contexts import activate
-from labkit.engine.embedded import cluster, lifetime
-from labkit.engine.embedded.cluster import Status
+from labkit.engine.embedded import cluster, headroom, lifetime
 from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.status import Status
+from labkit.engine.embedded.status import status as status_of
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
 
@@ -74,10 +75,10 @@ def down() -> None:
 
 def crowded() -> str:
     """Say in French that the embedded cluster may soon lack memory; "" where it has enough."""
-    return "" if external.named() else cluster.crowded(Settings.read())
+    return "" if external.named() else headroom.crowded(Settings.read())
 
 
 def status() -> Status:
     """Say what runs: engine, nodes, images."""
     named = external.named()
-    return external.status(named) if named else cluster.status(Settings.read())
+    return external.status(named) if named else status_of(Settings.read())

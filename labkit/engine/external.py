@@ -19,8 +19,9 @@ from docker.context.config import get_tls_dir
 
 from labkit.engine.contexts import environment, write_contexts
 from labkit.engine.embedded.build.shared_cache import find_guest
+from labkit.engine.embedded.directories import writable
 from labkit.engine.embedded.docker_cli import docker_cli, refused
-from labkit.engine.embedded.settings import STATE, Settings, writable
+from labkit.engine.embedded.settings import STATE, Settings
 from labkit.engine.embedded.status import Status, node_status
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.machines import ask_machines

@@ -13,7 +13,7 @@ from pathlib import Path
 from labkit import engine
 from labkit.engine import external
 from labkit.engine.contexts import activate
-from labkit.engine.embedded import cluster
+from labkit.engine.embedded import cluster, snapshot
 from labkit.engine.embedded.ownership import no_link
 from labkit.engine.embedded.processes import alive
 from labkit.engine.embedded.settings import Settings
@@ -51,7 +51,7 @@ def launch(settings: Settings, arguments: Sequence[str]) -> int:
         engine.up()
     else:
         with Report() as report:
-            cluster.build(settings, report)
+            snapshot.build(settings, report)
         labs = Labs(settings)
         # not in /tmp, where another account may have put a link of this name
         said = settings.state / f"{settings.cluster}.up.log"

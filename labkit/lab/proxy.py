@@ -40,8 +40,6 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, websocket_
 
 from labkit.lab.doors import Door, find, numbered, parse, reached_at
 
-__all__: list[str] = []  # the notebook server loads it by its name
-
 _SANDBOX = "sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts"
 _BROWSER = "labkit-browser"  # the cookie by which a browser comes back to its own doors
 _DOORS = 500  # at once; the oldest is forgotten

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from urllib.request import getproxies, proxy_bypass
 
 from labkit import engine
-from labkit.engine.embedded import cluster
+from labkit.engine.embedded import cluster, snapshot
 from labkit.engine.embedded.build.shared_cache import find_guest
+from labkit.engine.embedded.directories import writable
+from labkit.engine.embedded.docker_cli import which_docker
 from labkit.engine.embedded.driver import find_driver, why_slow
+from labkit.engine.embedded.headroom import roomy
 from labkit.engine.embedded.limits import limits
 from labkit.engine.embedded.processes import alive, refuse_elsewhere
-from labkit.engine.embedded.settings import Settings, writable
+from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.tls import worn
 from labkit.errors import LabkitError
 from labkit.state import capture
@@ -39,7 +42,7 @@ def examine(settings: Settings) -> list[tuple[bool, str, str]]:
     ]  # fmt: skip
     built = False
     try:
-        built = cluster.built(settings)
+        built = snapshot.built(settings)
         rows.append((True, "machine construite" if built else "machine à construire", ""))
         if built:
             rows.append((True, f"pilote de la machine : {_driver(settings)}", ""))
@@ -62,13 +65,13 @@ def examine(settings: Settings) -> list[tuple[bool, str, str]]:
 
 def _of_the_host(settings: Settings) -> list[tuple[bool, str, str]]:
     """Return the rows of what is odd about this host."""
-    rows = [_try("commande docker", cluster.which_docker)]
+    rows = [_try("commande docker", which_docker)]
     encoding = (sys.stdout.encoding or "ascii").lower()
     if encoding.replace("-", "") != "utf8":
         rows.append((True, f"affichage : {encoding}, où certains caractères sont remplacés", ""))
     rows.append(_try("hôte du cluster : celui-ci", lambda: refuse_elsewhere(settings.run)))
     if not alive(settings.run):
-        rows.append(_try("place sur le disque des clusters", lambda: cluster.roomy(settings)))
+        rows.append(_try("place sur le disque des clusters", lambda: roomy(settings)))
         settings.unsettle()
         return rows
     if worn(settings.run / "tls"):

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import labkit.engine
-from labkit.engine.embedded import cluster, upkeep
+from labkit.engine.embedded import upkeep
 from labkit.engine.embedded.driver import instance
 from labkit.engine.embedded.faults import in_guest
 from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.status import status
 from labkit.engine.endpoint import Fleet
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -70,14 +71,14 @@ def test_up_mends_the_clock_where_nobody_keeps_it(run: Path) -> None:
 def test_what_is_deleted_goes_back_to_the_host_and_status_says_how_much_is_there(
     fleet: Fleet,
 ) -> None:
-    before = cluster.status(Settings.read()).disk
+    before = status(Settings.read()).disk
     in_guest("dd if=/dev/urandom of=/var/large bs=1M count=200 2>/dev/null; sync", 300)
-    grown = cluster.status(Settings.read())
+    grown = status(Settings.read())
     assert grown.disk >= before + 190
     assert f"{grown.disk} Mo écrits sur le disque (4,3 Go au plus)" in str(grown)
     in_guest("rm /var/large; sync")
     limit = time.monotonic() + 300
-    while cluster.status(Settings.read()).disk > before + 60:  # the machine does it by itself
+    while status(Settings.read()).disk > before + 60:  # the machine does it by itself
         assert time.monotonic() < limit
         time.sleep(5)
 

@@ -694,6 +694,6 @@ def test_a_cache_that_is_a_file_is_no_full_disk(tmp_path: Path, mirror: Mirror) 
     assert caught.value.code == "build-error"
     assert str(tmp_path / "cache") in caught.value.message
     with pytest.raises(SettingError, match="pas un répertoire"):
-        from labkit.engine.embedded.settings import writable
+        from labkit.engine.embedded.directories import writable
 
         writable(tmp_path / "cache", "LABKIT_CACHE")

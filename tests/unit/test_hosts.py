@@ -15,7 +15,7 @@ import pytest
 
 from labkit import cli
 from labkit.engine.contexts import environment, runs, write_contexts
-from labkit.engine.embedded import cluster
+from labkit.engine.embedded import cluster, docker_cli
 from labkit.engine.embedded.build.shared_cache import find_guest
 from labkit.engine.embedded.processes import note_process
 from labkit.engine.embedded.settings import Settings
@@ -34,7 +34,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LABKIT_MIRROR", "http://127.0.0.1:9/debian")
-    cluster.refused.cache_clear()
+    docker_cli.refused.cache_clear()
     return Settings.read()
 
 
@@ -67,9 +67,9 @@ def test_a_foreign_docker_command_gives_way_to_labkits(
     foreign.chmod(0o755)
     monkeypatch.setenv("PATH", f"{foreign.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert why in cluster.refused(str(foreign))
+    assert why in docker_cli.refused(str(foreign))
     guest = find_guest(settings)
-    assert cluster.docker_cli(guest) == guest.cli
+    assert docker_cli.docker_cli(guest) == guest.cli
     assert not list(settings.state.iterdir())
     cli.main(["doctor"])
     (row,) = [r for r in capsys.readouterr().out.splitlines() if "commande docker" in r]

@@ -37,6 +37,7 @@ from labkit.engine.embedded.processes import process_of, stop_process
 from labkit.engine.embedded.qemu import qmp as control
 from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.status import status
 from labkit.engine.progress import Report
 from labkit.errors import (
     BuildError,
@@ -433,14 +434,14 @@ def test_a_corrupt_record(home: Path, text: str, capsys: pytest.CaptureFixture[s
     settings = Settings.read()
     settings.run.mkdir(parents=True)
     (settings.run / "cluster.json").write_text(text)
-    assert cluster.status(settings).engine == "none"
+    assert status(settings).engine == "none"
     with pytest.raises(EngineNotRunning, match="labkit up"):
         cluster.join(settings)
     # With a machine that lives, nothing of what it contains is lost without being asked for.
     machine = living(f"{settings.run}/qmp")
     try:
         (settings.run / "pid").write_text(str(machine.pid))
-        assert "labkit reset" in cluster.status(settings).detail
+        assert "labkit reset" in status(settings).detail
         with pytest.raises(EngineNotRunning, match="labkit reset"):
             cluster.join(settings)
         with pytest.raises(MachineFailed, match="labkit reset"):
@@ -458,7 +459,7 @@ def test_a_record_that_is_whole_is_read(home: Path) -> None:
     settings = Settings.read()
     settings.run.mkdir(parents=True)
     (settings.run / "cluster.json").write_text(json.dumps(RECORD))
-    assert "s’est arrêtée" in cluster.status(settings).detail
+    assert "s’est arrêtée" in status(settings).detail
     with pytest.raises(EngineNotRunning, match="s’est arrêté"):
         cluster.join(settings)
 

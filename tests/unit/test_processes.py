@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from labkit.engine.embedded import cluster, identity, lifetime
+from labkit.engine.embedded import identity, lifetime
 from labkit.engine.embedded.keeping import start_keeper
 from labkit.engine.embedded.processes import end_process, note_process, process_of, stop_process
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.snapshot import safe_path
+from labkit.engine.embedded.status import status
 from labkit.engine.progress import Report
 from labkit.errors import MachineFailed
 
@@ -141,7 +142,7 @@ def test_a_keeper_that_ends_at_once_is_told(
     (said,) = report.said
     assert "Les ports publiés ne sont pas suivis" in said
     assert "RuntimeError: broken" in said
-    assert "ne sont pas suivis" in cluster.status(settings).detail
+    assert "ne sont pas suivis" in status(settings).detail
 
 
 def test_a_keeper_whose_directory_is_gone_ends_its_machine(settings: Settings) -> None:

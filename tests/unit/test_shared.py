@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labkit import cli
-from labkit.engine.embedded import cluster, identity, lifetime
+from labkit.engine.embedded import cluster, identity, lifetime, snapshot
 from labkit.engine.embedded.addresses import endpoints_of, engine_forward, free_network
 from labkit.engine.embedded.build.guest import guest_of
 from labkit.engine.embedded.build.sealed import atomic_directory
@@ -101,7 +101,7 @@ def test_a_changed_block_is_seen_when_all_is_read(home: Path) -> None:
     with pytest.raises(MachineFailed, match="abîmé ou incomplet"):
         cluster.build(Settings.read(), Report(quiet=True), thorough=True)
     with pytest.raises(MachineFailed, match="abîmé ou incomplet"):
-        cluster.built(Settings.read())
+        snapshot.built(Settings.read())
 
 
 def test_programs_are_not_run_from_where_others_write(home: Path) -> None:

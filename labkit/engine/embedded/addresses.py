@@ -18,17 +18,6 @@ from labkit.engine.embedded.settings import MAX_NODES, Settings
 from labkit.engine.endpoint import API_VERSION, Endpoint
 from labkit.errors import MachineFailed
 
-__all__ = [
-    "MACHINE",
-    "Forward",
-    "can_bind",
-    "endpoints_of",
-    "engine_forward",
-    "engine_port",
-    "free_network",
-    "split_network",
-]
-
 MACHINE = CLUSTER[9]  # the machine itself, with its registry and the TLS side of its engines
 API_PORT = 2376
 PLACES = 64  # that are tried for the addresses of the engines
@@ -37,22 +26,12 @@ _NETWORKS = 63 * 256  # from 127.64.0 to 127.126.255
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A way from a port of this host to one inside the machine.
+    """A way from a port of this host to one inside the machine."""
 
-    Attributes
-    ----------
-    kind
-        ``tcp`` or ``udp``.
-    address, port
-        Where this host listens.
-    to, to_port
-        Where that leads, inside.
-    """
-
-    kind: str
-    address: str
+    kind: str  # ``tcp`` or ``udp``
+    address: str  # where this host listens
     port: int
-    to: str
+    to: str  # where that leads, inside
     to_port: int
 
 

@@ -22,8 +22,6 @@ from typing import Any
 from labkit.errors import MachineFailed
 from labkit.polling import until
 
-__all__ = ["Line", "over_pipes", "over_socket", "run_shell", "tell_time"]
-
 Ends = tuple[int, int, Callable[[], object]]
 Line = Callable[[float], AbstractContextManager[Ends]]
 """Opens a way to the agent within so many seconds: the files to read from and to write to, and a

@@ -18,9 +18,10 @@ from labkit.engine.embedded import lifetime, upkeep
 from labkit.engine.embedded.addresses import endpoints_of, engine_forward, free_network
 from labkit.engine.embedded.build.sealed import disk_error, need_room
 from labkit.engine.embedded.build.shared_cache import find_guest
-from labkit.engine.embedded.docker_cli import docker_cli, refused, which_docker
+from labkit.engine.embedded.directories import writable
+from labkit.engine.embedded.docker_cli import docker_cli
 from labkit.engine.embedded.driver import instance
-from labkit.engine.embedded.headroom import ROOM, RUN, crowded, ended, roomy, within_limits
+from labkit.engine.embedded.headroom import ROOM, RUN, ended, roomy, within_limits
 from labkit.engine.embedded.keeping import start_keeper
 from labkit.engine.embedded.lock import lock, lock_of
 from labkit.engine.embedded.machine import Machine, secure, wait_for_engine, waits_for_room
@@ -32,35 +33,12 @@ from labkit.engine.embedded.settings import (
     STATE,
     Settings,
     limit_sentence,
-    writable,
 )
-from labkit.engine.embedded.snapshot import build, built
-from labkit.engine.embedded.status import Status, node_status, status
+from labkit.engine.embedded.snapshot import build
 from labkit.engine.embedded.tls import worn
 from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
 from labkit.errors import EngineNotRunning, MachineFailed, SettingError
-
-__all__ = [
-    "Status",
-    "add",
-    "build",
-    "built",
-    "crowded",
-    "docker_cli",
-    "down",
-    "join",
-    "node_status",
-    "refused",
-    "remove",
-    "renew",
-    "reset",
-    "roomy",
-    "status",
-    "up",
-    "variables",
-    "which_docker",
-]
 
 ADD_SECONDS = 60.0
 NODE_MEMORY = 128  # MiB of the machine's, twice what a node of a swarm takes with two tasks

@@ -12,8 +12,6 @@ from pathlib import Path
 from labkit.engine.embedded.ownership import trusted
 from labkit.errors import SettingError
 
-__all__ = ["of_user", "runnable", "takes_sockets", "writable"]
-
 LONGEST = "agent"  # name of a driver's socket
 SOCKET_PATH = 107  # bytes that Linux takes
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from labkit.engine.contexts import runs
 from labkit.engine.embedded.build.guest import Guest
-from labkit.engine.embedded.settings import STATE, Settings, writable
-
-__all__ = ["docker_cli", "refused", "which_docker"]
+from labkit.engine.embedded.directories import writable
+from labkit.engine.embedded.settings import STATE, Settings
 
 
 def docker_cli(guest: Guest) -> Path:

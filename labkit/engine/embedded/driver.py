@@ -18,19 +18,6 @@ from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
 from labkit.errors import MachineFailed
 
-__all__ = [
-    "MACS",
-    "Driver",
-    "Instance",
-    "Plan",
-    "StateLost",
-    "build_driver",
-    "driver_directory",
-    "find_driver",
-    "instance",
-    "why_slow",
-]
-
 MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
 """Of the machine's two network cards: the way in, and the way out."""
 
@@ -41,24 +28,12 @@ class StateLost(MachineFailed):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A machine that is to start.
+    """A machine that is to start."""
 
-    Attributes
-    ----------
-    run
-        Its run directory, made, with a directory ``tmp`` for what it writes.
-    guest
-        Its files.
-    settings
-        Its name and size.
-    network
-        Its loopback addresses, as :func:`labkit.engine.embedded.addresses.free_network` gives them.
-    """
-
-    run: Path
+    run: Path  # its run directory, made, with a directory ``tmp`` for what it writes
     guest: Guest
     settings: Settings
-    network: str
+    network: str  # its loopback addresses, as :func:`.addresses.free_network` gives them
 
 
 class Driver(Protocol):

@@ -16,8 +16,6 @@ import psutil
 
 from labkit.errors import SettingError
 
-__all__ = ["CLUSTER", "NONE", "Rule", "routes"]
-
 CLUSTER = IPv4Network("192.168.77.0/24")  # the machine and its nodes; its driver, too, is in it
 OPEN, NONE = "open", "none"
 PRIVATE = tuple(

@@ -16,19 +16,6 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.engine.progress import Report
 from labkit.errors import SettingError
 
-__all__ = [
-    "Power",
-    "cut",
-    "embedded",
-    "heal",
-    "in_guest",
-    "kill",
-    "number",
-    "power",
-    "start",
-    "stop",
-]
-
 STOP_SECONDS = 90  # dockerd gives its containers 10 s each, and has many under emulation
 KILL_SECONDS = 30
 START_SECONDS = 120.0  # without a quorum, a manager alone takes 20 s before it answers
@@ -36,22 +23,13 @@ START_SECONDS = 120.0  # without a quorum, a manager alone takes 20 s before it 
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """A node as the machine sees it, whatever the swarm believes.
-
-    Attributes
-    ----------
-    name
-        Name of the node.
-    engine
-        ``up`` while the engine's process lives; ``stopped`` when it ended, in good order or
-        not; ``killed`` when the node has no power.
-    cut
-        Its cable to the other nodes is cut.
-    """
+    """A node as the machine sees it, whatever the swarm believes."""
 
     name: str
+    # ``up`` while the engine's process lives; ``stopped`` when it ended, in good order or not;
+    # ``killed`` when the node has no power
     engine: str
-    cut: bool
+    cut: bool  # its cable to the other nodes is cut
 
 
 def power(fleet: Fleet | None = None) -> tuple[Power, ...]:

@@ -10,8 +10,6 @@ from labkit.engine.embedded.settings import STATE, Settings
 from labkit.engine.progress import Report
 from labkit.errors import NotEnoughMemory
 
-__all__ = ["ROOM", "RUN", "crowded", "ended", "roomy", "within_limits"]
-
 RUN = 100_000_000  # bytes of disk that a cluster takes to start
 ROOM = f"Faites de la place sur ce disque, ou placez l’état du cluster ailleurs avec {STATE}"
 _CLOSE = "Fermez les notebooks dont vous ne vous servez plus, et leurs noyaux avec eux"

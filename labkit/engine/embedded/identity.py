@@ -14,8 +14,6 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["boot", "elsewhere", "find", "hold", "note_host", "stamp"]
-
 
 def boot() -> str:
     """Return what names the present run of this machine's kernel."""

@@ -19,8 +19,6 @@ from labkit.engine.embedded.build.shared_cache import (
 from labkit.engine.embedded.driver import Driver, find_driver
 from labkit.engine.embedded.settings import Settings
 
-__all__ = ["Installation", "Snapshot", "find_installation", "installation_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

@@ -40,8 +40,6 @@ from labkit.engine.endpoint import LOCAL, UDP, Endpoint
 from labkit.errors import LabkitError
 from labkit.polling import until
 
-__all__ = ["Ports", "free_port", "main", "published", "wanted"]
-
 log = logging.getLogger("labkit.keeper")
 EVENTS = {"type": ["service", "container", "node"]}
 INTERESTING = {"create", "update", "remove", "start", "die", "destroy"}
@@ -74,21 +72,11 @@ def ended_idle(minutes: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The published ports that one engine knows of.
+    """The published ports that one engine knows of."""
 
-    Attributes
-    ----------
-    role
-        ``manager``, ``worker``, or ``""`` outside of a swarm.
-    mesh
-        Those of the whole mesh, which only a manager knows.
-    own
-        Those of this node alone.
-    """
-
-    role: str
-    mesh: frozenset[int] = frozenset()
-    own: frozenset[int] = frozenset()
+    role: str  # ``manager``, ``worker``, or ``""`` outside of a swarm
+    mesh: frozenset[int] = frozenset()  # those of the whole mesh, which only a manager knows
+    own: frozenset[int] = frozenset()  # those of this node alone
 
 
 def published(endpoint: Endpoint) -> Ports | None:

@@ -15,8 +15,6 @@ from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
 from labkit.polling import until
 
-__all__ = ["UNKEPT", "end", "start_keeper"]
-
 KEEPER_SECONDS = 30.0
 UNKEPT = "Les ports publiés ne sont pas suivis"
 

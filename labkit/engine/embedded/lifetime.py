@@ -18,16 +18,6 @@ import psutil
 from labkit.engine.embedded import identity
 from labkit.engine.embedded.ownership import no_link, ours
 
-__all__ = [
-    "idle_seconds",
-    "leave_reason",
-    "mark_used",
-    "reason_left",
-    "server_gone",
-    "tie_to_server",
-    "track_cells",
-]
-
 PREFIX = "JUPYTERHUB_SERVICE_PREFIX"
 _watched: set[Path] = set()
 

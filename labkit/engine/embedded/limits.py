@@ -11,33 +11,20 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["MIB", "Limits", "gibibytes", "limits"]
-
 MIB = 1 << 20
 _UNLIMITED = 1 << 60  # version 1 writes a number that no machine has
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Memory and processors that the control groups of this process allow, up to the root.
+    """Memory and processors that the control groups of this process allow, up to the root."""
 
-    Attributes
-    ----------
-    memory
-        Bytes that all its programs may take together; None where no group says.
-    free
-        Bytes still to be had: of the tightest group, and of the whole machine. What files left in
-        memory counts as free, since the kernel takes it back.
-    cpus
-        Processors' worth of time; None where no group says.
-    kills
-        How often the kernel ended a program of these groups for want of memory.
-    """
-
-    memory: int | None
+    memory: int | None  # bytes that all its programs may take together; None where no group says
+    # bytes still to be had: of the tightest group, and of the whole machine. What files left in
+    # memory counts as free, since the kernel takes it back.
     free: int
-    cpus: float | None = None
-    kills: int = 0
+    cpus: float | None = None  # processors' worth of time; None where no group says
+    kills: int = 0  # how often the kernel ended a program of these groups for want of memory
 
     def __str__(self) -> str:
         memory = f"{gibibytes(self.memory)} de mémoire" if self.memory is not None else ""

@@ -12,8 +12,6 @@ from labkit.engine.embedded.ownership import no_link
 from labkit.engine.progress import Report
 from labkit.errors import SettingError
 
-__all__ = ["lock", "lock_of"]
-
 
 def lock_of(run: Path) -> Path:
     """Return the lock of the cluster of a run directory."""

@@ -15,32 +15,19 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import SettingError
 from labkit.masking import mask
 
-__all__ = ["Log", "LogLine", "follow", "logs"]
-
 LOG_BYTES = 4_000_000  # of the end of a log, at most
 FOLLOW_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of an engine's log.
+    """One line of an engine's log."""
 
-    Attributes
-    ----------
-    when
-        When it was written, UTC; None for what is not one of the engine's own messages.
-    level
-        ``info``, ``warning``, ``error``…, or "".
-    text
-        The message, join tokens masked, each Raft member followed by its node's name.
-    module
-        The part of the engine that says it, such as ``raft``, or "".
-    """
-
+    # when it was written, UTC; None for what is not one of the engine's own messages
     when: datetime | None
-    level: str
-    text: str
-    module: str = ""
+    level: str  # ``info``, ``warning``, ``error``…, or ""
+    text: str  # the message, join tokens masked, each Raft member followed by its node's name
+    module: str = ""  # the part of the engine that says it, such as ``raft``, or ""
 
     def __str__(self) -> str:
         if self.when is None:

@@ -27,8 +27,6 @@ from labkit.engine.endpoint import Endpoint
 from labkit.errors import MachineFailed
 from labkit.polling import until
 
-__all__ = ["Machine", "secure", "wait_for_engine", "waits_for_room"]
-
 BOOT_SECONDS = 120.0
 ANSWER_SECONDS = 120.0  # a whole class may start at the same moment
 

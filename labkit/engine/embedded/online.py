@@ -15,8 +15,6 @@ from labkit.engine.embedded.driver import Instance, instance
 from labkit.engine.embedded.egress import Rule
 from labkit.polling import until
 
-__all__ = ["go_on_line", "hub_answers", "watch"]
-
 log = logging.getLogger("labkit.egress")
 HUB_SECONDS = 3.0
 

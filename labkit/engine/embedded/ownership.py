@@ -12,8 +12,6 @@ from pathlib import Path
 
 from labkit.errors import SettingError
 
-__all__ = ["no_link", "ours", "trusted", "trusted_tree"]
-
 LINKS = 40  # that Linux follows on the way to one file
 
 

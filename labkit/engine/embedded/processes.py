@@ -16,17 +16,6 @@ from labkit.engine.embedded import identity
 from labkit.errors import EngineNotRunning, MachineFailed
 from labkit.polling import until
 
-__all__ = [
-    "alive",
-    "answers",
-    "detach",
-    "end_process",
-    "note_process",
-    "process_of",
-    "refuse_elsewhere",
-    "stop_process",
-]
-
 
 def detach(
     command: Sequence[str | Path],

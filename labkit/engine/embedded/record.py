@@ -15,33 +15,20 @@ from labkit.engine.embedded.processes import alive, refuse_elsewhere
 from labkit.engine.embedded.settings import MAX_NODES, STATE, Settings
 from labkit.engine.endpoint import Fleet
 
-__all__ = ["FRESH", "LOST", "ImageStatus", "Record", "Remapped", "read_record", "unreadable"]
-
 LOST = "Une machine tourne, mais son fichier cluster.json est illisible."
 FRESH = "Lancez « labkit reset » : elle sera refaite, et ce qu’elle contient sera perdu."
 
 
 @dataclass(frozen=True, slots=True)
 class ImageStatus:
-    """One image of the course, and where it came from.
-
-    Attributes
-    ----------
-    origin
-        ``hub``, ``stand-in`` or ``course``; ``missing`` when it could not be had.
-    loaded
-        Every engine was given it; otherwise nodes pull it from the machine's registry.
-    why
-        Why it could not be had when the machine was built, in French.
-    missing
-        The nodes that were given it and have it no more.
-    """
+    """One image of the course, and where it came from."""
 
     name: str
-    origin: str
+    origin: str  # ``hub``, ``stand-in`` or ``course``; ``missing`` when it could not be had
+    # every engine was given it; otherwise nodes pull it from the machine's registry
     loaded: bool = True
-    why: str = ""
-    missing: tuple[str, ...] = ()
+    why: str = ""  # why it could not be had when the machine was built, in French
+    missing: tuple[str, ...] = ()  # the nodes that were given it and have it no more
 
 
 class Remapped(Mapping[tuple[str, int], int]):

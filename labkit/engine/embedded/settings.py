@@ -17,19 +17,6 @@ from labkit.engine.embedded.limits import MIB, Limits, gibibytes, limits
 from labkit.engine.embedded.ownership import no_link, ours
 from labkit.errors import NotEnoughMemory, SettingError
 
-__all__ = [
-    "BESIDE",
-    "MAX_NODES",
-    "NODES",
-    "SHARED",
-    "STATE",
-    "Settings",
-    "fitting",
-    "limit_sentence",
-    "runnable",
-    "writable",
-]
-
 NODES = 3
 MAX_NODES = 7
 MAX_CPUS = 64
@@ -47,65 +34,39 @@ BESIDE = 384  # MiB of JupyterLab and the kernel of one notebook
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one embedded cluster.
+    """Settings of one embedded cluster."""
 
-    Attributes
-    ----------
-    nodes
-        Number of nodes, 1 to 7.
-    cluster
-        Name of the cluster (``LABKIT_CLUSTER``): a user may have several.
-    cache
-        Directory of what is built (``LABKIT_CACHE``).
-    shared
-        Directory of what an administrator built for everybody (``LABKIT_SHARED_CACHE``, else
-        ``/var/cache/labkit`` where that is): looked at first, never written. None without one.
-    mirror
-        Package mirror (``LABKIT_MIRROR``); None lets labkit find one.
-    suite
-        Debian suite of the guest (``LABKIT_SUITE``).
-    accel
-        What runs the machine (``LABKIT_ACCEL``): ``kvm``, ``uml``, ``tcg``, or ``auto`` for the
-        first of these that works here.
-    uml
-        How User-Mode Linux catches the calls of its programs (``LABKIT_UML``): ``ptrace``,
-        ``seccomp``, or ``auto`` for the faster one where a wall is behind it.
-    cpus
-        Virtual CPUs of the machine (``LABKIT_CPUS``).
-    memory
-        Memory of the machine in MiB (``LABKIT_MEMORY``); 0 chooses by the number of nodes.
-    max_nodes, max_cpus, max_memory
-        What an administrator allows of these (``LABKIT_MAX_NODES``, ``LABKIT_MAX_CPUS``,
-        ``LABKIT_MAX_MEMORY``).
-    nice
-        How far the machine gives way to other processes, 0 to 19 (``LABKIT_NICE``).
-    idle_stop
-        Minutes without use after which the cluster stops (``LABKIT_IDLE_STOP``); 0 for never.
-    network
-        The first three numbers of the loopback addresses that are this user's alone, such as
-        ``127.80.3`` (``LABKIT_NETWORK``): nothing is opened elsewhere. "" takes free ones, and
-        127.0.0.1 for what is published.
-    egress
-        What containers reach beside the cluster (``LABKIT_EGRESS``): "" for the Internet without
-        this host and private networks, ``open``, ``none``, or what they reach of those, too.
-    """
-
-    nodes: int = NODES
-    cluster: str = "lab"
+    nodes: int = NODES  # 1 to 7
+    cluster: str = "lab"  # name of the cluster (``LABKIT_CLUSTER``): a user may have several
+    # directory of what is built (``LABKIT_CACHE``)
     cache: Path = field(default_factory=lambda: of_user(platformdirs.user_cache_path))
-    mirror: str | None = None
-    suite: str = "trixie"
+    mirror: str | None = None  # package mirror (``LABKIT_MIRROR``); None lets labkit find one
+    suite: str = "trixie"  # Debian suite of the guest (``LABKIT_SUITE``)
+    # what runs the machine (``LABKIT_ACCEL``): ``kvm``, ``uml``, ``tcg``, or ``auto`` for the first
+    # of these that works here
     accel: str = "auto"
+    # how User-Mode Linux catches the calls of its programs (``LABKIT_UML``): ``ptrace``,
+    # ``seccomp``, or ``auto`` for the faster one where a wall is behind it
     uml: str = "auto"
-    cpus: int = 2
+    cpus: int = 2  # virtual CPUs of the machine (``LABKIT_CPUS``)
+    # memory of the machine in MiB (``LABKIT_MEMORY``); 0 chooses by the number of nodes
     memory: int = 0
+    # directory of what an administrator built for everybody (``LABKIT_SHARED_CACHE``, else
+    # ``/var/cache/labkit`` where that is): looked at first, never written. None without one.
     shared: Path | None = None
+    # what an administrator allows of these (``LABKIT_MAX_NODES`` and so on)
     max_nodes: int = MAX_NODES
     max_cpus: int = MAX_CPUS
     max_memory: int = MOST_MEMORY
-    nice: int = 0
+    nice: int = 0  # how far the machine gives way to other processes, 0 to 19 (``LABKIT_NICE``)
+    # minutes without use after which the cluster stops (``LABKIT_IDLE_STOP``); 0 for never
     idle_stop: int = 0
+    # the first three numbers of the loopback addresses that are this user's alone, such as
+    # ``127.80.3`` (``LABKIT_NETWORK``): nothing is opened elsewhere. "" takes free ones, and
+    # 127.0.0.1 for what is published.
     network: str = ""
+    # what containers reach beside the cluster (``LABKIT_EGRESS``): "" for the Internet without this
+    # host and private networks, ``open``, ``none``, or what they reach of those, too
     egress: str = ""
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from labkit.engine.embedded import images
 from labkit.engine.embedded.build.guest import build_guest, prune, remove_half_made
 from labkit.engine.embedded.build.sealed import disk_error, need_room, verify
 from labkit.engine.embedded.build.shared_cache import damaged_error, find_guest, is_shared
+from labkit.engine.embedded.directories import writable
 from labkit.engine.embedded.driver import build_driver, driver_directory
 from labkit.engine.embedded.images.making import STAND_INS, repository
 from labkit.engine.embedded.installation import (
@@ -31,12 +32,10 @@ from labkit.engine.embedded.installation import (
 from labkit.engine.embedded.lock import lock
 from labkit.engine.embedded.machine import Machine
 from labkit.engine.embedded.online import go_on_line, hub_answers, watch
-from labkit.engine.embedded.settings import MAX_NODES, MOST_MEMORY, Settings, writable
+from labkit.engine.embedded.settings import MAX_NODES, MOST_MEMORY, Settings
 from labkit.engine.progress import Report
 from labkit.errors import MachineFailed
 from labkit.polling import until
-
-__all__ = ["build", "built", "safe_path"]
 
 PREPARE_SECONDS = 120
 PULL_SECONDS = 120

@@ -19,8 +19,6 @@ from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint
 from labkit.errors import EngineNotRunning
 
-__all__ = ["ImageStatus", "NodeStatus", "Status", "node_status", "status"]
-
 _PAUSED = (
     "Le disque est plein : la machine est en pause, rien n’est perdu. Faites de la place, puis "
     "« labkit up »."
@@ -49,27 +47,15 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The answer of ``labkit status``.
+    """The answer of ``labkit status``."""
 
-    Attributes
-    ----------
-    engine
-        ``embedded``, ``host``, or ``none`` when nothing runs.
-    detail
-        A French sentence, for example when QEMU was killed.
-    memory
-        Resident memory of the machine, in MB; 0 for engines that are not labkit's.
-    disk
-        What the machine has written on this host's disk, in MB; 0 for engines that are not
-        labkit's.
-    """
-
-    engine: str
+    engine: str  # ``embedded``, ``host``, or ``none`` when nothing runs
     nodes: tuple[NodeStatus, ...] = ()
     images: tuple[ImageStatus, ...] = ()
-    detail: str = ""
+    detail: str = ""  # a French sentence, for example when QEMU was killed
     accel: str = ""
-    memory: int = 0
+    memory: int = 0  # resident memory of the machine, in MB; 0 for engines that are not labkit's
+    # what the machine has written on this host's disk, in MB; 0 for engines that are not labkit's
     disk: int = 0
 
     def to_dict(self) -> dict[str, object]:

@@ -13,8 +13,6 @@ from labkit.engine.embedded.driver import instance
 from labkit.errors import LabkitError
 from labkit.polling import until
 
-__all__ = ["lateness", "mend_clock", "shorten", "watch", "written"]
-
 log = logging.getLogger("labkit.upkeep")
 LOOK = 5.0  # seconds between looks
 PATIENCE = 10.0  # seconds for the machine's answer

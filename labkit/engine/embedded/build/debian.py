@@ -34,8 +34,6 @@ from labkit.errors import (
     ReleaseExpired,
 )
 
-__all__ = ["Archive", "Package", "unpack", "verify_release"]
-
 Progress = Callable[[int], None]
 ATTEMPTS = 4  # without one more byte, before giving up
 PAUSE = 0.5  # seconds before a second attempt, twice before a third…

@@ -27,25 +27,16 @@ from labkit.engine.embedded.images import making, wheels
 from labkit.engine.embedded.settings import Settings
 from labkit.errors import BadChecksum, BuildError, DownloadFailed, NotInArchive
 
-__all__ = ["Guest", "build_guest", "guest_of", "loader", "merged", "prune", "remove_half_made"]
-
 NEEDED = 2_200_000_000  # bytes of disk that a build takes at its largest
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A built guest.
+    """A built guest."""
 
-    Attributes
-    ----------
-    directory
-        Holds ``vmlinuz``, ``initrd``, ``root.ext4``, ``data.ext4``, ``qemu/`` and ``cli/``.
-    key
-        Names the guest by all that went into it.
-    """
-
+    # holds ``vmlinuz``, ``initrd``, ``root.ext4``, ``data.ext4``, ``qemu/`` and ``cli/``
     directory: Path
-    key: str
+    key: str  # names the guest by all that went into it
 
     @property
     def cli(self) -> Path:

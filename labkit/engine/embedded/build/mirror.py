@@ -12,8 +12,6 @@ from debian.deb822 import Deb822
 
 from labkit.errors import MirrorNotFound, SettingError
 
-__all__ = ["find_mirror", "public"]
-
 
 def find_mirror(wanted: str | None = None, root: Path = Path("/")) -> str:
     """Return the address of a Debian mirror.

@@ -16,29 +16,6 @@ from typing import Any
 
 from labkit.engine.embedded import images
 
-__all__ = [
-    "ALWAYS",
-    "COMPILER",
-    "DISK",
-    "DROP",
-    "DROP_IN_IMAGES",
-    "EARLY",
-    "EARLY_INIT",
-    "FILES",
-    "FOLLOW",
-    "FOLLOW_IN_IMAGES",
-    "HOST",
-    "KERNEL",
-    "LATE",
-    "LIBRARIES",
-    "NOTHING",
-    "PLUGINS",
-    "RECIPE",
-    "ROOT",
-    "guest_key",
-    "scripts",
-]
-
 KERNEL = "linux-image-cloud-amd64"  # small, and known to boot under TCG
 ROOT = (
     "busybox-static", "ca-certificates", "conntrack", "containerd", "crun", "docker-registry",

@@ -14,16 +14,6 @@ from pathlib import Path
 
 from labkit.errors import BuildError, DiskFull
 
-__all__ = [
-    "atomic_directory",
-    "disk_error",
-    "fingerprint",
-    "invalidate",
-    "need_room",
-    "sealed_files",
-    "verify",
-]
-
 SEAL = "seal.json"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 BLOCK = 1 << 20

@@ -17,8 +17,6 @@ from labkit.engine.embedded.ownership import trusted, trusted_tree
 from labkit.engine.embedded.settings import SHARED, Settings
 from labkit.errors import MachineFailed
 
-__all__ = ["damaged_error", "find_directory", "find_guest", "is_shared"]
-
 
 def find_directory(settings: Settings, name: str) -> Path:
     """Return where a sealed directory is, or is to be made: shared where whole, or one's own.

@@ -27,8 +27,6 @@ from labkit.engine.embedded.images.model import Files, Image, Layer
 from labkit.errors import BuildError
 from labkit.polling import until
 
-__all__ = ["compile_modules", "compile_whoami", "fill_registry", "installed", "repository"]
-
 STAND_IN_LABEL = "labkit.stand-in"
 STAND_INS = "stand-in"  # first part of their repositories
 CONFIG = "application/vnd.docker.container.image.v1+json"

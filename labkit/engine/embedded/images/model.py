@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Files", "Image", "Layer", "Wheel"]
-
 Files = Mapping[str, str | Path]  # path in the image -> content: a text, or a file of this machine
 
 
@@ -23,62 +21,34 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer that images share: Debian packages, and files of its own.
+    """A layer that images share: Debian packages, and files of its own."""
 
-    Attributes
-    ----------
-    below
-        Names of the layers under it, lowest first; what they hold is not held again.
-    packages
-        Debian packages; libraries that they depend on come too.
-    files
-        Files beside those of the packages.
-    links
-        Path in the image -> what the symbolic link there names.
-    python
-        Directories whose Python modules are compiled.
-    wheels
-        Packages of PyPI whose programs go to ``/usr/local/bin``.
-    """
-
+    # names of the layers under it, lowest first; what they hold is not held again
     below: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-    files: Files = field(default_factory=dict)
+    packages: tuple[str, ...] = ()  # Debian packages; libraries that they depend on come too
+    files: Files = field(default_factory=dict)  # files beside those of the packages
+    # path in the image -> what the symbolic link there names
     links: Mapping[str, str] = field(default_factory=dict)
-    python: tuple[str, ...] = ()
-    wheels: tuple[Wheel, ...] = ()
+    python: tuple[str, ...] = ()  # directories whose Python modules are compiled
+    wheels: tuple[Wheel, ...] = ()  # packages of PyPI whose programs go to ``/usr/local/bin``
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of the course.
+    """An image of the course."""
 
-    Attributes
-    ----------
-    name
-        Its name, with the tag.
-    layers
-        Names of its shared layers, lowest first.
-    config
-        Its configuration, in the words of the OCI image specification (``Cmd``, ``Env``…).
-    origin
-        ``hub``: pulled from Docker Hub where that answers when the machine is built, else made
-        here as a stand-in. ``stand-in``: always made here, so that what students build upon it
-        needs no network. ``course``: of the course itself.
-    files
-        Files of a last layer of its own.
-    prepare
-        A command that a stand-in runs once, when the machine is built; what it writes is part of
-        the image from then on.
-    loaded
-        Every engine has it from the start. Otherwise the machine's registry alone does, and a
-        node pulls it for its first task: what one notebook uses costs the others nothing.
-    """
-
-    name: str
-    layers: tuple[str, ...]
+    name: str  # its name, with the tag
+    layers: tuple[str, ...]  # names of its shared layers, lowest first
+    # its configuration, in the words of the OCI image specification (``Cmd``, ``Env``…)
     config: Mapping[str, Any]
+    # ``hub``: pulled from Docker Hub where that answers when the machine is built, else made here
+    # as a stand-in. ``stand-in``: always made here, so that what students build upon it needs no
+    # network. ``course``: of the course itself.
     origin: str = "hub"
-    files: Files = field(default_factory=dict)
+    files: Files = field(default_factory=dict)  # files of a last layer of its own
+    # a command that a stand-in runs once, when the machine is built; what it writes is part of the
+    # image from then on
     prepare: tuple[str, ...] = ()
+    # every engine has it from the start. Otherwise the machine's registry alone does, and a node
+    # pulls it for its first task: what one notebook uses costs the others nothing.
     loaded: bool = True

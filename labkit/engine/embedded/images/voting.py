@@ -18,8 +18,6 @@ from typing import Any
 from labkit.engine.embedded.images.model import Image
 from labkit.errors import BuildError
 
-__all__ = ["BEFORE", "app", "before", "voting_images"]
-
 BEFORE = {"worker": "app.py", "worker-lua": "worker.lua", "result": "app.py"}
 """File that differs in the ``before`` image, by directory of ``notebooks/example-voting-app``."""
 

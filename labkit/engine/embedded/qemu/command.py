@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from labkit.engine.embedded.driver import MACS, Plan
 from labkit.engine.embedded.qemu.network import network
 
-__all__ = ["arguments"]
-
 AGENT = "org.qemu.guest_agent.0"
 # What Go's cryptography looks for: its portable AES is many times slower under emulation.
 EMULATED_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq"

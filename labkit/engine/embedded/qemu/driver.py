@@ -15,8 +15,6 @@ from labkit.engine.embedded.qemu.command import arguments
 from labkit.engine.embedded.qemu.network import LOG, Network
 from labkit.engine.embedded.settings import Settings
 
-__all__ = ["Qemu", "QemuInstance"]
-
 STATE = "state"  # of a snapshot: the machine's memory
 STATES = {"running": "running", "io-error": "full"}  # QEMU's word -> ours; all others are a pause
 

@@ -17,8 +17,6 @@ from labkit.engine.embedded.settings import Settings
 from labkit.errors import PlatformNotSupported
 from labkit.polling import until
 
-__all__ = ["MINIMUM", "find_qemu", "probe_kvm"]
-
 MINIMUM = (10, 0)  # 7.2 double-faults with kernel 6.12; mapped-ram files came with 9.0
 KVM_PROBE_SECONDS = 4.0
 

@@ -20,8 +20,6 @@ from labkit.engine.embedded.processes import answers, detach
 from labkit.engine.embedded.qemu import qmp, wire
 from labkit.errors import MachineFailed
 
-__all__ = ["GATEWAY", "RESOLVER", "Network", "network", "rule", "start"]
-
 GATEWAY, RESOLVER = IPv4Address("192.168.77.4"), IPv4Address("192.168.77.3")  # see guest/init
 LOG = "qemu.log"
 # No program is run, no right is gained; where it does not work, QEMU runs without.

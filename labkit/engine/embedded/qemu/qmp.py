@@ -16,8 +16,6 @@ from qemu.qmp import QMPClient, QMPError
 from labkit.engine.embedded.driver import StateLost
 from labkit.errors import MachineFailed
 
-__all__ = ["execute", "migrate"]
-
 T = TypeVar("T")
 
 

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from select import PIPE_BUF
 
-__all__ = ["pass_on"]
-
 FRAME = 1 << 17  # bytes, more than any frame has
 WAITING = 4096  # frames that wait for QEMU; what comes beyond is lost, as on any network
 

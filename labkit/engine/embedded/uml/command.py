@@ -14,8 +14,6 @@ from labkit.engine.embedded.driver import MACS, Plan
 from labkit.engine.embedded.limits import MIB
 from labkit.engine.embedded.uml import confined
 
-__all__ = ["arguments", "confinement", "memory_directory", "mode_option"]
-
 SHARED_MEMORY = Path("/dev/shm")
 ROOM = 64 * MIB  # that others keep of it
 

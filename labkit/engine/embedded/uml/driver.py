@@ -32,8 +32,6 @@ from labkit.engine.embedded.uml.pinning import Pin, choose
 from labkit.errors import MachineFailed
 from labkit.polling import until
 
-__all__ = ["MARK", "Uml", "UmlInstance"]
-
 MARK = "uml"  # directory of a run directory whose machine is one of these
 SWITCH = "switch.pid"
 FULL = 80 * MIB  # bytes free on this host's disk below which the machine pauses
@@ -47,24 +45,12 @@ sync
 
 @dataclass(frozen=True, slots=True)
 class Uml:
-    """A kernel of User-Mode Linux, and a QEMU for its network.
-
-    Attributes
-    ----------
-    kernel
-        The program.
-    version
-        Its version.
-    qemu
-        The command of QEMU.
-    mode
-        ``ptrace`` or ``seccomp``.
-    """
+    """A kernel of User-Mode Linux, and a QEMU for its network."""
 
     kernel: Path
     version: str
-    qemu: tuple[str, ...]
-    mode: str
+    qemu: tuple[str, ...]  # its command
+    mode: str  # ``ptrace`` or ``seccomp``
 
     @property
     def name(self) -> str:

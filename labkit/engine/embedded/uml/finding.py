@@ -21,8 +21,6 @@ from labkit.engine.embedded.uml.driver import Uml
 from labkit.engine.embedded.uml.kernel import kernel_directory, kernel_version
 from labkit.errors import PlatformNotSupported
 
-__all__ = ["find_uml", "probe", "why_not"]
-
 PROBE_SECONDS = 3.0
 PROBE_MEMORY = 64  # MiB
 WHOLE = 4  # the version of Landlock from which the wall has no door to the network

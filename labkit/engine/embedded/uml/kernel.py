@@ -28,8 +28,6 @@ from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
 from labkit.errors import BuildError, NotInArchive
 
-__all__ = ["build_kernel", "kernel_directory", "kernel_version"]
-
 RECIPE = 1
 """Raise it when these functions make another kernel of the same fragment."""
 SUITES = ("trixie-backports", "forky", "sid")

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 
 import psutil
 
-__all__ = ["Pin", "better", "choose", "freest"]
-
 LOOK = 0.1  # seconds over which a first look is taken
 EVERY = 5.0  # seconds between later ones
 ALIKE = 0.15  # of a processor: loads that differ by less are the same

@@ -30,7 +30,7 @@ import docker
 import psutil
 
 import labkit
-from labkit.engine.embedded import cluster
+from labkit.engine.embedded import cluster, faults
 from labkit.engine.embedded.build.guest import guest_of
 from labkit.engine.embedded.installation import installation_of
 from labkit.engine.embedded.machine import Machine
@@ -116,6 +116,16 @@ class Side:
         time.sleep(2)
 
 
+def chosen(driver: str) -> Settings:
+    """Return the settings for a driver as the command line names it; ``labkit`` changes none."""
+    accel, _, how = driver.partition(":")
+    if driver != "labkit":
+        os.environ["LABKIT_ACCEL"] = accel
+        os.environ["LABKIT_CPUS"] = how if accel == "tcg" and how else "2"
+        os.environ["LABKIT_UML"] = how if accel == "uml" and how else "auto"
+    return Settings.read()
+
+
 def embedded(settings: Settings, rounds: int, cold: bool) -> Rows:
     rows: Rows = {}
     if cold:
@@ -171,6 +181,34 @@ def one_round(settings: Settings, rows: Rows) -> None:
     node.update({"Role": "worker", "Availability": "active"})
     time.sleep(2)
     side.measure(mesh=False, last=None)
+    another_leader(side)
+
+
+def another_leader(side: Side) -> None:
+    """Make all nodes managers and kill the leader's, until another manager leads."""
+    for node in side.manager.nodes.list():
+        if node.attrs["Spec"]["Role"] == "worker":
+            node.update({"Role": "manager", "Availability": "active"})
+    for client in side.clients:
+        side.until(lambda c=client: c.info()["Swarm"]["ControlAvailable"])
+    old = leader(side.manager)
+    survivor = next(c for e, c in zip(side.fleet, side.clients, strict=True) if e.name != old)
+    time.sleep(3)
+
+    def elect() -> None:
+        faults.kill(str(old), side.fleet, quiet=True)
+        side.until(lambda: leader(survivor) not in (old, None))
+
+    clock(side.rows, "leader killed, until another leads", elect)
+
+
+def leader(client: docker.DockerClient) -> str | None:
+    """Return the leader's name; None where there is none, and no manager lists nodes."""
+    with suppress(docker.errors.APIError):
+        for node in client.nodes.list():
+            if node.attrs.get("ManagerStatus", {}).get("Leader"):
+                return str(node.attrs["Description"]["Hostname"])
+    return None
 
 
 def family(run: Path) -> list[psutil.Process]:
@@ -195,11 +233,16 @@ def rest(rows: Rows, run: Path, what: str, seconds: float = 30) -> None:
     time.sleep(seconds)
     percent = 100 * (spent(run) - before) / (time.monotonic() - start)
     rows.setdefault(f"idle, {what}: % of one core", []).append(percent)
-    memory = 0.0
+    rows.setdefault(f"memory, {what}: MB", []).append(memory(run))
+
+
+def memory(run: Path) -> float:
+    """Return the memory of a machine's processes in MB: PSS, for some of it is shared."""
+    total = 0.0
     for process in family(run):
         with suppress(psutil.Error):
-            memory += process.memory_full_info().pss / 1e6
-    rows.setdefault(f"memory, {what}: MB", []).append(memory)
+            total += process.memory_full_info().pss / 1e6
+    return total
 
 
 @contextmanager
@@ -250,12 +293,7 @@ def main() -> None:
     ours: dict[str, Rows] = {}
     beside: Rows = {}
     for driver in options.drivers or ["labkit"]:
-        accel, _, how = driver.partition(":")
-        if driver != "labkit":
-            os.environ["LABKIT_ACCEL"] = accel
-            os.environ["LABKIT_CPUS"] = how if accel == "tcg" and how else "2"
-            os.environ["LABKIT_UML"] = how if accel == "uml" and how else "auto"
-        settings = Settings.read()
+        settings = chosen(driver)
         cluster.build(settings, Report())
         if not ours:
             labkit.up(quiet=True)

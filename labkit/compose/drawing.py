@@ -61,10 +61,8 @@ class Architecture:
         """
         path = Path(path)
         if path.suffix not in (".svg", ".png"):
-            raise SettingError(
-                f"« {path.name} » ne finit ni par .svg ni par .png.",
-                remedy="Donnez l’une de ces deux extensions.",
-            )
+            why = f"« {path.name} » ne finit ni par .svg ni par .png."
+            raise SettingError(why, remedy="Donnez l’une de ces deux extensions.")
         content = self.svg().encode() if path.suffix == ".svg" else self.png()
         try:
             path.write_bytes(content)

@@ -94,12 +94,9 @@ def explain(file: ComposeFile, *, files: bool = True) -> Explanation:
     Raises ``ComposeError`` for a live stack, which has no options to explain any more.
     """
     if file.live:
-        raise ComposeError(
-            file.name,
-            None,
-            "une stack vivante n’a pas de fichier à expliquer.",
-            remedy="Lisez le fichier qui l’a déployée, ou comparez les deux.",
-        )
+        why = "une stack vivante n’a pas de fichier à expliquer."
+        remedy = "Lisez le fichier qui l’a déployée, ou comparez les deux."
+        raise ComposeError(file.name, None, why, remedy=remedy)
     if not files:
         file = replace(file, directory=None)
     table = find(file)

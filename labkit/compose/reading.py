@@ -119,12 +119,9 @@ def load(text: str, file: str, environment: Mapping[str, str]) -> Raw:
     for fault in raw.reading.faults:
         if fault.rule == "wrong" and not re.search(r"\$\{\w+:?\+", fault.excerpt):
             # docker compose has "${A:+b}", and takes nothing else of the kind
-            raise ComposeError(
-                file,
-                fault.line,
-                f"« {fault.excerpt} » : une variable est mal écrite.",
-                remedy="Écrivez ${NOM} ou ${NOM:-défaut} ; un dollar seul s’écrit $$.",
-            )
+            why = f"« {fault.excerpt} » : une variable est mal écrite."
+            remedy = "Écrivez ${NOM} ou ${NOM:-défaut} ; un dollar seul s’écrit $$."
+            raise ComposeError(file, fault.line, why, remedy=remedy)
     minor = minor_of(stack.get("version", ""))
     unfitting = {u.path for u in unfit(stack, NEWEST if minor is None else minor)}
     problems = find_problems(_overlaid(data, words))
@@ -191,11 +188,8 @@ class ComposeReader(Reader):
         node = nodes[0]
         if not isinstance(node, yaml.MappingNode):
             kind = "une liste" if isinstance(node, yaml.SequenceNode) else "un texte"
-            raise self.wrong(
-                node,
-                f"le fichier contient {kind} au premier niveau au lieu de clés.",
-                "Un fichier compose commence par « services: ».",
-            )
+            why = f"le fichier contient {kind} au premier niveau au lieu de clés."
+            raise self.wrong(node, why, "Un fichier compose commence par « services: ».")
         return self.mapping(node, (), ())
 
     def _repeated(self, path: tuple[Step, ...], line: int, first: int) -> None:

@@ -78,18 +78,12 @@ def _unknown(
 ) -> Problem:
     patterns = [p for p in error.schema.get("patternProperties", {}) if p != "^x-"]
     if patterns:  # names of services, networks…
-        return Problem(
-            (*path, key),
-            f"le nom « {key} » n’est pas possible.",
-            "Un nom est fait de lettres sans accent, de chiffres, de « . », « _ » et « - ».",
-        )
+        remedy = "Un nom est fait de lettres sans accent, de chiffres, de « . », « _ » et « - »."
+        return Problem((*path, key), f"le nom « {key} » n’est pas possible.", remedy)
     value = error.instance[key]
     if not path and isinstance(value, dict) and value.keys() & {"image", "build"}:
-        return Problem(
-            (key,),
-            f"« {key} » est un service écrit au premier niveau (ancien format 1).",
-            "Mettez les services sous une clé « services: ».",
-        )
+        why = f"« {key} » est un service écrit au premier niveau (ancien format 1)."
+        return Problem((key,), why, "Mettez les services sous une clé « services: ».")
     close = difflib.get_close_matches(key, allowed, n=1, cutoff=0.7)
     if close:
         remedy = f"Vouliez-vous écrire « {close[0]} » ?"

@@ -187,10 +187,8 @@ def _deployment(options: Mapping[str, Any]) -> _Refusals:
     elif mode not in _MODES:
         yield ("deploy", "mode"), f"« {short(mode)} » n’est pas un mode : {', '.join(_MODES)}."
     elif mode.startswith("global") and deploy.get("replicas") is not None:
-        yield (
-            ("deploy", "replicas"),
-            f"« mode: {mode} » fait une task par nœud : ôtez replicas, ou ce mode.",
-        )
+        why = f"« mode: {mode} » fait une task par nœud : ôtez replicas, ou ce mode."
+        yield ("deploy", "replicas"), why
     restart = options.get("restart")
     if isinstance(restart, str) and restart and deploy.get("restart_policy") is None:
         name, _, count = restart.partition(":")

@@ -95,10 +95,8 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
 
     shell: Any = get_ipython()
     if shell is None:
-        raise SettingError(
-            "Le rattrapage se fait dans un notebook.",
-            remedy=f"Ouvrez « {notebook} » et lancez-y la cellule du rattrapage.",
-        )
+        remedy = f"Ouvrez « {notebook} » et lancez-y la cellule du rattrapage."
+        raise SettingError("Le rattrapage se fait dans un notebook.", remedy=remedy)
     document = _read(notebook)
     if section not in sections(document) and notebook in _ONCE_ONE:
         moved = _read(_ONCE_ONE[notebook])

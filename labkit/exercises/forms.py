@@ -232,10 +232,8 @@ def keep(name: str, form: Form) -> Form:
 
 def _form(name: str) -> Form:
     if name not in _forms:
-        raise SettingError(
-            f"Aucun formulaire « {name} » n’est affiché.",
-            remedy="Lancez d’abord la cellule qui le montre.",
-        )
+        why = f"Aucun formulaire « {name} » n’est affiché."
+        raise SettingError(why, remedy="Lancez d’abord la cellule qui le montre.")
     return _forms[name]
 
 
@@ -294,10 +292,8 @@ def dessiner(nom: str) -> Architecture:
     """
     form = _form(nom)
     if form.file is None:
-        raise SettingError(
-            f"Le formulaire « {nom} » ne parle pas de réseaux.",
-            remedy="Nommez celui où vous avez placé les services sur les réseaux.",
-        )
+        remedy = "Nommez celui où vous avez placé les services sur les réseaux."
+        raise SettingError(f"Le formulaire « {nom} » ne parle pas de réseaux.", remedy=remedy)
     return draw(as_answered(form.file, form.answer))
 
 

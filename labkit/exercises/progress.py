@@ -81,10 +81,8 @@ def _file() -> Path:
     with contextlib.suppress(RuntimeError):  # as newer versions say it
         place = platformdirs.user_data_path("labkit")
     if not place.is_absolute():  # « ~ » stands for nothing
-        raise SettingError(
-            "Votre compte n’a pas de dossier personnel : où garder votre progression ?",
-            remedy=f"Réglez la variable HOME, ou nommez un fichier par {FILE}.",
-        )
+        why = "Votre compte n’a pas de dossier personnel : où garder votre progression ?"
+        raise SettingError(why, remedy=f"Réglez la variable HOME, ou nommez un fichier par {FILE}.")
     return place / "progression.jsonl"
 
 
@@ -267,10 +265,8 @@ def partager(nom: str) -> str:
         _share()
         owner = account(folder.stat().st_uid)
     except OSError as error:
-        raise SettingError(
-            f"Le dossier de la classe, « {folder} », ne peut pas être écrit ({error.strerror}).",
-            remedy="Parlez-en à la personne qui encadre le cours.",
-        ) from None
+        why = f"Le dossier de la classe, « {folder} », ne peut pas être écrit ({error.strerror})."
+        raise SettingError(why, remedy="Parlez-en à la personne qui encadre le cours.") from None
     return (
         f"Vous paraissez sous le nom « {shown} » : exercices vérifiés, heures et points à revoir, "
         f"rien d’autre, dans un dossier de « {owner} ». « ne_plus_partager() » l’efface."
@@ -324,10 +320,8 @@ def _share() -> None:
 def _folder() -> Path:
     named = os.environ.get(FOLDER)
     if not named:
-        raise SettingError(
-            "Aucun dossier de classe n’est réglé.",
-            remedy=f"La personne qui encadre le cours le nomme par la variable {FOLDER}.",
-        )
+        remedy = f"La personne qui encadre le cours le nomme par la variable {FOLDER}."
+        raise SettingError("Aucun dossier de classe n’est réglé.", remedy=remedy)
     return Path(named)
 
 
@@ -363,10 +357,8 @@ def classe(dossier: str | Path | None = None) -> pd.DataFrame:
             f"« {folder} » n’est pas un dossier.", remedy=f"Vérifiez la variable {FOLDER}."
         ) from None
     except OSError as error:
-        raise SettingError(
-            f"Le dossier « {folder} » ne peut pas être lu ({error.strerror}).",
-            remedy="Lisez-le avec le compte auquel il appartient.",
-        ) from None
+        why = f"Le dossier « {folder} » ne peut pas être lu ({error.strerror})."
+        raise SettingError(why, remedy="Lisez-le avec le compte auquel il appartient.") from None
     students = []
     for path in found:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):

@@ -32,20 +32,14 @@ def memberships(state: ClusterState) -> Iterator[Row]:
 def member_row(engine: EngineState, state: ClusterState) -> Row:
     """Return whether an engine is a member of the swarm, and ready."""
     found, ok = _membership(engine, state)
-    return Row.whether(
-        engine.name,
-        MEMBER,
-        ok,
-        found,
-        way_out_for(state, engine.name)
-        or (
-            f"« docker --context {engine.name} swarm leave --force », puis rejoignez le Swarm."
-            if found in {_OTHER_SWARM, ENGINE_SWARM["error"]}
-            else f"« docker --context {engine.name} swarm join --token … »"
-            if engine.swarm == "inactive"
-            else "Attendez quelques secondes, puis revérifiez ; sinon, « labkit doctor »."
-        ),
+    hint = way_out_for(state, engine.name) or (
+        f"« docker --context {engine.name} swarm leave --force », puis rejoignez le Swarm."
+        if found in {_OTHER_SWARM, ENGINE_SWARM["error"]}
+        else f"« docker --context {engine.name} swarm join --token … »"
+        if engine.swarm == "inactive"
+        else "Attendez quelques secondes, puis revérifiez ; sinon, « labkit doctor »."
     )
+    return Row.whether(engine.name, MEMBER, ok, found, hint)
 
 
 def way_out_for(state: ClusterState, engine: str) -> str:
@@ -78,14 +72,12 @@ def service_rows(
     service = find_service(state, name)
     yield exists_row(state, name)
     image = service.image.partition(":")[0] if service else "—"
-    yield Row.equal(
-        "Image",
-        IMAGE,
-        image,
+    hint = (
         f"« docker service update --image {IMAGE} {name} »"
         if service
-        else f"L’image se donne à la fin : … {IMAGE}",
+        else f"L’image se donne à la fin : … {IMAGE}"
     )
+    yield Row.equal("Image", IMAGE, image, hint)
     wanted_port = f"published={port},target=80" + (",mode=host" if mode == "host" else "")
     ports = service.ports if service else ()
     flag = f"« --publish {wanted_port} »" + (f" ou « -p {port}:80 »" if mode == "ingress" else "")
@@ -134,12 +126,8 @@ def exists_row(state: ClusterState, name: str) -> Row:
 
 def replicas_row(wanted: int | None, accepted: tuple[int, ...], hint: str) -> Row:
     """Return whether a service wants one of the accepted numbers of replicas."""
-    return Row.equal(
-        "Replicas demandés",
-        wanted if wanted in accepted else accepted[0],
-        "—" if wanted is None else str(wanted),
-        hint,
-    )
+    expected = wanted if wanted in accepted else accepted[0]
+    return Row.equal("Replicas demandés", expected, "—" if wanted is None else str(wanted), hint)
 
 
 def running_row(state: ClusterState, name: str, wanted: int | None) -> Row:

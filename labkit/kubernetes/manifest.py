@@ -106,11 +106,9 @@ class _ManifestReader(Reader):
                 continue
             if not isinstance(node, yaml.MappingNode):
                 kind = "une liste" if isinstance(node, yaml.SequenceNode) else "un texte"
-                raise self.wrong(
-                    max(self.starts[i], line_of(node)),
-                    f"ce document contient {kind} au lieu des clés d’un objet.",
-                    remedy="Un objet commence par « apiVersion: » et « kind: ».",
-                )
+                why = f"ce document contient {kind} au lieu des clés d’un objet."
+                remedy = "Un objet commence par « apiVersion: » et « kind: »."
+                raise self.wrong(max(self.starts[i], line_of(node)), why, remedy=remedy)
             self._check_apart(node)
             self.lines = {}
             data = self.mapping(node, (), ())
@@ -125,22 +123,17 @@ class _ManifestReader(Reader):
                 again += [key] if key.value in seen else []
                 seen.add(key.value)
         if len({key.value for key in again}) > 1:
-            raise self.wrong(
-                again[0],
-                f"un deuxième objet commence ici (« {again[0].value} »), sans « --- » avant lui.",
-                "Écrivez « --- », seul sur une ligne, au-dessus de celle-ci.",
-            )
+            why = f"un deuxième objet commence ici (« {again[0].value} »), sans « --- » avant lui."
+            remedy = "Écrivez « --- », seul sur une ligne, au-dessus de celle-ci."
+            raise self.wrong(again[0], why, remedy)
 
     def _flat(
         self, data: Any, lines: Mapping[tuple[Step, ...], int], line: int
     ) -> Iterator[KubeObject]:
         """Return an object, or the objects of a list: for kubectl, whatever has items."""
         if not isinstance(data, dict):
-            raise self.wrong(
-                line,
-                "un élément de cette liste n’est pas un objet.",
-                "Chaque élément de « items » a ses clés « apiVersion: » et « kind: ».",
-            )
+            remedy = "Chaque élément de « items » a ses clés « apiVersion: » et « kind: »."
+            raise self.wrong(line, "un élément de cette liste n’est pas un objet.", remedy)
         kind, version = (self._needed(data, key, lines, line) for key in ("kind", "apiVersion"))
         items = data.get("items")
         if isinstance(items, list):
@@ -200,12 +193,8 @@ def parse(text: str, name: str = "manifeste.yml") -> Manifest:
     except ManifestError as error:
         raise _told(error, text) from None
     if not found:
-        raise ManifestError(
-            name,
-            None,
-            "le fichier ne décrit aucun objet.",
-            remedy="Un objet commence par « apiVersion: » et « kind: ».",
-        )
+        remedy = "Un objet commence par « apiVersion: » et « kind: »."
+        raise ManifestError(name, None, "le fichier ne décrit aucun objet.", remedy=remedy)
     return Manifest(name, found)
 
 
@@ -233,12 +222,9 @@ def _told(error: ManifestError, text: str) -> ManifestError:
     there = range(min(error.line or 1, len(lines)), 0, -1)  # it may end after the last one
     for n in [*there[:2], *range(len(there) + 1, min(len(there) + 3, len(lines) + 1))]:
         if re.fullmatch(r"\s*(--|-{4,}|—+|–+)\s*|\s+---\s*|---[^\s-].*", lines[n - 1]):
-            return ManifestError(
-                error.file,
-                n,
-                f"« {lines[n - 1].strip()[:20]} » ne sépare pas deux objets.",
-                remedy="Écrivez « --- », trois tirets au début d’une ligne, et rien d’autre.",
-            )
+            why = f"« {lines[n - 1].strip()[:20]} » ne sépare pas deux objets."
+            remedy = "Écrivez « --- », trois tirets au début d’une ligne, et rien d’autre."
+            return ManifestError(error.file, n, why, remedy=remedy)
     return error
 
 

@@ -29,11 +29,8 @@ def pod_faults(kind: str, pod: Table, path: tuple[Step, ...], spec: Table) -> It
     """Yield what Kubernetes refuses in the Pods of a workload."""
     policy = pod.get("restartPolicy") or "Always"
     if kind in _ALWAYS and policy != "Always":
-        yield (
-            (*path, "restartPolicy"),
-            f"« restartPolicy: {policy} » est refusé : un {kind} relance toujours ses Pods.",
-            "Retirez-le, ou faites de cet objet un Job.",
-        )
+        why = f"« restartPolicy: {policy} » est refusé : un {kind} relance toujours ses Pods."
+        yield (*path, "restartPolicy"), why, "Retirez-le, ou faites de cet objet un Job."
     if kind in ("Job", "CronJob") and policy == "Always":
         yield (
             (*path, "restartPolicy"),
@@ -90,20 +87,15 @@ def _container(
     if pod.get("hostNetwork"):
         for i, port in enumerate(ports):
             if port.get("hostPort", 0) not in (0, port.get("containerPort")):
-                yield (
-                    (*path, "ports", i, "hostPort"),
-                    "avec « hostNetwork », « hostPort » et « containerPort » sont le même port.",
-                    "Retirez « hostPort ».",
-                )
+                why = "avec « hostNetwork », « hostPort » et « containerPort » sont le même port."
+                yield (*path, "ports", i, "hostPort"), why, "Retirez « hostPort »."
     for i, variable in enumerate(container.get("env", [])):
         if variable.get("value") and "valueFrom" in variable:
             yield both((*path, "env", i), "value", "valueFrom")
         if len(variable.get("valueFrom", {"": 0})) != 1:
-            yield (
-                (*path, "env", i, "valueFrom"),
-                "« valueFrom » demande une source, et une seule.",
-                "Gardez « configMapKeyRef », « secretKeyRef », « fieldRef » ou un autre.",
-            )
+            why = "« valueFrom » demande une source, et une seule."
+            remedy = "Gardez « configMapKeyRef », « secretKeyRef », « fieldRef » ou un autre."
+            yield (*path, "env", i, "valueFrom"), why, remedy
     mounts = container.get("volumeMounts", [])
     for i, mount in enumerate(mounts):
         if mount["name"] not in volumes:
@@ -115,11 +107,9 @@ def _container(
             )
         inside = mount.get("subPath", "")
         if inside.startswith("/") or ".." in inside.split("/"):
-            yield (
-                (*path, "volumeMounts", i, "subPath"),
-                "« subPath » est un chemin dans le volume, sans « .. » et sans « / » au début.",
-                "Écrivez-le à partir de la racine du volume.",
-            )
+            why = "« subPath » est un chemin dans le volume, sans « .. » et sans « / » au début."
+            remedy = "Écrivez-le à partir de la racine du volume."
+            yield (*path, "volumeMounts", i, "subPath"), why, remedy
     yield from twice(
         (((*path, "volumeMounts", i, "mountPath"), m["mountPath"]) for i, m in enumerate(mounts)),
         "le chemin « {} »",
@@ -132,23 +122,14 @@ def _container(
             continue
         probe = container[key]
         if waits:
-            yield (
-                (*path, key),
-                f"« {key} » est refusé dans un conteneur d’initialisation, qui doit finir.",
-                "Retirez-le.",
-            )
+            why = f"« {key} » est refusé dans un conteneur d’initialisation, qui doit finir."
+            yield (*path, key), why, "Retirez-le."
         elif len(probe.keys() & {"exec", "httpGet", "tcpSocket", "grpc"}) != 1:
-            yield (
-                (*path, key),
-                f"« {key} » demande une façon de sonder, et une seule.",
-                "Gardez « httpGet », « tcpSocket », « exec » ou « grpc ».",
-            )
+            why = f"« {key} » demande une façon de sonder, et une seule."
+            yield (*path, key), why, "Gardez « httpGet », « tcpSocket », « exec » ou « grpc »."
         if key != "readinessProbe" and probe.get("successThreshold", 1) > 1:
-            yield (
-                (*path, key, "successThreshold"),
-                f"« successThreshold » vaut toujours 1 pour « {key} ».",
-                "Retirez-le.",
-            )
+            why = f"« successThreshold » vaut toujours 1 pour « {key} »."
+            yield (*path, key, "successThreshold"), why, "Retirez-le."
 
 
 def _resources(resources: Table, path: tuple[Step, ...]) -> Iterator[Fault]:
@@ -159,11 +140,8 @@ def _resources(resources: Table, path: tuple[Step, ...]) -> Iterator[Fault]:
                 yield (*path, section, name), f"« {name} » est négatif.", "Ôtez le signe « - »."
             known = name in ("cpu", "memory", "ephemeral-storage") or name.startswith("hugepages-")
             if not known and "/" not in name:
-                yield (
-                    (*path, section, name),
-                    f"« {name} » n’est pas une ressource.",
-                    "Les ressources courantes sont « cpu » et « memory ».",
-                )
+                remedy = "Les ressources courantes sont « cpu » et « memory »."
+                yield (*path, section, name), f"« {name} » n’est pas une ressource.", remedy
     for name in limits.keys() & requests.keys():
         if quantity(requests[name]) > quantity(limits[name]):
             yield (

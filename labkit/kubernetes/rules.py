@@ -52,11 +52,9 @@ def faults(kind: str, data: Table) -> Iterator[Fault]:
         case "HorizontalPodAutoscaler":
             least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 1)
             if least > most:
-                yield (
-                    ("spec", "maxReplicas"),
-                    f"« maxReplicas » ({most}) est plus petit que « minReplicas » ({least}).",
-                    "Donnez à « maxReplicas » une valeur au moins égale.",
-                )
+                why = f"« maxReplicas » ({most}) est plus petit que « minReplicas » ({least})."
+                remedy = "Donnez à « maxReplicas » une valeur au moins égale."
+                yield ("spec", "maxReplicas"), why, remedy
         case "PodDisruptionBudget":
             if {"minAvailable", "maxUnavailable"} <= spec.keys():
                 yield both(("spec",), "minAvailable", "maxUnavailable")
@@ -72,11 +70,8 @@ def _selector(kind: str, spec: Table, pod: Table) -> Iterator[Fault]:
     selector = spec.get("selector", {})
     if kind == "Job":
         if selector and not spec.get("manualSelector"):
-            yield (
-                ("spec", "selector"),
-                "un Job choisit lui-même son « selector ».",
-                "Retirez « selector ».",
-            )
+            why = "un Job choisit lui-même son « selector »."
+            yield ("spec", "selector"), why, "Retirez « selector »."
         return
     labels = below(pod, ("metadata", "labels"))
     where: tuple[Step, ...] = ("spec", "selector")
@@ -87,12 +82,10 @@ def _selector(kind: str, spec: Table, pod: Table) -> Iterator[Fault]:
         where = (*where, "matchLabels")
     rules = selector.get("matchExpressions", []) if kind != "ReplicationController" else []
     if not wanted and not rules:
-        yield (
-            ("spec", "selector"),
-            "« selector » est vide : il ne choisit aucun Pod.",
-            "Il y faut une étiquette de « template.metadata.labels »"
-            + ("." if kind == "ReplicationController" else ", sous « matchLabels »."),
+        remedy = "Il y faut une étiquette de « template.metadata.labels »" + (
+            "." if kind == "ReplicationController" else ", sous « matchLabels »."
         )
+        yield ("spec", "selector"), "« selector » est vide : il ne choisit aucun Pod.", remedy
         return
     for key, value in wanted.items():
         if labels.get(key, None) != value:
@@ -106,11 +99,9 @@ def _selector(kind: str, spec: Table, pod: Table) -> Iterator[Fault]:
             )
     for i, rule in enumerate(rules):
         if not _fits(rule, labels):
-            yield (
-                ("spec", "selector", "matchExpressions", i),
-                f"« selector » ne choisit pas les Pods du « template » (« {rule['key']} »).",
-                "Accordez-le avec « template.metadata.labels ».",
-            )
+            why = f"« selector » ne choisit pas les Pods du « template » (« {rule['key']} »)."
+            remedy = "Accordez-le avec « template.metadata.labels »."
+            yield ("spec", "selector", "matchExpressions", i), why, remedy
 
 
 def _fits(rule: Table, labels: Table) -> bool:
@@ -148,11 +139,8 @@ def _stuck(rolling: Table, path: tuple[Step, ...]) -> Iterator[Fault]:
 
 def _job(spec: Table, path: tuple[Step, ...]) -> Iterator[Fault]:
     if spec.get("completionMode") == "Indexed" and "completions" not in spec:
-        yield (
-            (*path, "completionMode"),
-            "« completionMode: Indexed » demande « completions ».",
-            "Ajoutez « completions ».",
-        )
+        why = "« completionMode: Indexed » demande « completions »."
+        yield (*path, "completionMode"), why, "Ajoutez « completions »."
 
 
 _MACROS = "@yearly @annually @monthly @weekly @daily @midnight @hourly".split()
@@ -204,33 +192,22 @@ def _service(spec: Table) -> Iterator[Fault]:
     kind, ports = spec.get("type") or "ClusterIP", spec.get("ports", [])
     if kind == "ExternalName":
         if not spec.get("externalName"):
-            yield (
-                ("spec", "type"),
-                "« type: ExternalName » demande « externalName ».",
-                "Ajoutez « externalName », avec un nom de domaine.",
-            )
+            why = "« type: ExternalName » demande « externalName »."
+            yield ("spec", "type"), why, "Ajoutez « externalName », avec un nom de domaine."
         return
     headless = spec.get("clusterIP") == "None"
     if headless and kind != "ClusterIP":
-        yield (
-            ("spec", "clusterIP"),
-            f"« clusterIP: None » est refusé avec « type: {kind} ».",
-            "Retirez l’un des deux.",
-        )
+        why = f"« clusterIP: None » est refusé avec « type: {kind} »."
+        yield ("spec", "clusterIP"), why, "Retirez l’un des deux."
     if not ports and not headless:
-        yield (
-            ("spec",),
-            "il manque « ports » à ce Service.",
-            "Ajoutez « ports », et au moins un « port », ou écrivez « clusterIP: None ».",
-        )
+        remedy = "Ajoutez « ports », et au moins un « port », ou écrivez « clusterIP: None »."
+        yield ("spec",), "il manque « ports » à ce Service.", remedy
     for i, port in enumerate(ports):
         out = port.get("nodePort", 0)
         if out and kind == "ClusterIP":
-            yield (
-                ("spec", "ports", i, "nodePort"),
-                "« nodePort » est refusé dans un Service de type ClusterIP.",
-                "Ajoutez « type: NodePort » à « spec », ou retirez « nodePort ».",
-            )
+            why = "« nodePort » est refusé dans un Service de type ClusterIP."
+            remedy = "Ajoutez « type: NodePort » à « spec », ou retirez « nodePort »."
+            yield ("spec", "ports", i, "nodePort"), why, remedy
         elif out and out not in _NODE_PORTS:
             yield (
                 ("spec", "ports", i, "nodePort"),
@@ -239,11 +216,8 @@ def _service(spec: Table) -> Iterator[Fault]:
                 "« port » est libre.",
             )
         if len(ports) > 1 and not port.get("name"):
-            yield (
-                ("spec", "ports", i),
-                "ce Service a plusieurs ports, et celui-ci n’a pas de nom.",
-                "Donnez un « name » à chacun.",
-            )
+            why = "ce Service a plusieurs ports, et celui-ci n’a pas de nom."
+            yield ("spec", "ports", i), why, "Donnez un « name » à chacun."
     listed = list(enumerate(ports))
     yield from twice(
         ((("spec", "ports", i, "name"), p.get("name")) for i, p in listed),
@@ -271,27 +245,18 @@ def _claim(spec: Table) -> Iterator[Fault]:
         yield ("spec",), "il manque « accessModes » à ce volume.", f"Choisissez parmi : {modes}."
     for i, mode in enumerate(spec.get("accessModes", [])):
         if mode not in ACCESS_MODES:
-            yield (
-                ("spec", "accessModes", i),
-                f"« {mode} » n’est pas un mode d’accès.",
-                f"Choisissez parmi : {modes}.",
-            )
+            why = f"« {mode} » n’est pas un mode d’accès."
+            yield ("spec", "accessModes", i), why, f"Choisissez parmi : {modes}."
     if "storage" not in below(spec, ("resources", "requests")):
-        yield (
-            ("spec", "resources"),
-            "il manque la place que ce volume demande.",
-            "Ajoutez « requests » à « resources », et dessous « storage: 1Gi » par exemple.",
-        )
+        remedy = "Ajoutez « requests » à « resources », et dessous « storage: 1Gi » par exemple."
+        yield ("spec", "resources"), "il manque la place que ce volume demande.", remedy
 
 
 def _ingress(spec: Table) -> Iterator[Fault]:
     rules = spec.get("rules", [])
     if not rules and "defaultBackend" not in spec:
-        yield (
-            ("spec",),
-            "cet Ingress n’a ni « rules » ni « defaultBackend ».",
-            "Ajoutez l’un d’eux.",
-        )
+        why = "cet Ingress n’a ni « rules » ni « defaultBackend »."
+        yield ("spec",), why, "Ajoutez l’un d’eux."
     backends: list[tuple[tuple[Step, ...], Table]] = []
     if "defaultBackend" in spec:
         backends.append((("spec", "defaultBackend"), spec["defaultBackend"]))
@@ -301,22 +266,17 @@ def _ingress(spec: Table) -> Iterator[Fault]:
             backends.append(((*at, "backend"), one["backend"]))
             path = one.get("path", "/" if one["pathType"] == "ImplementationSpecific" else "")
             if not path.startswith("/"):
-                yield (
-                    (*at, "path"),
-                    f"« path » doit commencer par « / » avec « pathType: {one['pathType']} ».",
-                    "Écrivez par exemple « path: / ».",
-                )
+                why = f"« path » doit commencer par « / » avec « pathType: {one['pathType']} »."
+                yield (*at, "path"), why, "Écrivez par exemple « path: / »."
     for at, backend in backends:
         if ("service" in backend) == ("resource" in backend):
             yield at, "ce chemin ne mène à aucun Service, ou à deux choses.", "Gardez « service »."
         elif "service" in backend:
             port = below(backend, ("service", "port"))
             if bool(port.get("name")) == bool(port.get("number")):
-                yield (
-                    (*at, "service"),
-                    "le port du Service se dit par son nom ou par son numéro.",
-                    "Écrivez « port: » et dessous « number: 80 » par exemple.",
-                )
+                why = "le port du Service se dit par son nom ou par son numéro."
+                remedy = "Écrivez « port: » et dessous « number: 80 » par exemple."
+                yield (*at, "service"), why, remedy
 
 
 def _texts(kind: str, data: Table) -> Iterator[Fault]:
@@ -330,18 +290,12 @@ def _texts(kind: str, data: Table) -> Iterator[Fault]:
         for value in data.get(section, {}).values()
     )
     if size > 1 << 20:
-        yield (
-            (),
-            f"ses données font {size / (1 << 20):.1f} Mio : la limite est de 1 Mio.",
-            "Séparez-les en plusieurs objets, ou mettez-les dans un volume.",
-        )
+        why = f"ses données font {size / (1 << 20):.1f} Mio : la limite est de 1 Mio."
+        yield (), why, "Séparez-les en plusieurs objets, ou mettez-les dans un volume."
     needed = {"kubernetes.io/tls": ("tls.crt", "tls.key"),
               "kubernetes.io/dockerconfigjson": (".dockerconfigjson",)}  # fmt: skip
     there = data.get("data", {}).keys() | data.get("stringData", {}).keys()
     for key in needed.get(data.get("type", ""), ()) if kind == "Secret" else ():
         if key not in there:
-            yield (
-                ("type",),
-                f"un Secret de type « {data['type']} » demande la clé « {key} ».",
-                f"Ajoutez « {key} » sous « data ».",
-            )
+            why = f"un Secret de type « {data['type']} » demande la clé « {key} »."
+            yield ("type",), why, f"Ajoutez « {key} » sous « data »."

@@ -214,11 +214,8 @@ def _name_faults(one: KubeObject) -> Iterator[Fault]:
     name, prefix = (one.get("metadata", key) for key in ("name", "generateName"))
     if not name and not prefix:
         if not one.kind.endswith("Review"):  # a question, which is kept nowhere
-            yield (
-                ("metadata",),
-                "il manque un nom à cet objet.",
-                "Ajoutez « name » sous « metadata ».",
-            )
+            why = "il manque un nom à cet objet."
+            yield ("metadata",), why, "Ajoutez « name » sous « metadata »."
         return
     rule = LABEL if one.kind in ("Service", "Namespace") else SUBDOMAIN
     from jsonschema import Draft202012Validator
@@ -234,17 +231,11 @@ def _name_faults(one: KubeObject) -> Iterator[Fault]:
             "Fabriquez d’abord le manifeste, par exemple avec « helm template ».",
         )
     elif not Draft202012Validator(rule).is_valid(text):
-        yield (
-            ("metadata", key),
-            f"« {short(text)} » n’est pas un nom possible pour un {one.kind}.",
-            f"Il y faut {rule[SAID]}.",
-        )
+        why = f"« {short(text)} » n’est pas un nom possible pour un {one.kind}."
+        yield ("metadata", key), why, f"Il y faut {rule[SAID]}."
     elif one.kind == "CronJob" and len(text) > 52:
-        yield (
-            ("metadata", key),
-            f"le nom d’un CronJob a 52 caractères au plus, celui-ci {len(text)}.",
-            "Raccourcissez-le : ses Jobs y ajoutent une date.",
-        )
+        why = f"le nom d’un CronJob a 52 caractères au plus, celui-ci {len(text)}."
+        yield ("metadata", key), why, "Raccourcissez-le : ses Jobs y ajoutent une date."
 
 
 def _taken_node_ports(services: Iterable[KubeObject]) -> Iterator[ManifestProblem]:

@@ -64,21 +64,12 @@ def preflight_rows(
     ``memory`` and ``disk`` are free bytes, ``cli`` whether the ``docker`` command was found.
     """
     for engine in state.engines:
-        yield Row(
-            f"Moteur de {engine.name}",
-            "répond",
-            f"Docker Engine {engine.version}" if engine.reachable else "ne répond pas",
-            engine.reachable,
-            _DOCTOR,
-        )
+        found = f"Docker Engine {engine.version}" if engine.reachable else "ne répond pas"
+        yield Row(f"Moteur de {engine.name}", "répond", found, engine.reachable, _DOCTOR)
     versions = {e.version for e in state.engines if e.reachable}
-    yield Row.whether(
-        "Versions",
-        "la même partout",
-        len(versions) == 1,
-        ", ".join(sorted(versions)) or "inconnues",
-        "Des versions différentes se côtoient dans un Swarm, mais les messages changent.",
-    )
+    found = ", ".join(sorted(versions)) or "inconnues"
+    hint = "Des versions différentes se côtoient dans un Swarm, mais les messages changent."
+    yield Row.whether("Versions", "la même partout", len(versions) == 1, found, hint)
     known = list(images)
     for image in (i for i in known if i.origin != "course"):
         yield Row(
@@ -97,13 +88,8 @@ def preflight_rows(
         yield Row.fine("Images de l’application de vote", "présentes", f"{len(own)} images")
     if not known:
         yield Row.fault("Images", "présentes", "aucune", _DOCTOR)
-    yield Row.whether(
-        "Commande docker",
-        "trouvée",
-        cli,
-        "introuvable",
-        "Lancez d’abord labkit.up() : la commande vient avec le cluster.",
-    )
+    hint = "Lancez d’abord labkit.up() : la commande vient avec le cluster."
+    yield Row.whether("Commande docker", "trouvée", cli, "introuvable", hint)
     yield from _amiss(state)
     yield _enough("Mémoire libre", memory, MEMORY_NEEDED, "Fermez d’autres noyaux et programmes.")
     yield _enough("Disque libre", disk, DISK_NEEDED, "« labkit build --prune » libère de la place.")

@@ -24,15 +24,13 @@ def machine_rows(survey: Survey) -> Iterator[Row]:
     machines = survey.machines
     there = [m for m in machines if not m.error]
     for machine in machines:
-        yield Row(
-            f"Moteur de {machine.name}",
-            "répond",
-            f"Docker Engine {machine.version}" if not machine.error else machine.error,
-            not machine.error,
+        found = f"Docker Engine {machine.version}" if not machine.error else machine.error
+        hint = (
             "Machine allumée ? Pour ssh, tapez une fois « ssh utilisateur@machine docker version » "
             "dans un terminal : la clé de la machine y est à accepter, et vous voyez ce qui "
-            "manque.",
+            "manque."
         )
+        yield Row(f"Moteur de {machine.name}", "répond", found, not machine.error, hint)
     if there:
         yield _versions(there)
         yield _docker(there)
@@ -46,14 +44,9 @@ def machine_rows(survey: Survey) -> Iterator[Row]:
 
 def _versions(machines: Sequence[Machine]) -> Row:
     versions = sorted({m.version for m in machines})
-    same = len(versions) == 1
-    return Row.whether(
-        "Versions",
-        "la même partout",
-        same,
-        ", ".join(f"{m.name} {m.version}" for m in machines),
-        "Des versions différentes se côtoient dans un Swarm, mais les messages changent.",
-    )
+    found = ", ".join(f"{m.name} {m.version}" for m in machines)
+    hint = "Des versions différentes se côtoient dans un Swarm, mais les messages changent."
+    return Row.whether("Versions", "la même partout", len(versions) == 1, found, hint)
 
 
 def _docker(machines: Sequence[Machine]) -> Row:
@@ -78,12 +71,9 @@ def _docker(machines: Sequence[Machine]) -> Row:
 def _plain(machines: Sequence[Machine]) -> Iterator[Row]:
     plain = [m.name for m in machines if m.plain]
     if plain:
-        yield Row.fault(
-            "Protection des moteurs",
-            "ssh, ou TLS",
-            "aucune : " + ", ".join(plain),
-            "Qui atteint ce port est root sur la machine. Passez par ssh://utilisateur@machine.",
-        )
+        what = "Protection des moteurs"
+        hint = "Qui atteint ce port est root sur la machine. Passez par ssh://utilisateur@machine."
+        yield Row.fault(what, "ssh, ou TLS", "aucune : " + ", ".join(plain), hint)
 
 
 def _image(machines: Sequence[Machine]) -> Row:
@@ -108,12 +98,8 @@ def _clocks(machines: Sequence[Machine]) -> Row:
     if skew + doubt <= _SKEW or len(timed) == 1:
         return Row.fine(what, expected, "à la même heure")
     if skew - doubt <= _SKEW:
-        return Row.fault(
-            what,
-            expected,
-            f"{_UNKNOWN} : les réponses sont trop lentes pour le dire",
-            "Comparez « date -u » sur chaque machine.",
-        )
+        found = f"{_UNKNOWN} : les réponses sont trop lentes pour le dire"
+        return Row.fault(what, expected, found, "Comparez « date -u » sur chaque machine.")
     hint = "Sur chaque machine : « sudo timedatectl set-ntp true »."
     if skew > _HOUR:
         hint += " Au-delà d’une heure, les certificats du Swarm ne sont pas valables partout."
@@ -140,13 +126,11 @@ def _swarms(machines: Sequence[Machine]) -> Iterator[Row]:
             yield Row.fine("Swarm", expected, f"le même : {names}")
             continue
         for machine in group:
-            yield Row.fault(
-                f"Swarm de {machine.name}",
-                expected,
-                machine.standing,
+            hint = (
                 "labkit n’y touche pas. S’il est à vous et ne sert plus : « docker --context "
-                f"{machine.name} swarm leave --force » ; sinon, demandez à qui il est.",
+                f"{machine.name} swarm leave --force » ; sinon, demandez à qui il est."
             )
+            yield Row.fault(f"Swarm de {machine.name}", expected, machine.standing, hint)
 
 
 def _groups(machines: Iterable[Machine]) -> list[list[Machine]]:
@@ -225,13 +209,9 @@ def _ports(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
             found.append("fermé : " + ", ".join(blocked))
         if unknown:
             found.append(f"{_UNKNOWN} : " + ", ".join(unknown))
-        yield Row.whether(
-            f"Port {port}",
-            "ouvert entre toutes les machines",
-            not found,
-            " ; ".join(found),
-            (_open_it(port) if blocked else "") + (_try_it(port, machines) if unknown else ""),
-        )
+        expected = "ouvert entre toutes les machines"
+        hint = (_open_it(port) if blocked else "") + (_try_it(port, machines) if unknown else "")
+        yield Row.whether(f"Port {port}", expected, not found, " ; ".join(found), hint)
 
 
 def _best_ways(machines: Sequence[Machine], survey: Survey) -> Iterator[tuple[str, str, str, str]]:

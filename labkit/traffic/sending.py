@@ -101,15 +101,11 @@ def send(
             f"On ne peut pas envoyer {requests} requête.", remedy="Demandez-en au moins une."
         )
     if not 1 <= concurrency <= _MAX_CONCURRENCY:
-        raise SettingError(
-            f"{concurrency} clients simultanés : ce n’est pas possible.",
-            remedy=f"Choisissez de 1 à {_MAX_CONCURRENCY} clients.",
-        )
+        why = f"{concurrency} clients simultanés : ce n’est pas possible."
+        raise SettingError(why, remedy=f"Choisissez de 1 à {_MAX_CONCURRENCY} clients.")
     if not path.startswith("/") or not path.isascii() or re.search(r"[\s\x00-\x1f]", path):
-        raise SettingError(
-            f"Le chemin « {path} » n’est pas utilisable.",
-            remedy="Il commence par « / », sans espace ni accent : « /api ».",
-        )
+        why = f"Le chemin « {path} » n’est pas utilisable."
+        raise SettingError(why, remedy="Il commence par « / », sans espace ni accent : « /api ».")
     if not re.fullmatch(r"[A-Za-z0-9.-]{,253}", host):
         raise SettingError(f"« {host} » n’est pas un domaine.", remedy='Par exemple "a.localhost".')
     if not timeout > 0 or not limit > 0:
@@ -230,10 +226,8 @@ def target_of(
     try:
         found = socket.getaddrinfo(place, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise TrafficError(
-            f"L’adresse de {node} est inconnue : {place}.",
-            remedy="Vérifiez LABKIT_ENGINE, ou choisissez un autre nœud.",
-        ) from error
+        remedy = "Vérifiez LABKIT_ENGINE, ou choisissez un autre nœud."
+        raise TrafficError(f"L’adresse de {node} est inconnue : {place}.", remedy=remedy) from error
     # IPv4 first: ::1 of a published port connects and never answers before Engine 29.8
     family, _, _, _, address = min(found, key=lambda f: f[0] != socket.AF_INET)
     name = host or (f"[{place}]" if ":" in place else place)

@@ -179,11 +179,8 @@ class Cockpit(Acting, LiveBox):
             self._latest.ask(("z", ""))
             return
         self._sure_until = time.monotonic() + _SURE_SECONDS
-        self._say(
-            "alarm",
-            "Tout ce que contient le cluster sera effacé.",
-            f"Encore la touche z, dans les {_SURE_SECONDS:.0f} secondes, pour confirmer.",
-        )
+        remedy = f"Encore la touche z, dans les {_SURE_SECONDS:.0f} secondes, pour confirmer."
+        self._say("alarm", "Tout ce que contient le cluster sera effacé.", remedy)
 
     def _apply(self, asked: tuple[str, str], _: Callable[[], bool]) -> None:
         """Act on machines, in the thread of :class:`Latest`."""

@@ -58,10 +58,8 @@ def _servers() -> pd.DataFrame:
     except (OSError, http.client.HTTPException):
         status, body = 0, b""
     if status != 200:
-        raise TrafficError(
-            "La page de statistiques de HAProxy ne répond pas.",
-            remedy=f"Lisez « docker service logs {STACK}_haproxy ».",
-        )
+        why = "La page de statistiques de HAProxy ne répond pas."
+        raise TrafficError(why, remedy=f"Lisez « docker service logs {STACK}_haproxy ».")
     return servers_from(body.decode())
 
 
@@ -147,10 +145,8 @@ def perdre_un_replica(porte: str, *, duree: float = 10.0) -> Loss:
 def _replaced(fleet: Fleet, replicas: int) -> None:
     """Wait until as many replicas run as before; one killed a few times is no failing service."""
     if not until(lambda: len(capture(fleet).running(WHOAMI)) >= replicas, bool, _REPLACED, 0.5):
-        raise ConvergenceTimeout(
-            f"Le replica tué de {WHOAMI} n’est toujours pas remplacé.",
-            remedy=f"Lisez « docker service ps --no-trunc {WHOAMI} ».",
-        )
+        why = f"Le replica tué de {WHOAMI} n’est toujours pas remplacé."
+        raise ConvergenceTimeout(why, remedy=f"Lisez « docker service ps --no-trunc {WHOAMI} ».")
 
 
 def _victim(state: ClusterState) -> Task:
@@ -161,10 +157,8 @@ def _victim(state: ClusterState) -> Task:
     workers = {n.id for n in state.nodes if n.role == "worker"}
     running = [t for t in state.tasks_of(state.service(WHOAMI).id) if t.running]
     if not running:
-        raise TrafficError(
-            f"Aucun replica de {WHOAMI} ne tourne.",
-            remedy=f"Lisez « docker service ps --no-trunc {WHOAMI} ».",
-        )
+        why = f"Aucun replica de {WHOAMI} ne tourne."
+        raise TrafficError(why, remedy=f"Lisez « docker service ps --no-trunc {WHOAMI} ».")
     return max(running, key=lambda t: (t.node_id in workers, t.slot or 0))
 
 

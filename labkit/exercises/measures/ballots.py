@@ -97,10 +97,8 @@ def cast(
     Raises ``SettingError`` when there is no such choice.
     """
     if choice not in CHOICES:
-        raise SettingError(
-            f"On ne peut pas voter « {choice} ».",
-            remedy="Votez " + " ou ".join(f"« {k} » ({v})" for k, v in CHOICES.items()) + ".",
-        )
+        remedy = "Votez " + " ou ".join(f"« {k} » ({v})" for k, v in CHOICES.items()) + "."
+        raise SettingError(f"On ne peut pas voter « {choice} ».", remedy=remedy)
     fleet = connect() if fleet is None else fleet
     node = fleet.endpoints[0].name if node is None else node
     page = fleet.published(node, RESULT_PORT)

@@ -109,10 +109,8 @@ def _page(fleet: Fleet, node: str, port: int) -> dict[str, str]:
         ) from None
     page = parse_page(body.decode(errors="replace"))
     if "Hostname" not in page or _ADDRESS not in page:
-        raise TrafficError(
-            f"Ce n’est pas whoami qui répond sur le port {port} de {node}.",
-            remedy="« docker service ls » montre qui publie ce port.",
-        )
+        why = f"Ce n’est pas whoami qui répond sur le port {port} de {node}."
+        raise TrafficError(why, remedy="« docker service ls » montre qui publie ce port.")
     return page
 
 

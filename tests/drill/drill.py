@@ -75,7 +75,7 @@ DRAFT = "drill-"  # how the names of this drill's own notebooks begin
 DISK = 700  # MiB of the file system for the run directory
 ROOT = Path(__file__).parents[2]
 PAGE = Path(__file__).with_name("README.md")
-MARK = "<!-- figures: python tests/drill/drill.py --write -->\n"
+MARK = "<!-- figures: LABKIT_ACCEL={} python tests/drill/drill.py --write -->\n"
 
 
 # -- the client, and the student's eyes -----------------------------------------------------
@@ -783,9 +783,10 @@ def report(rows: list[Row], seconds: float, loads: tuple[float, float]) -> str:
 
 
 def write(page: Path, mark: str, made: str) -> None:
-    """Put figures at the end of a page, after a mark, in place of those that are there."""
-    kept = page.read_text(encoding="utf-8").partition(mark)[0]
-    page.write_text(f"{kept}{mark}\n{made}", encoding="utf-8")
+    """Put figures into a page, after a mark, in place of those up to the next mark or the end."""
+    before, _, old = page.read_text(encoding="utf-8").partition(mark)
+    after = "".join(old.partition("<!-- figures: ")[1:])
+    page.write_text(f"{before}{mark}\n{made}{after and chr(10)}{after}", encoding="utf-8")
 
 
 def main() -> int:
@@ -806,7 +807,7 @@ def main() -> int:
         made = report(rows, time.monotonic() - start, (load, os.getloadavg()[0]))
     print(made)
     if options.write:
-        write(PAGE, MARK, made)
+        write(PAGE, MARK.format(Settings.read().accel), made)
     return 0 if all(row.good for row in rows) else 1
 
 

@@ -62,7 +62,7 @@ def clients(clean_swarm: Fleet) -> Iterator[list[docker.DockerClient]]:
     made = [endpoint.client(timeout=180) for endpoint in clean_swarm]
     yield made
     for client in made:
-        for container in client.containers.list(all=True):
+        for container in client.containers.list(all=True, ignore_removed=True):
             container.remove(force=True)
         client.close()
     # the swarm's own go with it

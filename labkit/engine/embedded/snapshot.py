@@ -298,7 +298,7 @@ def _warm(machine: Machine) -> None:
         _reach(tasks_run, deadline, "les premières tasks n’ont pas démarré")
         service.remove()
         _reach(
-            lambda: not any(client.containers.list() for client in clients),
+            lambda: not any(client.api.containers() for client in clients),
             deadline,
             "les premières tasks ne se sont pas arrêtées",
         )

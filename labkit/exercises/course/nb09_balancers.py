@@ -73,7 +73,7 @@ def hub_repond(image: str = PORTAINER_IMAGE) -> Hub:
     try:
         client = endpoint.client(timeout=_HUB_SECONDS)
         try:
-            if not client.images.list(name=image):
+            if not client.api.images(name=image):
                 client.images.get_registry_data(image)
         finally:
             client.close()

@@ -10,7 +10,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -84,14 +84,19 @@ def _unknown(
     if not path and isinstance(value, dict) and value.keys() & {"image", "build"}:
         why = f"« {key} » est un service écrit au premier niveau (ancien format 1)."
         return Problem((key,), why, "Mettez les services sous une clé « services: ».")
-    close = difflib.get_close_matches(key, allowed, n=1, cutoff=0.7)
-    if close:
-        remedy = f"Vouliez-vous écrire « {close[0]} » ?"
-    elif not path:
+    remedy = spelling(key, allowed)
+    if remedy == _SPELLING and not path:
         remedy = f"Clés possibles : {', '.join(sorted(allowed))}."
-    else:
-        remedy = "Vérifiez l’orthographe, et l’indentation : à quoi cette clé appartient-elle ?"
     return Problem((*path, key), f"« {key} » n’est pas une option {place(path)}.", remedy)
+
+
+_SPELLING = "Vérifiez l’orthographe, et l’indentation : à quoi cette clé appartient-elle ?"
+
+
+def spelling(key: str, allowed: Collection[str]) -> str:
+    """Say what to look at where a key is none of those allowed: the one it resembles, if any."""
+    close = difflib.get_close_matches(key[:60], allowed, n=1, cutoff=0.7)
+    return f"Vouliez-vous écrire « {close[0]} » ?" if close else _SPELLING
 
 
 def _alternatives(error: ValidationError) -> Iterator[Problem]:
@@ -110,15 +115,8 @@ def _alternatives(error: ValidationError) -> Iterator[Problem]:
             yield from problems_of(inner)
         return
     if not meant:
-        wanted = {
-            kind
-            for errors in branches.values()
-            for e in errors
-            if e.validator == "type"
-            for kind in ([e.validator_value] if isinstance(e.validator_value, str)
-                         else e.validator_value)
-        }  # fmt: skip
-        yield Problem(here, _type_words(sorted(wanted), error.instance, here))
+        wanted = sorted(types_asked(error.context or ()))
+        yield Problem(here, _type_words(wanted, error.instance, here))
         return
     from jsonschema.exceptions import best_match
 
@@ -135,7 +133,7 @@ def _words(error: ValidationError, path: tuple[str | int, ...]) -> tuple[str, st
     option = _option(path)
     match error.validator:
         case "type":
-            kinds = [wanted] if isinstance(wanted, str) else list(wanted)
+            kinds = types_asked([error])
             return _type_words(kinds, value, path), _type_remedy(kinds, value, path)
         case "required":
             missing = [k for k in wanted if k not in value]
@@ -175,6 +173,12 @@ def _type_words(kinds: list[str], value: Any, path: tuple[str | int, ...]) -> st
     return f"{_option(path)} doit être {types_in_words(kinds)}, pas {kind_of(value)}."
 
 
+def types_asked(errors: Iterable[ValidationError]) -> list[str]:
+    """Return the types of values that errors of ``jsonschema`` ask for, each once."""
+    asked = (e.validator_value for e in errors if e.validator == "type")
+    return list(dict.fromkeys(t for one in asked for t in ([one] if isinstance(one, str) else one)))
+
+
 def types_in_words(kinds: Collection[str]) -> str:
     """Name types of values in French: « un texte ou une liste »."""
     said = (_TYPES.get(k, k) for k in kinds if k != "null" or len(kinds) == 1)
@@ -194,7 +198,7 @@ def kind_of(value: Any) -> str:
     if value is None:
         return "vide"
     if isinstance(value, bool):
-        return f"{str(value).lower()}"
+        return str(value).lower()
     if isinstance(value, int | float):
         return f"le nombre {short(value)}"
     if isinstance(value, str):

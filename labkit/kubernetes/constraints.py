@@ -74,11 +74,8 @@ _KEYS = {
 ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
 _ACCESS = {"minItems": 1, "items": {"enum": ACCESS_MODES}}
 _PATHS = _choice("Exact", "Prefix", "ImplementationSpecific")
-_PROBE = {
-    "periodSeconds": _COUNT, "timeoutSeconds": _COUNT, "initialDelaySeconds": _COUNT,
-    "failureThreshold": _COUNT, "successThreshold": _COUNT,
-    "terminationGracePeriodSeconds": {"minimum": 1},
-}  # fmt: skip
+_TIMES = "periodSeconds timeoutSeconds initialDelaySeconds failureThreshold successThreshold"
+_PROBE = dict.fromkeys(_TIMES.split(), _COUNT) | {"terminationGracePeriodSeconds": {"minimum": 1}}
 _POD = {
     "containers": {"minItems": 1},
     "restartPolicy": _choice("Always", "OnFailure", "Never"),
@@ -91,6 +88,7 @@ _POD = {
     "activeDeadlineSeconds": {"minimum": 1},
 }
 _UPDATE = {"maxUnavailable": _SHARE, "maxSurge": _SHARE}
+_SCALED = {"maxReplicas": {"minimum": 1}, "minReplicas": _COUNT}
 
 _CONSTRAINTS: dict[str, dict[str, _Schema]] = {
     "meta.v1.ObjectMeta": {
@@ -187,12 +185,8 @@ _CONSTRAINTS: dict[str, dict[str, _Schema]] = {
     "networking.v1.ServiceBackendPort": {"number": {"minimum": 0, "maximum": 65535}},
     "networking.v1.NetworkPolicySpec": {"policyTypes": {"items": {"enum": ["Ingress", "Egress"]}}},
     "networking.v1.NetworkPolicyPort": {"port": _ANY_PORT, "protocol": _PROTOCOL},
-    "autoscaling.v2.HorizontalPodAutoscalerSpec": {
-        "maxReplicas": {"minimum": 1}, "minReplicas": _COUNT,
-    },
-    "autoscaling.v1.HorizontalPodAutoscalerSpec": {
-        "maxReplicas": {"minimum": 1}, "minReplicas": _COUNT,
-    },
+    "autoscaling.v2.HorizontalPodAutoscalerSpec": _SCALED,
+    "autoscaling.v1.HorizontalPodAutoscalerSpec": _SCALED,
     "policy.v1.PodDisruptionBudgetSpec": {"minAvailable": _SHARE, "maxUnavailable": _SHARE},
     "rbac.v1.PolicyRule": {"verbs": {"minItems": 1}},
     "rbac.v1.Subject": {"kind": {"enum": ["ServiceAccount", "User", "Group"]}},

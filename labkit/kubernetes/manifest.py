@@ -48,6 +48,11 @@ class KubeObject:
         """Its kind and its name."""
         return f"{self.kind} {self.name}".strip()
 
+    @property
+    def space(self) -> str:
+        """The namespace that it ends up in, where ``kubectl`` is told of none."""
+        return self.namespace or "default"
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Manifest:

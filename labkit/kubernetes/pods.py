@@ -10,19 +10,13 @@ from labkit.documents import Step
 from labkit.kubernetes.faults import Fault, below, both, twice
 from labkit.kubernetes.manifest import Table
 
+_ALWAYS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 PODS: dict[str, tuple[str, ...]] = {
-    "Deployment": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "ReplicaSet": ("spec", "template"),
-    "ReplicationController": ("spec", "template"),
-    "Job": ("spec", "template"),
+    **dict.fromkeys((*_ALWAYS, "Job"), ("spec", "template")),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "Pod": (),
 }
 """The path to the Pod in each kind of workload."""
-
-_ALWAYS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 
 
 def pod_faults(kind: str, pod: Table, path: tuple[Step, ...], spec: Table) -> Iterator[Fault]:

@@ -105,16 +105,10 @@ def _selector(kind: str, spec: Table, pod: Table) -> Iterator[Fault]:
 
 
 def _fits(rule: Table, labels: Table) -> bool:
-    key, values = rule.get("key", ""), rule.get("values", [])
-    match rule.get("operator"):
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case _:
-            return key not in labels
+    there = rule.get("key", "") in labels
+    chosen = labels.get(rule.get("key", "")) in rule.get("values", [])
+    fits = {"In": chosen, "NotIn": not chosen, "Exists": there}
+    return fits.get(rule.get("operator", ""), not there)
 
 
 def _strategy(spec: Table) -> Iterator[Fault]:
@@ -144,14 +138,11 @@ def _job(spec: Table, path: tuple[Step, ...]) -> Iterator[Fault]:
 
 
 _MACROS = "@yearly @annually @monthly @weekly @daily @midnight @hourly".split()
-_FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
-_NAMES: tuple[dict[str, int], ...] = (
-    {},
-    {},
-    {},
-    {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)},
-    {d: i for i, d in enumerate("sun mon tue wed thu fri sat".split())},
-)
+_MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_DAYS = {d: i for i, d in enumerate("sun mon tue wed thu fri sat".split())}
+_FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
+    (0, 59, {}), (0, 23, {}), (1, 31, {}), (1, 12, _MONTHS), (0, 6, _DAYS),
+)  # fmt: skip
 
 
 def _cron(spec: Table) -> Iterator[Fault]:
@@ -159,11 +150,7 @@ def _cron(spec: Table) -> Iterator[Fault]:
     if schedule in _MACROS or re.fullmatch(r"@every ([0-9.]+(ns|us|µs|ms|s|m|h))+", schedule):
         return
     fields = schedule.split()
-    good = len(fields) == 5 and all(
-        _cron_field(field, low, high, names)
-        for field, (low, high), names in zip(fields, _FIELDS, _NAMES, strict=True)
-    )
-    if not good:
+    if len(fields) != 5 or not all(map(_cron_field, fields, *zip(*_FIELDS, strict=True))):
         yield (
             ("spec", "schedule"),
             f"« {schedule[:40]} » n’est pas un horaire.",

@@ -87,19 +87,19 @@ class _Whole:
 
     def __post_init__(self) -> None:
         self.workloads = [o for o in self.manifest.of(*PODS) if _own(o)]
-        self.several = len({_space(o) for o in self.workloads}) > 1
-        self.shared = Counter((_space(o), o.name) for o in self.workloads)
+        self.several = len({o.space for o in self.workloads}) > 1
+        self.shared = Counter((o.space, o.name) for o in self.workloads)
         by_label: dict[tuple[str, str, str], list[KubeObject]] = defaultdict(list)
         for service in self.manifest.of("Service"):
             for key, value in list(table(service.get("spec", "selector")).items())[:1]:
-                by_label[_space(service), key, str(value)].append(service)
+                by_label[service.space, key, str(value)].append(service)
         self.selecting = {}
         for workload in self.workloads:
             labels = table(workload.get(*PODS[workload.kind], "metadata", "labels"))
             self.selecting[id(workload)] = [
                 service
                 for key, value in labels.items()
-                for service in by_label.get((_space(workload), key, str(value)), ())
+                for service in by_label.get((workload.space, key, str(value)), ())
                 if all(
                     labels.get(k) == v for k, v in table(service.get("spec", "selector")).items()
                 )
@@ -108,7 +108,7 @@ class _Whole:
 
     def named(self, one: KubeObject, name: str) -> str:
         """Return a name with its namespace, where the manifest has several."""
-        return f"{_space(one)}/{name}" if self.several and name else name
+        return f"{one.space}/{name}" if self.several and name else name
 
     def service(self, workload: KubeObject) -> ComposeService:
         pod = table(workload.get(*PODS[workload.kind], "spec"))
@@ -120,7 +120,7 @@ class _Whole:
                  *_host_ports(sidecars + containers)]  # fmt: skip
         mounts = self._mounts(workload, pod, first + containers, replicas)
         name = self.named(workload, workload.name)
-        if self.shared[_space(workload), workload.name] > 1:
+        if self.shared[workload.space, workload.name] > 1:
             name += f" ({workload.kind})"
         main = containers[0] if containers else {}
         return ComposeService(
@@ -206,10 +206,6 @@ def _notes(services: Iterable[ComposeService]) -> Iterator[str]:
                 f"Port {number} publié par {', '.join(dict.fromkeys(names))} : chaque Service de "
                 "Kubernetes a son adresse ; Swarm n’accepterait que le premier."
             )
-
-
-def _space(one: KubeObject) -> str:
-    return one.namespace or "default"
 
 
 # -- services -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from html import escape
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit.compose.schema import short
+from labkit.compose.schema import kind_of, short, spelling, types_asked, types_in_words
 from labkit.documents import Step
 from labkit.kubernetes.constraints import LABEL, PATH_SEGMENT, SAID, SUBDOMAIN, constrain
 from labkit.kubernetes.faults import Fault
@@ -113,15 +113,12 @@ def validate(manifest: Manifest) -> Validation:
         if not found:
             sound.append(one)
             found = [*_name_faults(one), *faults(one.kind, data)]
-        problems += _problems(one, found)
+        problems += (
+            ManifestProblem(one.at(*at), one.title, *said) for at, *said in dict.fromkeys(found)
+        )
     problems += _taken_node_ports(sound)
     problems.sort(key=lambda p: p.line)
     return Validation(manifest, tuple(problems), tuple(unknown))
-
-
-def _problems(one: KubeObject, found: Iterable[Fault]) -> Iterator[ManifestProblem]:
-    for path, reason, remedy in dict.fromkeys(found):
-        yield ManifestProblem(one.at(*path), one.title, reason, remedy)
 
 
 def _s(count: int) -> str:
@@ -182,14 +179,10 @@ def _version_faults(one: KubeObject) -> Iterator[Fault]:
         group in _own_groups() or "." not in group or not number or "/" in group
     ):
         return
-    there = list(_kinds().get(one.kind, ()))
-    if there:
-        yield (
-            ("apiVersion",),
-            f"Kubernetes {SCHEMA_VERSION} n’a pas de « {short(one.kind)} » dans "
-            f"« {short(one.api_version)} ».",
-            f"Écrivez « apiVersion: {' » ou « apiVersion: '.join(there)} ».",
-        )
+    where = f"« {short(one.kind)} » dans « {short(one.api_version)} »."
+    if there := list(_kinds().get(one.kind, ())):
+        remedy = f"Écrivez « apiVersion: {' » ou « apiVersion: '.join(there)} »."
+        yield ("apiVersion",), f"Kubernetes {SCHEMA_VERSION} n’a pas de {where}", remedy
         return
     names = {kind.lower(): kind for kind in _kinds()}
     close = difflib.get_close_matches(one.kind[:60].lower(), names, n=1, cutoff=0.75)
@@ -202,12 +195,7 @@ def _version_faults(one: KubeObject) -> Iterator[Fault]:
         remedy = "Vérifiez le nom de l’objet : cette version de Kubernetes ne l’a pas, ou plus."
     else:
         remedy = "Un objet que l’on a défini soi-même a un domaine dans « apiVersion »."
-    yield (
-        ("kind",),
-        f"Kubernetes {SCHEMA_VERSION} n’a pas d’objet « {short(one.kind)} » dans "
-        f"« {short(one.api_version)} ».",
-        remedy,
-    )
+    yield ("kind",), f"Kubernetes {SCHEMA_VERSION} n’a pas d’objet {where}", remedy
 
 
 def _name_faults(one: KubeObject) -> Iterator[Fault]:
@@ -217,9 +205,9 @@ def _name_faults(one: KubeObject) -> Iterator[Fault]:
             why = "il manque un nom à cet objet."
             yield ("metadata",), why, "Ajoutez « name » sous « metadata »."
         return
-    rule = LABEL if one.kind in ("Service", "Namespace") else SUBDOMAIN
     from jsonschema import Draft202012Validator
 
+    rule = LABEL if one.kind in ("Service", "Namespace") else SUBDOMAIN
     rule = PATH_SEGMENT if one.api_version.startswith("rbac.") else rule
     text = name or prefix.rstrip("-.") or "x"
     key = "name" if name else "generateName"
@@ -247,21 +235,12 @@ def _taken_node_ports(services: Iterable[KubeObject]) -> Iterator[ManifestProble
         for i, port in enumerate(ports):
             asked = (port.get("nodePort") or 0, port.get("protocol") or "TCP")
             other = taken.setdefault(asked, one)
-            if (
-                asked[0]
-                and other is not one
-                and (other.name, _space(other)) != (one.name, _space(one))
-            ):
+            if asked[0] and (other.name, other.space) != (one.name, one.space):
+                why = f"le « nodePort » {asked[0]} est déjà celui du Service « {other.name} »."
+                remedy = "Donnez un autre « nodePort » à l’un des deux."
                 yield ManifestProblem(
-                    one.at("spec", "ports", i, "nodePort"),
-                    one.title,
-                    f"le « nodePort » {asked[0]} est déjà celui du Service « {other.name} ».",
-                    "Donnez un autre « nodePort » à l’un des deux.",
+                    one.at("spec", "ports", i, "nodePort"), one.title, why, remedy
                 )
-
-
-def _space(one: KubeObject) -> str:
-    return one.namespace or "default"
 
 
 # -- the schema -----------------------------------------------------------------------------
@@ -301,11 +280,8 @@ def _validator(definition: str) -> Draft202012Validator:
     registry: Registry[Any] = Registry().with_resource(
         schema["$id"], Resource.from_contents(schema)
     )
-    return Draft202012Validator(
-        {"$ref": f"{schema['$id']}#/$defs/{definition}"},
-        registry=registry,
-        format_checker=_formats(),
-    )
+    top = {"$ref": f"{schema['$id']}#/$defs/{definition}"}
+    return Draft202012Validator(top, registry=registry, format_checker=_formats())
 
 
 def _schema_faults(definition: str, data: dict[str, Any]) -> Iterator[Fault]:
@@ -313,7 +289,7 @@ def _schema_faults(definition: str, data: dict[str, Any]) -> Iterator[Fault]:
     meant = {(path[:-1], remedy) for path, _, remedy in found}
     for path, reason, remedy in found:
         missing = remedy.removeprefix("Ajoutez « ").removesuffix(" ».")
-        if (path, f"Vouliez-vous écrire « {missing} » ?") not in meant:  # it is there, misspelt
+        if (path, spelling(missing, [missing])) not in meant:  # it is there, misspelt
             yield path, reason, remedy
 
 
@@ -327,7 +303,8 @@ def _said(error: ValidationError) -> Iterator[Fault]:
             allowed = schema.get("properties", {})
             for key in value:
                 if key not in allowed:
-                    yield (*path, key), *_unknown(key, path, list(allowed))
+                    reason = f"« {short(key)} » n’est pas une option de {option}."
+                    yield (*path, key), reason, spelling(key, allowed)
         case "required":
             for key in (k for k in wanted if k not in value):
                 yield path, f"il manque « {key} » à {option}.", f"Ajoutez « {key} »."
@@ -346,11 +323,10 @@ def _said(error: ValidationError) -> Iterator[Fault]:
             remedy = f"Il y faut au moins {low}." if high is None else f"Il y faut {low} à {high}."
             yield path, f"{option} ne peut pas valoir {short(value)}.", remedy
         case "format" if wanted == "byte":
-            yield (
-                path,
-                f"{option} n’est pas du base64.",
-                "Codez la valeur avec « base64 », ou écrivez-la telle quelle sous « stringData ».",
+            remedy = (
+                "Codez la valeur avec « base64 », ou écrivez-la telle quelle sous « stringData »."
             )
+            yield path, f"{option} n’est pas du base64.", remedy
         case "format":
             yield path, f"{option} est un nombre trop grand.", f"Il tient sur {wanted[3:]} bits."
         case "minLength" | "minItems":
@@ -365,33 +341,9 @@ def _said(error: ValidationError) -> Iterator[Fault]:
                 yield path, f"{option} ne peut pas valoir « {short(value)} ».", remedy
 
 
-def _unknown(key: str, path: tuple[Step, ...], allowed: list[str]) -> tuple[str, str]:
-    reason = f"« {short(key)} » n’est pas une option de {_option(path)}."
-    close = difflib.get_close_matches(key[:60], allowed, n=1, cutoff=0.7)
-    if close:
-        return reason, f"Vouliez-vous écrire « {close[0]} » ?"
-    return reason, ("Vérifiez l’orthographe, et l’indentation : à quoi cette clé appartient-elle ?")
-
-
-_TYPES = {
-    "object": "une table « clé : valeur »",
-    "array": "une liste",
-    "string": "un texte",
-    "integer": "un entier",
-    "number": "un nombre",
-    "boolean": "true ou false",
-}
-
-
 def _other_type(error: ValidationError, option: str, inside: bool) -> tuple[str, str]:
-    asked = {
-        kind: None
-        for one in (error, *(error.context or ()))
-        if one.validator == "type"
-        for kind in ([one.validator_value] if isinstance(one.validator_value, str)
-                     else one.validator_value)
-    }  # fmt: skip
-    wanted = " ou ".join(_TYPES[kind] for kind in asked if kind in _TYPES)
+    asked = types_asked([error, *(error.context or ())])
+    wanted = types_in_words(asked)
     value = error.instance
     remedy = ""
     if "string" in asked and isinstance(value, int | float):
@@ -402,25 +354,8 @@ def _other_type(error: ValidationError, option: str, inside: bool) -> tuple[str,
         remedy = "Donnez-lui une valeur, en l’indentant dessous, ou retirez-le."
     elif inside:
         remedy = f"Écrivez-y {wanted}."
-    return f"{option} doit être {wanted}, pas {_kind(value)}.", remedy
-
-
-def _kind(value: Any) -> str:
-    match value:
-        case None:
-            return "vide"
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return f"le nombre {short(value)}"
-        case "":
-            return "un texte vide"
-        case str():
-            return f"le texte « {short(value)} »"
-        case list():
-            return "une liste"
-        case _:
-            return "une table « clé : valeur »"
+    found = "un texte vide" if value == "" else kind_of(value)
+    return f"{option} doit être {wanted}, pas {found}.", remedy
 
 
 def _option(path: tuple[Step, ...]) -> str:

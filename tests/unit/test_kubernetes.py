@@ -331,7 +331,7 @@ def test_what_the_course_ships_is_valid() -> None:
         ("containerPort: 6379", "containerPort: '6379'", "redis", "doit être un entier", ""),
         ("value: postgres", "value: 3", "Deployment db", "doit être un texte", ""),
         ("storage: 1Gi", "storage: [1Gi]", "PersistentVolumeClaim", "doit être", ""),
-        ("      containers:", "      conteneurs:", "Deployment", "", "« containers »"),
+        ("      containers:", "      conteneurs:", "Deployment", "", "« containers »"),
     ],
 )
 def test_the_schema_speaks_french_and_names_the_line(

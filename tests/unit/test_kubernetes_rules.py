@@ -256,7 +256,7 @@ def test_every_error_of_an_object_is_told_on_its_line() -> None:
     )
     assert [(p.line, p.reason) for p in validate(parse(text))] == [
         (5, "« spec.type » ne peut pas valoir « nodeport »."),
-        (7, "« spec.ports.port » doit être un entier, pas le texte « quatre-vingts »."),
+        (7, "« spec.ports.port » doit être un entier, pas le texte « quatre-vingts »."),
         (8, "« porte » n’est pas une option de « spec.ports » (élément 2)."),
     ]
 

@@ -20,7 +20,7 @@ from labkit import engine
 from labkit.engine import external
 from labkit.engine.embedded import cluster, lifetime, snapshot
 from labkit.engine.embedded.directories import writable
-from labkit.engine.embedded.driver import why_slow
+from labkit.engine.embedded.driver import pack_driver, why_slow
 from labkit.engine.embedded.settings import MAX_NODES, SHARED, Settings
 from labkit.engine.progress import Report
 from labkit.errors import LabkitError, SettingError, reason_of
@@ -127,6 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         help="construit aussi un noyau User-Mode Linux, bien plus rapide que l’émulation (un quart "
         "d’heure de processeur)",
     )  # fmt: skip
+    build.add_argument(
+        "--wheel", metavar="DOSSIER", type=Path,
+        help="y écrit ce noyau, construit s’il le faut, en un paquet que d’autres installent avec "
+        "pip au lieu de le construire",
+    )  # fmt: skip
     build.add_argument("--prune", action="store_true", help="supprime les anciennes versions")
     add("up", _up, "démarre le cluster, ou rejoint celui qui tourne", nodes=True)
     status = add("status", _status, "dit ce qui tourne")
@@ -228,11 +233,17 @@ def _build(options: argparse.Namespace) -> int:
         writable(settings.cache, SHARED, mode=0o755)
     with Report() as report:
         made = snapshot.build(
-            settings, report, remove_old=options.prune, thorough=True, kernel=options.kernel
+            settings,
+            report,
+            remove_old=options.prune,
+            thorough=True,
+            kernel=options.kernel or options.wheel is not None,
         )
     print(f"Prêt : {made.snapshot.directory}")
     if slow := why_slow(made.guest, settings):
         print(f"La machine sera émulée : {slow}.")
+    if options.wheel:
+        print(f"Paquet du noyau : {pack_driver(settings, options.wheel)}")
     return 0
 
 

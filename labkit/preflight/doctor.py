@@ -109,5 +109,7 @@ def _mirror(settings: Settings) -> str:
 
 def _driver(settings: Settings) -> str:
     guest = find_guest(settings)
-    slow = why_slow(guest, settings)
-    return find_driver(guest, settings).name + (f" ({slow})" if slow else "")
+    driver, slow = find_driver(guest, settings), why_slow(guest, settings)
+    if driver.package:
+        return f"{driver.name} (paquet {driver.package})"
+    return driver.name + (f" ({slow})" if slow else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import pytest
 import labkit
 from labkit.engine.embedded.build.shared_cache import find_guest
 from labkit.engine.embedded.driver import find_driver, instance
+from labkit.engine.embedded.installation import find_installation
 from labkit.engine.embedded.processes import alive, process_of
 from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.uml import wheel
 from labkit.engine.embedded.uml.confined import landlock
 from labkit.engine.embedded.uml.driver import SWITCH, Uml
 from labkit.engine.embedded.uml.finding import probe
@@ -118,3 +121,31 @@ def test_both_modes_are_found_to_work() -> None:
     assert isinstance(driver, Uml)
     assert probe(driver.kernel, guest, "seccomp") and probe(driver.kernel, guest, "ptrace")
     assert not probe(Path("/bin/false"), guest, "seccomp")
+
+
+def test_a_kernel_that_pip_installed_serves_where_no_cache_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.read()
+    made = find_installation(settings)
+    assert made and isinstance(made.driver, Uml)
+    kernel = made.driver.kernel.parent
+    if not (kernel / "GPL-2.0").exists():
+        pytest.skip("this kernel was built before labkit kept its licence")
+    site, cache = tmp_path / "site", tmp_path / "cache"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--target", str(site)]
+    subprocess.run([*pip, str(wheel.pack(kernel, tmp_path))], check=True)
+    cache.mkdir()
+    for directory in (made.guest.directory, made.snapshot.directory):
+        (cache / directory.name).symlink_to(directory)
+    monkeypatch.setenv("LABKIT_CACHE", str(cache))
+    monkeypatch.setenv("LABKIT_SHARED_CACHE", "")
+    monkeypatch.syspath_prepend(site)
+    labkit.down()
+    labkit.up(quiet=True)
+    try:
+        process = process_of(settings.run)
+        assert process and process.cmdline()[0].startswith(str(site))
+        assert f"uml, paquet {wheel.NAME}" in str(labkit.status())
+    finally:
+        labkit.down()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from labkit.engine.embedded.qemu import finding as qemu_finding
 from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.qemu.finding import find_qemu
 from labkit.engine.embedded.settings import Settings
-from labkit.engine.embedded.uml import confined, finding, kernel, pinning
+from labkit.engine.embedded.uml import confined, finding, kernel, pinning, wheel
+from labkit.engine.embedded.uml.driver import Uml
 from labkit.engine.embedded.uml.finding import find_uml, why_not
 from labkit.engine.progress import Report
 from labkit.errors import BuildError, PlatformNotSupported, SettingError
@@ -140,6 +144,66 @@ def test_a_path_that_it_cannot_say_is_told(tmp_path: Path) -> None:
     with atomic_directory(kernel.kernel_directory(settings)) as made:
         (made / "linux").touch()
     assert "ni espace" in why_not(Guest(settings.cache, "key"), settings)
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a kernel that was packed, and installed by pip where Python looks."""
+    built = kernel.kernel_directory(Settings(cache=tmp_path))
+    with atomic_directory(built) as made:
+        for name in ("linux", *(Path(text).name for text in wheel.LICENCES)):
+            (made / name).write_text(name)
+        (made / "linux").chmod(0o755)
+        facts = {"version": "7.2.1-1~bpo13+1", "source": "linux-source-7.2", "libc": "2.41-12"}
+        (made / "kernel.json").write_text(json.dumps(facts))
+    file, site = wheel.pack(built, tmp_path / "wheels"), tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--target", str(site)]
+    subprocess.run([*pip, str(file)], check=True)
+    monkeypatch.syspath_prepend(site)
+    return site / wheel.FOLDER / built.name
+
+
+def test_a_kernel_is_packed_with_its_licence_and_its_source(packed: Path) -> None:
+    said = importlib.metadata.metadata(wheel.NAME)
+    assert said["Version"] == f"7.2.1+{packed.name.removeprefix('kernel-')}"
+    assert said["License-Expression"].startswith("GPL-2.0-only")
+    assert said["Project-URL"].endswith("/linux/7.2.1-1~bpo13+1/")
+    assert all((packed / text).exists() for text in said.get_all("License-File"))
+    assert "linux-source-7.2" in said.get_payload() and "2.41-12" in said.get_payload()
+
+
+def test_an_installed_kernel_serves_where_none_is_built(packed: Path, tmp_path: Path) -> None:
+    assert kernel.kernel_directory(Settings(cache=tmp_path)) == tmp_path / packed.name
+    empty = Settings(cache=tmp_path / "empty")
+    assert kernel.kernel_directory(empty) == packed
+    assert os.access(packed / "linux", os.X_OK) and kernel.kernel_version(packed) == "7.2.1"
+    assert kernel.build_kernel(empty, Report(quiet=True)) == packed
+    assert Uml(packed / "linux", "7.2.1", ("qemu",), "ptrace").package == wheel.NAME
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (lambda kernel: kernel.rename(kernel.with_name("kernel-0")), "autre version de labkit"),
+        (lambda kernel: (kernel / "linux").chmod(0o777), "d’autres comptes peuvent écrire"),
+        (lambda kernel: (kernel / "linux").write_text("damaged"), "abîmé"),
+    ],
+)
+def test_an_installed_kernel_that_is_not_right_is_refused(
+    packed: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    spoil(packed)
+    empty = Settings(cache=tmp_path / "empty")
+    assert kernel.kernel_directory(empty) == empty.cache / packed.name
+    why = why_not(Guest(tmp_path, "key"), empty)
+    assert said in why and "labkit build --kernel" in why
+    assert find_uml(Guest(tmp_path, "key"), empty, Qemu(("qemu",), "10.0.0", "tcg")) is None
+
+
+def test_a_kernel_without_its_licence_is_not_packed(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="licence") as caught:
+        wheel.pack(tmp_path / "kernel-0", tmp_path)
+    assert "Supprimez" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name, value", [("accel", "qemu"), ("uml", "fast")])

@@ -160,6 +160,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
         record = Record(
             machine.network, settings.nodes, numbers, made_of.driver.name,
             made_of.snapshot.images, kills, private=bool(settings.network),
+            package=made_of.driver.package,
         )  # fmt: skip
         fleet = record.fleet(settings.run)
         write_contexts(fleet, settings.run / "docker", docker_cli(guest), guest.plugins)

@@ -47,6 +47,10 @@ class Driver(Protocol):
     def version(self) -> str:
         """Return the version of the program."""
 
+    @property
+    def package(self) -> str:
+        """Return the installed Python package that it came from; "" for none."""
+
     def traits(self, settings: Settings, guest: Guest) -> list[str]:
         """Return all that a saved state depends on, but the guest's files."""
 
@@ -145,7 +149,7 @@ def why_slow(guest: Guest, settings: Settings) -> str:
 
 
 def driver_directory(settings: Settings) -> Path:
-    """Return where :func:`build_driver` puts what it builds."""
+    """Return where what :func:`build_driver` builds is, or will be."""
     from labkit.engine.embedded.uml.kernel import kernel_directory
 
     return kernel_directory(settings)
@@ -162,6 +166,19 @@ def build_driver(settings: Settings, report: Report) -> None:
     from labkit.engine.embedded.uml.kernel import build_kernel
 
     build_kernel(settings, report)
+
+
+def pack_driver(settings: Settings, into: Path) -> Path:
+    """Write what :func:`build_driver` built into a wheel, in this directory; return its file.
+
+    Raises
+    ------
+    BuildError
+        When that fails.
+    """
+    from labkit.engine.embedded.uml.wheel import pack
+
+    return pack(driver_directory(settings), into)
 
 
 def instance(run: Path) -> Instance:

@@ -61,6 +61,7 @@ class Record:
     ``nodes`` is how many it was started with, ``numbers`` are those of the nodes it has now.
     ``kills`` is how many programs the kernel had ended for want of memory until then.
     With ``private``, nothing is opened beside the addresses of its network.
+    ``package`` is the installed package that the driver came from; "" for none.
     """
 
     network: str
@@ -70,6 +71,7 @@ class Record:
     images: list[dict[str, Any]] = field(default_factory=list)
     kills: int = 0
     private: bool = False
+    package: str = ""
 
     @classmethod
     def read(cls, run: Path) -> Record | None:

@@ -54,6 +54,7 @@ class Status:
     images: tuple[ImageStatus, ...] = ()
     detail: str = ""  # a French sentence, for example when QEMU was killed
     accel: str = ""
+    package: str = ""  # installed one that the machine's driver came from; "" for none
     memory: int = 0  # resident memory of the machine, in MB; 0 for engines that are not labkit's
     # what the machine has written on this host's disk, in MB; 0 for engines that are not labkit's
     disk: int = 0
@@ -77,9 +78,11 @@ class Status:
                 where = f" (n’est plus sur {', '.join(image.missing)} : une task l’y reprend)"
             lines.append(f"  image {image.name} : {_ORIGINS[image.origin]}{where}")
         if self.memory:
+            package = f", paquet {self.package}" if self.package else ""
+            most = f"{DISK / 1e9:.1f}".replace(".", ",")
             lines.append(
-                f"  machine ({self.accel}) : {self.memory} Mo de mémoire, {self.disk} Mo écrits "
-                f"sur le disque ({DISK / 1e9:.1f} Go au plus)".replace(".", ",")
+                f"  machine ({self.accel}{package}) : {self.memory} Mo de mémoire, "
+                f"{self.disk} Mo écrits sur le disque ({most} Go au plus)"
             )
         return "\n".join(lines)
 
@@ -118,6 +121,7 @@ def status(settings: Settings) -> Status:
         detail=_PAUSED if waiting else _said_of_ports(settings.run, bool(kept)),
         images=tuple(replace(i, missing=_missing(i, tags)) for i in images),
         accel=record.accel,
+        package=record.package,
         memory=process.memory_info().rss // 1_000_000,
         disk=upkeep.written(settings.run, process.pid) // 1_000_000,
     )

@@ -32,6 +32,11 @@ class Qemu:
         """Return the accelerator, which is what a user chooses."""
         return self.accel
 
+    @property
+    def package(self) -> str:
+        """Return nothing: it came from Debian or is the system's."""
+        return ""
+
     def traits(self, settings: Settings, guest: Guest) -> list[str]:
         """Return the command line, as it would be anywhere: any other is another machine."""
         anywhere = replace(settings, cluster="any")

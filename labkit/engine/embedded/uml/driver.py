@@ -29,6 +29,7 @@ from labkit.engine.embedded.qemu.network import LOG, Network
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.uml.command import arguments, confinement, memory_directory
 from labkit.engine.embedded.uml.pinning import Pin, choose
+from labkit.engine.embedded.uml.wheel import FOLDER, NAME
 from labkit.errors import MachineFailed
 from labkit.polling import until
 
@@ -56,6 +57,11 @@ class Uml:
     def name(self) -> str:
         """Return what the user calls it."""
         return "uml"
+
+    @property
+    def package(self) -> str:
+        """Return the name of the package, where the kernel is an installed wheel's."""
+        return NAME if self.kernel.parent.parent.name == FOLDER else ""
 
     def traits(self, settings: Settings, guest: Guest) -> list[str]:
         """Return all that a prepared disk depends on: no memory is saved."""

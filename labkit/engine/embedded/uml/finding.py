@@ -19,6 +19,7 @@ from labkit.engine.embedded.uml.command import confinement, memory_directory, mo
 from labkit.engine.embedded.uml.confined import landlock
 from labkit.engine.embedded.uml.driver import Uml
 from labkit.engine.embedded.uml.kernel import kernel_directory, kernel_version
+from labkit.engine.embedded.uml.wheel import installed
 from labkit.errors import PlatformNotSupported
 
 PROBE_SECONDS = 3.0  # on a host with a processor to spare
@@ -57,7 +58,8 @@ def _looked_up(guest: Guest, settings: Settings) -> tuple[str, str]:
     """Return (why not, mode); one of them is empty."""
     directory = kernel_directory(settings)
     if not verify(directory):
-        return "aucun noyau User-Mode Linux n’est construit (« labkit build --kernel »)", ""
+        why = installed(directory.name)[1] or "aucun noyau User-Mode Linux n’est construit"
+        return f"{why} (« labkit build --kernel »)", ""
     if re.search(r"[\s\"']", f"{directory}{guest.directory}{settings.state}"):
         return "User-Mode Linux ne veut ni espace ni guillemet dans le nom d’un répertoire", ""
     asked: tuple[str, ...] = (settings.uml,)

@@ -25,6 +25,7 @@ from labkit.engine.embedded.build.mirror import find_mirror
 from labkit.engine.embedded.build.sealed import atomic_directory, need_room, verify
 from labkit.engine.embedded.build.shared_cache import find_directory
 from labkit.engine.embedded.settings import Settings
+from labkit.engine.embedded.uml.wheel import LICENCES, installed
 from labkit.engine.progress import Report
 from labkit.errors import BuildError, NotInArchive
 
@@ -36,7 +37,7 @@ TOOLS = ("bc", "bison", "flex", "gcc", "libc6-dev", "m4", "make", "mawk", "xz-ut
 FOLLOW = re.compile(r"lib|gcc|cpp|binutils|linux-libc-dev|zlib1g")
 # Of the source, what User-Mode Linux is not made of, but for what Kconfig and make read.
 DROP = re.compile(
-    r"(Documentation|LICENSES|rust|samples|sound|arch/(?!um/|x86/)[^/]+"
+    r"(Documentation|rust|samples|sound|arch/(?!um/|x86/)[^/]+"
     r"|drivers/(gpu|media|staging|infiniband|scsi|usb|iio|crypto|accel|net/(ethernet|wireless))"
     r"|tools/(perf|testing|power|sched_ext|verification))/(.*/)?(?!Kconfig|Makefile|Kbuild)[^/]*$"
 )
@@ -45,9 +46,10 @@ NEEDED = 2_500_000_000  # bytes of disk that a build takes at its largest
 
 
 def kernel_directory(settings: Settings) -> Path:
-    """Return where the kernel is, built or not: in the shared cache or in the user's."""
+    """Return where the kernel is: in a cache or an installed package; else, where to build it."""
     digest = hashlib.sha256(f"{RECIPE}\n{_fragment()}".encode()).hexdigest()
-    return find_directory(settings, f"kernel-{digest[:12]}")
+    found = find_directory(settings, f"kernel-{digest[:12]}")
+    return found if verify(found) else installed(found.name)[0] or found
 
 
 def kernel_version(directory: Path) -> str:
@@ -81,30 +83,29 @@ def build_kernel(settings: Settings, report: Report) -> Path:
         )
     need_room(settings.cache, NEEDED)
     with atomic_directory(target) as work:
-        source = _unpack(settings, work, report)
+        source, libc = _unpack(settings, work, report)
         (tree,) = (work / "source/usr/src").iterdir()
         _compile(tree, _tools(work / "tools"), report.step)
         shutil.move(tree / "linux", work / "linux")
-        shutil.copy(tree / "COPYING", work / "COPYING")
-        facts = {
-            "version": source.version,
-            "source": source.name,
-            "licence": "GPL-2.0, with the source package of Debian that is named here",
-        }
+        shutil.copy(tree / ".config", work / "config")
+        for text in LICENCES:
+            shutil.copy(tree / text, work)
+        facts = {"version": source.version, "source": source.name, "libc": libc.version}
         (work / "kernel.json").write_text(json.dumps(facts, indent=1))
         for part in ("source", "tools"):
             shutil.rmtree(work / part)
     return target
 
 
-def _unpack(settings: Settings, work: Path, report: Report) -> Package:
-    """Fetch and unpack the tools and the kernel's source; return the package of the latter."""
+def _unpack(settings: Settings, work: Path, report: Report) -> tuple[Package, Package]:
+    """Fetch and unpack the tools and the kernel's source; return the latter and the libc."""
     mirror, downloads = find_mirror(settings.mirror), settings.cache / "downloads"
     report.step("Lecture des distributions Debian (signature vérifiée), pour un noyau plus rapide")
     archive = Archive(mirror, settings.suite, downloads)
     try:
         archive.load()
         wanted = [(archive, p) for p in archive.closure(TOOLS, FOLLOW.match)]
+        libc = archive.package("libc6-dev")
         newer, source = _source(mirror, downloads)
         wanted.append((newer, source))
         total, done = sum(p.size for _, p in wanted), 0
@@ -130,7 +131,7 @@ def _unpack(settings: Settings, work: Path, report: Report) -> Package:
     for other in (work / "source/usr/src").iterdir():
         if not other.is_dir():
             other.unlink()
-    return source
+    return source, libc
 
 
 def _source(mirror: str, downloads: Path) -> tuple[Archive, Package]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from labkit.views.picture import Box, Picture, Text, png, png_text
 _ROW_GAP = 14.0
 _BUS = 12.0  # width of a network's line
 _DPI = 130
+_Chips = Sequence[tuple[str, str]]  # what is written in small boxes, and their borders
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,7 @@ class _Drawing(Layout):
         self.theme = theme
         self.shapes: list[Box | Text] = []
         self.rows: list[_Place] = []
-        colours = palette()
-        self.colours = {
-            network.name: colours[i % len(colours)] for i, network in enumerate(self.networks)
-        }
+        self.colours = dict(zip((n.name for n in self.networks), cycle(palette()), strict=False))
 
     def picture(self) -> Picture:
         self._text(MARGIN, 44, fit(self.file.title, 30, self._room, bold=True), 30, bold=True)
@@ -190,8 +189,8 @@ class _Drawing(Layout):
             self._one_line(row)
         else:
             self._lines(row)
-        texts = self.port_texts(service)
-        self._chips(row, MARGIN, self.port_width, texts, ["solid"] * len(texts), bold=True)
+        ports = [(text, "solid") for text in self.port_texts(service)]
+        self._chips(row, MARGIN, self.port_width, ports, bold=True)
         for i, network in enumerate(self.networks):
             if network.name in service.networks:
                 label = network.label if self.named else str(i + 1)
@@ -203,9 +202,7 @@ class _Drawing(Layout):
             width = letters_width(text, SMALL) + 16
             self._box(left, middle - 16, width, 32, self.theme.paper, alarm, "dashed")
             self._text(left + 8, middle + 6, text, SMALL, alarm)
-        found = self.mount_texts(service)
-        texts, borders = [text for text, _ in found], [border for _, border in found]
-        self._chips(row, self.volume_x, self.volume_width, texts, borders)
+        self._chips(row, self.volume_x, self.volume_width, self.mount_texts(service))
 
     def _line(
         self, service: ComposeService, y: float, thick: float, end: float, colour: str
@@ -253,21 +250,14 @@ class _Drawing(Layout):
             self._text(left, middle + 7, image, SMALL, self.theme.faint)
 
     def _chips(
-        self,
-        row: _Place,
-        x: float,
-        width: float,
-        texts: Sequence[str],
-        borders: Sequence[str],
-        *,
-        bold: bool = False,
+        self, row: _Place, x: float, width: float, chips: _Chips, *, bold: bool = False
     ) -> None:
         """Draw small boxes under each other, centred in a row."""
-        shown = texts if len(texts) <= MOST + 1 else texts[:MOST]
-        folded = len(texts) - len(shown)
+        shown = chips if len(chips) <= MOST + 1 else chips[:MOST]
+        folded = len(chips) - len(shown)
         at = row.y + (row.height - (len(shown) + (folded > 0)) * (CHIP + 6) + 6) / 2
         middle, theme = x + width / 2, self.theme
-        for text, border in zip(shown, borders, strict=False):
+        for text, border in shown:
             how = (FAILURE, "dashed") if border == "alarm" else (theme.ink, border)
             self._box(x, at, width, CHIP, theme.paper, *how)
             size = BODY if bold else SMALL

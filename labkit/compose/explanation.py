@@ -33,9 +33,10 @@ class Explanation:
     @property
     def conclusion(self) -> str:
         """The whole in a French sentence."""
-        own = len({f.option for f in self.of(Verdict.SWARM)})
-        ignored = len({f.option for f in self.of(Verdict.IGNORED)})
-        rejected = len({f.option for f in self.of(Verdict.REJECTED)})
+        rejected, ignored, own = (
+            len({f.option for f in self.of(verdict)})
+            for verdict in (Verdict.REJECTED, Verdict.IGNORED, Verdict.SWARM)
+        )
         if rejected:
             head = f"docker stack deploy ({DOCKER}) refuse ce fichier"
         elif own:
@@ -51,13 +52,7 @@ class Explanation:
         return f"{head} (options : {said})." if said else f"{head}."
 
     def _sections(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-        for verdict in (
-            Verdict.REJECTED,
-            Verdict.IGNORED,
-            Verdict.SWARM,
-            Verdict.SHARED,
-            Verdict.NOTE,
-        ):
+        for verdict in Verdict:
             groups: dict[tuple[str, str], list[Finding]] = {}
             for one in self.of(verdict):
                 groups.setdefault((one.option, one.why), []).append(one)

@@ -19,13 +19,9 @@ from labkit.documents import Step
 _Refusals = Iterator[tuple[tuple[Step, ...], str]]
 
 _COUNTS = (  # which docker refuses below zero
-    "deploy.replicas",
-    "deploy.update_config.parallelism",
-    "deploy.rollback_config.parallelism",
-    "deploy.restart_policy.max_attempts",
-    "deploy.placement.max_replicas_per_node",
-    "healthcheck.retries",
-)
+    "deploy.replicas deploy.update_config.parallelism deploy.rollback_config.parallelism "
+    "deploy.restart_policy.max_attempts deploy.placement.max_replicas_per_node healthcheck.retries"
+).split()
 _MODES = ("replicated", "global", "replicated-job", "global-job")
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 _MOUNTS = {  # by type: the options that go with it
@@ -112,18 +108,14 @@ def _texts(options: Mapping[str, Any]) -> _Refusals:
     shares = [f"deploy.resources.{kind}.cpus" for kind in ("limits", "reservations")]
     checks: list[tuple[str, Callable[[str], Any], str]] = [
         *((p, values.size, "une taille est un nombre et son unité : 512M, 1G.") for p in sizes),
-        *((p, _cpus, 'un nombre de processeurs s’écrit "0.5", au milliardième près.')
-          for p in shares),
+        *((p, lambda share: values.cpus(share or "0"),
+           'un nombre de processeurs s’écrit "0.5", au milliardième près.') for p in shares),
         *((p, values.words, "un guillemet n’est jamais fermé.") for p in ("command", "entrypoint")),
     ]  # fmt: skip
     for path, read, why in checks:
         value = _at(options, path)
         if isinstance(value, str) and read(value) is None:
             yield _path(path), why
-
-
-def _cpus(text: str) -> Any:
-    return 0 if text == "" else values.cpus(text)
 
 
 def _ports(options: Mapping[str, Any]) -> _Refusals:

@@ -22,12 +22,12 @@ from labkit.documents import Step
 
 
 class Verdict(StrEnum):
-    """The program that acts on an option."""
+    """The program that acts on an option; the gravest comes first."""
 
+    REJECTED = "rejected"
+    IGNORED = "ignored"
     SWARM = "swarm"
     SHARED = "shared"
-    IGNORED = "ignored"
-    REJECTED = "rejected"
     NOTE = "note"
 
     @property
@@ -334,9 +334,8 @@ def _kind_words(file: ComposeFile, one: Unfit) -> str:
             f"docker {DOCKER} lit « {word} » comme {str(value).lower()} : mettez-le entre "
             "guillemets. docker 28 y lit un texte."
         )
-    if isinstance(value, str) and scalars in (("integer",), ("number",)):
-        return f"le format 3.x veut {wanted}, sans guillemets."
-    if isinstance(value, str) and scalars == ("boolean",) and "object" not in one.form.kinds:
+    bare = scalars in (("integer",), ("number",)) or one.form.kinds == ("boolean",)
+    if isinstance(value, str) and bare:
         return f"le format 3.x veut {wanted}, sans guillemets."
     if isinstance(value, bool) and "text" in scalars:
         return "le format 3.x veut un texte : mettez true ou false entre guillemets."
@@ -365,18 +364,11 @@ def finding(
 
 
 def _walk(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Any]]:
-    items: Iterator[tuple[Step, Any]]
-    if isinstance(value, dict):
-        items = iter(value.items())
-    elif isinstance(value, list):
-        items = iter(enumerate(value))
-    else:
-        return
-    for step, inner in items:
-        if isinstance(step, str) and step.startswith("x-"):
-            continue
-        yield (*path, step), inner
-        yield from _walk(inner, (*path, step))
+    items = value.items() if isinstance(value, dict) else ()
+    for step, inner in enumerate(value) if isinstance(value, list) else items:
+        if not str(step).startswith("x-"):
+            yield (*path, step), inner
+            yield from _walk(inner, (*path, step))
 
 
 def _written(value: Any) -> str:
@@ -384,11 +376,6 @@ def _written(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict):
-        parts = [
-            str(key) if isinstance(inner, dict) else f"{key}: {_written(inner)}"
-            for key, inner in value.items()
-        ]
+        parts = [k if isinstance(v, dict) else f"{k}: {_written(v)}" for k, v in value.items()]
         return short(", ".join(parts), 90)
-    if isinstance(value, list):
-        return short(", ".join(_written(inner) for inner in value), 90)
-    return short(value)
+    return short(", ".join(map(_written, value)), 90) if isinstance(value, list) else short(value)

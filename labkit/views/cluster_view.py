@@ -83,7 +83,6 @@ class ClusterView(LiveBox):
         html = picture.svg()
         if self._state is not None and self._state.active:
             html += "".join(status_html("alarm", t.what, t.remedy) for t in self._state.troubles)
-        if self._state is not None and self._state.active:
             self._last = picture, self._state.captured_at
         elif self._state is not None and self._state.swarm == "inactive":
             self._last = None  # there is no swarm any more: the old one would mislead

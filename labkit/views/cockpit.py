@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from labkit.nodes import Activate, Drain
 from labkit.state import ClusterState, Service
 from labkit.views import ClusterView, Repartition, Scaler
 from labkit.views.events import Event, events, events_html
-from labkit.views.live import Acting, Latest, LiveBox, Seen, set_html, status_html
+from labkit.views.live import Acting, Latest, LiveBox, Seen, button, set_html
 
 _EVENTS = 30  # kept; the page shows those that it has room for
 _COMMANDS = 8
@@ -67,7 +68,10 @@ class Cockpit(Acting, LiveBox):
         self._commands = widgets.HTML()
         self._scaler: Scaler | None = None
         self._traffic: Repartition | None = None
-        buttons = [self._button(*key) for key in self.KEYS]
+        buttons = [
+            button(f"{text} ({key})", tooltip, partial(self.press, key))
+            for key, text, tooltip in self.KEYS
+        ]
         chosen = widgets.HTML("<kbd>1</kbd>…<kbd>7</kbd> : choisir un nœud")
         parts: dict[str, Any] = {
             "bar": widgets.HBox([*buttons, chosen, self._status]),
@@ -198,19 +202,9 @@ class Cockpit(Acting, LiveBox):
             else:
                 act(node, self._fleet, quiet=True)
         except LabkitError as error:
-            self._say("alarm", error.message, error.remedy)
-            return
-        self._say("ok", command)
-
-    def _say(self, kind: str, text: str, remedy: str = "") -> None:
-        set_html(self._status, status_html(kind, text, remedy))
-
-    def _button(self, key: str, text: str, tooltip: str) -> Any:
-        button = widgets.Button(
-            description=f"{text} ({key})", tooltip=tooltip, layout={"width": "auto"}
-        )
-        button.on_click(lambda _: self.press(key))
-        return button
+            self._say_error(error)
+        else:
+            self._say("ok", command)
 
     def close(self) -> None:
         """Give up what is being waited for, and remove the widgets from the page."""

@@ -51,20 +51,11 @@ class Look:
             return error
         except Exception as error:  # whatever happens, a live view goes on and says so
             self._before = None
-            return _unreadable(error)
-
-
-def look(fleet: Fleet | None) -> Seen:
-    """Capture the cluster once, like :class:`Look`."""
-    return Look(fleet)()
-
-
-def _unreadable(error: Exception) -> EngineUnreachable:
-    _log.debug("capture failed", exc_info=error)
-    return EngineUnreachable(
-        f"L’état du cluster ne peut pas être lu ({type(error).__name__} : {error}).",
-        remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
-    )
+            _log.debug("capture failed", exc_info=error)
+            return EngineUnreachable(
+                f"L’état du cluster ne peut pas être lu ({type(error).__name__} : {error}).",
+                remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
+            )
 
 
 class Watch:
@@ -216,9 +207,10 @@ class Overtaken(Exception):
 
 
 class Acting(widgets.VBox):  # type: ignore[misc]
-    """A widget whose actions are done one at a time, by :attr:`_latest`."""
+    """A widget whose actions are done one at a time, by :attr:`_latest`; it says how they go."""
 
     _latest: Latest[Any]
+    _status: Any  # the widget of the line that says it
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do; return whether that came within ``timeout`` s."""
@@ -228,6 +220,12 @@ class Acting(widgets.VBox):  # type: ignore[misc]
         """Give up what is being waited for, and remove the widget from the page."""
         self._latest.close()
         super().close()
+
+    def _say(self, kind: str, text: str, remedy: str = "") -> None:
+        set_html(self._status, status_html(kind, text, remedy))
+
+    def _say_error(self, error: LabkitError) -> None:
+        self._say("alarm", error.message, error.remedy)
 
 
 class LiveBox(widgets.VBox):  # type: ignore[misc]
@@ -243,8 +241,7 @@ class LiveBox(widgets.VBox):  # type: ignore[misc]
         self._watch = Watch.of(fleet, interval)
         self._showing = threading.RLock()
         self._paused = False
-        style = widgets.HTML(STYLE)
-        super().__init__([style, *children], _view_count=0)
+        super().__init__([widgets.HTML(STYLE), *children], _view_count=0)
         self.add_class("labkit")
         self.observe(self._on_views, names="_view_count")
 
@@ -254,7 +251,7 @@ class LiveBox(widgets.VBox):  # type: ignore[misc]
 
     def refresh(self) -> None:
         """Look at the cluster and show it, before returning."""
-        self._hear(look(self._fleet))
+        self._hear(Look(self._fleet)())
 
     def start(self) -> None:
         """Follow the cluster; nothing changes if it is followed already."""
@@ -286,6 +283,13 @@ class LiveBox(widgets.VBox):  # type: ignore[misc]
             self._watch.remove(self._hear)
         elif not self._paused:
             self._watch.add(self._hear)
+
+
+def button(text: str, tooltip: str, act: Callable[[], object], width: str = "auto") -> Any:
+    """Return a button that acts when it is pressed."""
+    made = widgets.Button(description=text, tooltip=tooltip, layout={"width": width})
+    made.on_click(lambda _: act())
+    return made
 
 
 def set_html(widget: Any, value: str) -> None:

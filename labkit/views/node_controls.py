@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from html import escape
-from typing import Any
 
 import ipywidgets as widgets
 
@@ -14,7 +14,7 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import LabkitError
 from labkit.nodes import Activate, Demote, Drain, NodeProgress, Promote
 from labkit.state import ClusterState, Node
-from labkit.views.live import Acting, Latest, Overtaken, set_html, status_html
+from labkit.views.live import Acting, Latest, Overtaken, button, set_html
 
 Action = Activate | Demote | Drain | Promote
 _ACTIONS: tuple[tuple[str, str, type[Action]], ...] = (
@@ -41,7 +41,7 @@ class NodeControls(Acting):
         self._latest: Latest[Action] = Latest(self._apply, quiet=0.0)
         self._node = widgets.Dropdown(description="Nœud", layout={"width": "auto"})
         self._node.style.description_width = "initial"
-        self._buttons = [self._button(*action) for action in _ACTIONS]
+        self._buttons = [button(*action[:2], partial(self._ask, action[2])) for action in _ACTIONS]
         self._command = widgets.HTML()
         self._status = widgets.HTML()
         super().__init__(
@@ -99,10 +99,8 @@ class NodeControls(Acting):
         if name in [value for _, value in self._node.options]:
             self._node.value = name
 
-    def _button(self, text: str, tooltip: str, action: type[Action]) -> Any:
-        button = widgets.Button(description=text, tooltip=tooltip, layout={"width": "auto"})
-        button.on_click(lambda _: self.ask(action(self._node.value)))
-        return button
+    def _ask(self, action: type[Action]) -> None:
+        self.ask(action(self._node.value))
 
     def ask(self, action: Action) -> None:
         """Do something to a node; returns at once, and what comes of it is shown."""
@@ -113,7 +111,7 @@ class NodeControls(Acting):
 
     def _say(self, kind: str, text: str, remedy: str = "") -> None:
         self._done = None
-        set_html(self._status, status_html(kind, text, remedy))
+        super()._say(kind, text, remedy)
 
     def _apply(self, action: Action, overtaken: Callable[[], bool]) -> None:
         """Act, in the thread of :class:`Latest`."""
@@ -129,7 +127,7 @@ class NodeControls(Acting):
             return
         except LabkitError as error:
             if not overtaken():
-                self._say("alarm", error.message, error.remedy)
+                self._say_error(error)
             return
         node = state.node(action.name)
         self._say("ok", f"{node.name} : {_standing(node)}")

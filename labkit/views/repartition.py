@@ -134,7 +134,7 @@ class Repartition(Acting):
             try:
                 self._run()
             except _Stopped:
-                self._say("arrêté : " + self._progress())
+                self._tell("arrêté : " + self._progress())
             except LabkitError as error:
                 self._say_error(error)
                 raise
@@ -203,11 +203,11 @@ class Repartition(Acting):
                 self._draw()
                 raise _Stopped
             if time.monotonic() - drawn > _EVERY:
-                self._say(self._progress() + "…")
+                self._tell(self._progress() + "…")
                 self._draw()
                 drawn = time.monotonic()
 
-        self._say("envoi…")
+        self._tell("envoi…")
         for keep_alive in _MODES[self._mode.value][1]:
             sample = send(
                 self._port,
@@ -226,7 +226,7 @@ class Repartition(Acting):
             f"{'keep-alive' if s.keep_alive else 'nouvelle connexion'} : {s.rate:.0f} réponses/s"
             for s in done
         )
-        self._say(f"✔ {self._progress()} ({rates})")
+        self._tell(f"✔ {self._progress()} ({rates})")
 
     def _progress(self) -> str:
         came = sum(len(s.frame) for s in self._samples)
@@ -242,15 +242,8 @@ class Repartition(Acting):
         self._image.layout.display = ""
         set_html(self._table, distribution_html(self._samples))
 
-    def _say(self, text: str) -> None:
+    def _tell(self, text: str) -> None:
         set_html(self._status, f"<div role='status' aria-live='polite'>{escape(text)}</div>")
-
-    def _say_error(self, error: LabkitError) -> None:
-        remedy = f"<br>→ {escape(error.remedy)}" if error.remedy else ""
-        set_html(
-            self._status,
-            f"<div role='status' class='labkit-alarm'>✖ {escape(error.message)}{remedy}</div>",
-        )
 
     def __repr__(self) -> str:
         # what stays in a saved notebook without a measure; the widget does not

@@ -15,7 +15,7 @@ from labkit.engine.endpoint import Fleet
 from labkit.errors import LabkitError
 from labkit.services import Progress, Scale, not_scalable
 from labkit.state import ClusterState
-from labkit.views.live import Acting, Latest, LiveBox, Overtaken, Seen, set_html, status_html
+from labkit.views.live import Acting, Latest, LiveBox, Overtaken, Seen, button, set_html
 from labkit.views.tasks import tasks_html
 
 
@@ -46,8 +46,9 @@ class Scaler(Acting, LiveBox):
             layout={"width": "min(620px, 60%)"},
             style={"description_width": "initial"},
         )
-        self._less = self._button("−1", "Un replica de moins", -1)
-        self._more = self._button("+1", "Un replica de plus", 1)
+        self._less = button("−1", "Un replica de moins", lambda: self.step(-1), "64px")
+        self._more = button("+1", "Un replica de plus", lambda: self.step(1), "64px")
+        self._less.disabled = self._more.disabled = True
         self._again = widgets.Button(
             description="Réessayer", layout={"display": "none", "width": "auto"}
         )
@@ -151,12 +152,6 @@ class Scaler(Acting, LiveBox):
             remedy = "C’est un job : un autre nombre de tasks le relance, et toutes sont refaites."
         self._say(kind, text, remedy)
 
-    def _say(self, kind: str, text: str, remedy: str = "") -> None:
-        set_html(self._status, status_html(kind, text, remedy))
-
-    def _say_error(self, error: LabkitError) -> None:
-        self._say("alarm", error.message, error.remedy)
-
     def _say_command(self, replicas: int) -> None:
         command = escape(Scale(self._service, replicas).command)
         set_html(self._command, f"Commande équivalente : <code>{command}</code>")
@@ -170,14 +165,6 @@ class Scaler(Acting, LiveBox):
             self._setting = 0
 
     # -- acting -----------------------------------------------------------------------------
-
-    def _button(self, text: str, tooltip: str, step: int) -> Any:
-        button = widgets.Button(
-            description=text, tooltip=tooltip, disabled=True, layout={"width": "64px"}
-        )
-
-        button.on_click(lambda _: self.step(step))
-        return button
 
     def _on_slider(self, change: dict[str, Any]) -> None:
         if self._setting != threading.get_ident():

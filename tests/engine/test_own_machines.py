@@ -40,7 +40,7 @@ from labkit.nodes import Activate, Demote, Drain, Promote
 from labkit.services import Scale
 from labkit.state import ClusterState, capture
 from labkit.verdict import Row, Verdict
-from labkit.views.live import look
+from labkit.views.live import Look
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing()),
@@ -251,7 +251,7 @@ def test_the_course_runs_on_them(machines: Machines) -> None:
     sample = traffic.send(8080, nodes=("node1", "node3"), requests=40)
     assert not sample.failures, sample.errors()
     assert set(sample.frame["replica_node"]) == {"vm1", "vm3"}
-    seen = look(None)
+    seen = Look(None)()
     assert isinstance(seen, ClusterState)
     assert {s.name for s in seen.services} == {"quiet", "web"}
     for name in ("quiet", "web"):

@@ -50,9 +50,9 @@ class Survey:
     reached: frozenset[tuple[str, str, str, str]] = frozenset()
 
 
-def survey(fleet: Fleet, *, image: str, quiet: bool = False) -> Survey:
+def survey(fleet: Fleet, *, image: str) -> Survey:
     """Collect what is to be known of the machines of a fleet before they join."""
-    with Report(quiet=quiet) as report, ThreadPoolExecutor(max_workers=len(fleet)) as pool:
+    with Report(quiet=False) as report, ThreadPoolExecutor(max_workers=len(fleet)) as pool:
         report.step("Questions aux moteurs")
         machines = ask_machines(fleet, image=image)
         clis = pool.map(lambda endpoint: _cli(fleet, endpoint), fleet)

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from labkit.traffic import Sample
-from labkit.views.palette import DARK, LIGHT, palette
+from labkit.views.palette import LIGHT, palette
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def doors(sample: Sample) -> pd.DataFrame:
     return table.reindex(index=sorted(sample.nodes), columns=columns, fill_value=0)
 
 
-def doors_figure(sample: Sample, *, dark: bool = False) -> Figure:
+def doors_figure(sample: Sample) -> Figure:
     """Draw :func:`doors` as a heat map: nodes asked × replicas, each number in its cell.
 
     The figure is 12 inches wide, drawn without pyplot.
@@ -45,35 +45,34 @@ def doors_figure(sample: Sample, *, dark: bool = False) -> Figure:
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
-    theme = DARK if dark else LIGHT
     table = doors(sample)
     rows, columns = table.shape
     figure = Figure(figsize=(_INCHES, 1.7 + 0.62 * rows), layout="constrained")
-    figure.set_facecolor(theme.paper)
+    figure.set_facecolor(LIGHT.paper)
     ax = figure.subplots()
     numbers = table.to_numpy(dtype=int)
     most = max(1, int(numbers.max(initial=0)))
-    shades = LinearSegmentedColormap.from_list("doors", [theme.paper, palette()[0]])
+    shades = LinearSegmentedColormap.from_list("doors", [LIGHT.paper, palette()[0]])
     ax.imshow(numbers, cmap=shades, vmin=0, vmax=most, aspect="auto")
     for y in range(rows):
         for x in range(columns):
             hits = int(numbers[y, x])
             deep = hits > 0.55 * most
-            colour = "#ffffff" if deep else theme.ink
+            colour = "#ffffff" if deep else LIGHT.ink
             ax.text(x, y, str(hits), ha="center", va="center", fontsize=17, color=colour)
     small = 14 if columns <= 6 else 10
     ax.set_xticks(range(columns), [c.replace(" · ", "\n") for c in table.columns], fontsize=small)
     ax.set_yticks(range(rows), [f"porte de {n}" for n in table.index], fontsize=15)
     ax.set_title(
         f"{len(sample.frame)} requêtes : qui a répondu, à quelle porte",
-        fontsize=17, color=theme.ink, loc="left", pad=12,
+        fontsize=17, color=LIGHT.ink, loc="left", pad=12,
     )  # fmt: skip
     ax.set_xticks([x - 0.5 for x in range(1, columns)], minor=True)
     ax.set_yticks([y - 0.5 for y in range(1, rows)], minor=True)
-    ax.grid(which="minor", color=theme.line, linewidth=1.5)
-    ax.tick_params(which="both", colors=theme.ink, length=0, pad=8)
+    ax.grid(which="minor", color=LIGHT.line, linewidth=1.5)
+    ax.tick_params(which="both", colors=LIGHT.ink, length=0, pad=8)
     for spine in ax.spines.values():
-        spine.set_color(theme.line)
+        spine.set_color(LIGHT.line)
     return figure
 
 

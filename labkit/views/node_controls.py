@@ -31,12 +31,9 @@ class NodeControls(Acting):
     ``refresh`` is called when an action has ended, for the view to show what came of it.
     """
 
-    def __init__(
-        self, fleet: Fleet | None, refresh: Callable[[], None], *, timeout: float = 120.0
-    ) -> None:
+    def __init__(self, fleet: Fleet | None, refresh: Callable[[], None]) -> None:
         self._fleet = fleet
         self._refresh = refresh
-        self._timeout = timeout
         self._done: tuple[datetime, Node] | None = None  # what is said to be so, since when
         self._latest: Latest[Action] = Latest(self._apply, quiet=0.0)
         self._node = widgets.Dropdown(description="Nœud", layout={"width": "auto"})
@@ -122,7 +119,7 @@ class NodeControls(Acting):
             self._say("busy", f"{action.name} : {now.message} ({now.elapsed:.0f} s)")
 
         try:
-            state = action.apply(self._fleet, timeout=self._timeout, on_progress=progress)
+            state = action.apply(self._fleet, on_progress=progress)
         except Overtaken:
             return
         except LabkitError as error:

@@ -11,7 +11,7 @@ import ipywidgets as widgets
 
 from labkit.engine import connect
 from labkit.engine.endpoint import Fleet
-from labkit.errors import EngineError, LabkitError, SettingError
+from labkit.errors import EngineError, LabkitError
 from labkit.traffic import Sample, send
 from labkit.views.distribution import distribution_figure, distribution_html
 from labkit.views.live import STYLE, Acting, Latest, set_html
@@ -33,37 +33,24 @@ class _Stopped(Exception):  # not an error: the way out of a run
 class Repartition(Acting):
     """Requests on one side, hits of each replica on the other, as they come.
 
-    The controls stand at first where ``requests``, ``concurrency`` and ``mode`` say: ``new`` (a
-    connection for each request), ``keep-alive`` or ``both``. Whoami names itself at the path
-    ``/api``. Without ``fleet``, it is the current cluster at each run.
+    Without ``fleet``, it is the current cluster at each run.
     """
 
-    def __init__(
-        self,
-        port: int = 9999,
-        fleet: Fleet | None = None,
-        *,
-        requests: int = 200,
-        concurrency: int = 8,
-        mode: str = "new",
-        path: str = "/api",
-        dark: bool = False,
-    ) -> None:
+    def __init__(self, port: int = 9999, fleet: Fleet | None = None, *, dark: bool = False) -> None:
         self._port = port
         self._dark = dark
         self._fleet = fleet
-        self._path = path
         self._samples: tuple[Sample, ...] = ()
         self._running = threading.Lock()
         self._stop = threading.Event()
         self._latest: Latest[None] = Latest(lambda _, __: self._run_shown(), quiet=0.0)
         narrow = {"description_width": "initial"}
         self._requests = widgets.BoundedIntText(
-            requests, min=1, max=100_000, description="Requêtes", style=narrow,
+            200, min=1, max=100_000, description="Requêtes", style=narrow,
             layout={"width": "190px"},
         )  # fmt: skip
         self._concurrency = widgets.BoundedIntText(
-            concurrency, min=1, max=256, description="à la fois", style=narrow,
+            8, min=1, max=256, description="à la fois", style=narrow,
             layout={"width": "160px"},
         )  # fmt: skip
         self._nodes = widgets.Dropdown(
@@ -73,7 +60,7 @@ class Repartition(Acting):
             layout={"width": "330px"},
         )
         self._mode = widgets.ToggleButtons(
-            options=[(label, key) for key, (label, _) in _MODES.items()], value=_mode(mode)
+            options=[(label, key) for key, (label, _) in _MODES.items()]
         )
         self._start = widgets.Button(
             description="Lancer", icon="play", button_style="primary",
@@ -105,29 +92,11 @@ class Repartition(Acting):
         """The samples of the last run, one a mode; kept as far as it came if stopped."""
         return self._samples
 
-    def run(
-        self,
-        *,
-        requests: int | None = None,
-        concurrency: int | None = None,
-        nodes: str | None = None,
-        mode: str | None = None,
-    ) -> tuple[Sample, ...]:
+    def run(self) -> tuple[Sample, ...]:
         """Send the requests and show who answers; return a sample for each kind of connection.
 
-        The arguments set the controls; None leaves one as it is, and ``"all"`` asks all nodes.
         Raises ``LabkitError`` as :func:`labkit.traffic.send` does; it is shown in the widget too.
         """
-        if requests is not None:
-            self._requests.value = requests
-        if concurrency is not None:
-            self._concurrency.value = concurrency
-        if mode is not None:
-            self._mode.value = _mode(mode)
-        if nodes is not None:
-            wanted = "" if nodes == "all" else nodes
-            self._nodes.options = self._choices(wanted)
-            self._nodes.value = wanted
         with self._running:
             self._stop.clear()
             self._start.disabled, self._halt.disabled = True, False
@@ -172,13 +141,11 @@ class Repartition(Acting):
 
     # -- running ----------------------------------------------------------------------------
 
-    def _choices(self, other: str = "") -> list[tuple[str, str]]:
+    def _choices(self) -> list[tuple[str, str]]:
         try:
             names = [e.name for e in (self._fleet or connect())]
         except EngineError:  # said when it matters, at the run
             names = []
-        if other and other not in names:
-            names.append(other)
         return [("tous les nœuds", ""), *((name, name) for name in names)]
 
     def _run_shown(self) -> None:
@@ -215,7 +182,6 @@ class Repartition(Acting):
                 concurrency=self._concurrency.value,
                 nodes=self._nodes.value or None,
                 keep_alive=keep_alive,
-                path=self._path,
                 fleet=self._fleet,
                 on_batch=shown,
             )
@@ -254,11 +220,3 @@ class Repartition(Acting):
         if self._samples and any(len(s.frame) for s in self._samples):
             bundle["image/png"] = png_text(distribution_figure(self._samples))
         return bundle
-
-
-def _mode(mode: str) -> str:
-    if mode not in _MODES:
-        raise SettingError(
-            f"Le mode « {mode} » n’existe pas.", remedy=f"Modes : {', '.join(_MODES)}."
-        )
-    return mode

@@ -26,11 +26,8 @@ class Scaler(Acting, LiveBox):
     may be created later.
     """
 
-    def __init__(
-        self, service: str, fleet: Fleet | None = None, maximum: int = 10, *, timeout: float = 120.0
-    ) -> None:
+    def __init__(self, service: str, fleet: Fleet | None = None, maximum: int = 10) -> None:
         self._service = service
-        self._timeout = timeout
         self._replicas: int | None = None  # what the cluster was last seen to want
         self._since = datetime.min.replace(tzinfo=UTC)  # older states are no news
         self._setting = 0  # the thread that sets the slider from here
@@ -191,9 +188,7 @@ class Scaler(Acting, LiveBox):
         with self._showing:
             self._say("busy", f"{replicas} replica{plural} demandé{plural}…")
         try:
-            state = Scale(self._service, replicas).apply(
-                self._fleet, timeout=self._timeout, on_progress=progress
-            )
+            state = Scale(self._service, replicas).apply(self._fleet, on_progress=progress)
         except Overtaken:
             return
         except LabkitError as error:

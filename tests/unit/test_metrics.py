@@ -146,7 +146,7 @@ def test_curves_show_every_series_and_say_how_far_they_go(fleet: Fleet) -> None:
     frame = metrics.history("up", seconds=10, fleet=fleet)
     begin = frame.index[0].timestamp()
     panels = {"up <1>": frame, "rien": pd.DataFrame()}
-    figure = curves_figure(panels, during=(begin, begin + 5), during_what="trafic")
+    figure = curves_figure(panels, during=(begin, begin + 5))
     first, second = figure.axes
     assert [line.get_label() for line in first.lines] == ["node1", "node2"]
     assert len({line.get_color() for line in first.lines}) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
@@ -139,20 +139,14 @@ class Answers:
         )
 
 
-def qui_repond(port: int, *, demander: Callable[[str, int], str] | None = None) -> Answers:
-    """Ask every node for a page at a published port, once, at the same time.
-
-    ``demander`` asks one ``(host, port)`` and returns the problem, ``""`` when there is none.
-    """
-    return _ask_all(connect(), port, demander or _ask)
-
-
-def _ask_all(fleet: Fleet, port: int, ask: Callable[[str, int], str]) -> Answers:
+def qui_repond(port: int) -> Answers:
+    """Ask every node for a page at a published port, once, at the same time."""
+    fleet = connect()
     names = [endpoint.name for endpoint in fleet]
     if _is_udp(fleet, port) and not any(fleet.forwarded(name, port) for name in names):
         return Answers(port, tuple((name, _IS_UDP) for name in names))
     with ThreadPoolExecutor(max_workers=len(names)) as pool:
-        problems = list(pool.map(lambda name: ask(*fleet.published(name, port)), names))
+        problems = list(pool.map(lambda name: _ask(*fleet.published(name, port)), names))
     return Answers(port, tuple(zip(names, problems, strict=True)))
 
 

@@ -109,7 +109,7 @@ class Curves:
         return self.alternative
 
     def _repr_html_(self) -> str:
-        figure = curves_figure(self.panels, during=self.during, during_what="trafic")
+        figure = curves_figure(self.panels, during=self.during)
         return _shown(figure, self.alternative)
 
 

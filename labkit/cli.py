@@ -12,7 +12,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -105,19 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="labkit", description="Un vrai cluster Docker Swarm dans un serveur de notebooks."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMANDE")
-
-    def add(name: str, run: object, text: str, *, nodes: bool = False) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
-        if nodes:
-            command.add_argument(
-                "--nodes", type=int, help=f"nombre de nœuds, 1 à {MAX_NODES} (3 par défaut)"
-            )
-            command.add_argument("--mirror", help="miroir de paquets Debian (LABKIT_MIRROR)")
-        return command
-
-    build = add("build", _build, "construit la machine et son instantané", nodes=True)
+    add = _adder(parser, "COMMANDE")
+    build = add("build", _build, "construit la machine et son instantané")
     build.add_argument(
         "--shared", action="store_true",
         help="pour tous les comptes : dans LABKIT_SHARED_CACHE, sinon /var/cache/labkit",
@@ -133,11 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         "pip au lieu de le construire",
     )  # fmt: skip
     build.add_argument("--prune", action="store_true", help="supprime les anciennes versions")
-    add("up", _up, "démarre le cluster, ou rejoint celui qui tourne", nodes=True)
+    up = add("up", _up, "démarre le cluster, ou rejoint celui qui tourne")
     status = add("status", _status, "dit ce qui tourne")
     status.add_argument("--json", action="store_true", help="en JSON")
     add("down", _down, "arrête le cluster")
-    add("reset", _reset, "revient à des moteurs neufs", nodes=True)
+    reset = add("reset", _reset, "revient à des moteurs neufs")
     add("wait", _wait, "attend que le swarm ait un leader, et chaque nœud son rôle")
     add("doctor", _doctor, "cherche ce qui pourrait manquer")
     add("env", _env, 'variables pour un shell : eval "$(labkit env)"')
@@ -150,62 +139,64 @@ def _parser() -> argparse.ArgumentParser:
     course = add("course", _course, "écrit le cours dans un dossier, ou le met à jour")
     course.add_argument("folder", metavar="DOSSIER", nargs="?", default=FOLDER)
     course.add_argument("--answers", action="store_true", help="avec les sorties et les solutions")
-    _add_node(commands)
-    _add_compose(commands)
+    _add_node(add)
+    _add_compose(add)
     demo = add("demo", _demo, "joue un notebook dans le terminal, cellule après cellule")
     demo.add_argument("notebook", metavar="NOTEBOOK", help="un chemin, ou le début du nom : 01")
     demo.add_argument(
         "section", metavar="SECTION", nargs="?", help="son numéro, ou le début de son titre"
     )
-    lab = "ouvre JupyterLab sur le cours, le cluster derrière ; le reste va à jupyter lab"
-    add("lab", _lab, lab, nodes=True)
+    text = "ouvre JupyterLab sur le cours, le cluster derrière ; le reste va à jupyter lab"
+    lab = add("lab", _lab, text)
+    number = f"nombre de nœuds, 1 à {MAX_NODES} (3 par défaut)"
+    for command in (build, up, reset, lab):
+        command.add_argument("--nodes", type=int, help=number)
+        command.add_argument("--mirror", help="miroir de paquets Debian (LABKIT_MIRROR)")
     return parser
 
 
-def _add_node(commands: argparse._SubParsersAction[_Parser]) -> None:
-    text = "agit sur les nœuds : ls, shell, logs, stop, start, kill, cut, heal, add, rm"
-    actions = commands.add_parser("node", help=text, description=text).add_subparsers(
-        required=True, metavar="ACTION"
-    )
+_Add = Callable[[str, object, str], argparse.ArgumentParser]
+
+
+def _adder(parser: argparse.ArgumentParser, kind: str) -> _Add:
+    """Return what adds a command: by its name, what runs it, and what it does."""
+    commands = parser.add_subparsers(required=True, metavar=kind, dest=kind.lower())
 
     def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
-        action = actions.add_parser(name, help=text, description=text)
-        action.set_defaults(run=run)
-        if name not in ("ls", "add"):
-            action.add_argument("node", metavar="NŒUD", help="node1, node2…")
-        return action
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
 
+    return add
+
+
+def _add_node(commands: _Add) -> None:
+    text = "agit sur les nœuds : ls, shell, logs, stop, start, kill, cut, heal, add, rm"
+    add = _adder(commands("node", None, text), "ACTION")
     add("ls", _node_ls, "l’état de chaque machine, et ce que le swarm en sait")
-    add("shell", _node_shell, "un terminal où « docker » s’adresse à ce nœud")
+    shell = add("shell", _node_shell, "un terminal où « docker » s’adresse à ce nœud")
     logs = add("logs", _node_logs, "le journal du moteur d’un nœud")
     logs.add_argument("--election", action="store_true", help="les élections seulement")
     logs.add_argument("--since", metavar="QUAND", help="depuis : 90s, 10m, 2h, ou une date")
     logs.add_argument("-f", "--follow", action="store_true", help="reste, et montre la suite")
-    for name, text in (
+    acts = (
         ("stop", "arrête le moteur en bon ordre ; ses conteneurs finissent"),
         ("kill", "coupe le courant : moteur et conteneurs disparaissent d’un coup"),
         ("start", "redémarre un nœud arrêté ou sans courant"),
         ("cut", "débranche le câble réseau : les autres nœuds ne le joignent plus"),
         ("heal", "rebranche le câble réseau"),
-    ):
-        add(name, _node_action, text).set_defaults(action=name)
-    add("add", _node_add, "ajoute un nœud au cluster qui tourne, hors du swarm")
-    add(
-        "rm", _node_action, "retire un nœud : il quitte le swarm, et son disque est effacé"
-    ).set_defaults(action="rm")
-
-
-def _add_compose(commands: argparse._SubParsersAction[_Parser]) -> None:
-    text = "lit des fichiers compose : explain, diff, draw"
-    actions = commands.add_parser("compose", help=text, description=text).add_subparsers(
-        required=True, metavar="ACTION"
     )
+    actions = [shell, logs, *(add(name, _node_action, text) for name, text in acts)]
+    add("add", _node_add, "ajoute un nœud au cluster qui tourne, hors du swarm")
+    text = "retire un nœud : il quitte le swarm, et son disque est effacé"
+    actions.append(add("rm", _node_action, text))
+    for action in actions:
+        action.add_argument("node", metavar="NŒUD", help="node1, node2…")
 
-    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
-        action = actions.add_parser(name, help=text, description=text)
-        action.set_defaults(run=run)
-        return action
 
+def _add_compose(commands: _Add) -> None:
+    text = "lit des fichiers compose : explain, diff, draw"
+    add = _adder(commands("compose", None, text), "ACTION")
     explain = add("explain", _explain, "dit ce que Swarm fait de chaque option d’un fichier")
     explain.add_argument("file", metavar="FICHIER")
     explain.add_argument(
@@ -239,7 +230,7 @@ def _build(options: argparse.Namespace) -> int:
             thorough=True,
             kernel=options.kernel or options.wheel is not None,
         )
-    print(f"Prêt : {made.snapshot.directory}")
+    print(f"Prêt : {made.snapshot}")
     if slow := why_slow(made.guest, settings):
         print(f"La machine sera émulée : {slow}.")
     if options.wheel:

@@ -20,10 +20,10 @@ from typing import Any
 import nbformat
 
 from labkit.errors import SettingError
-from labkit.files import replacing
+from labkit.files import replacing, text_of
 
+# folder, in a student's edition, of what was written last: by it a change is told from ours
 BASE = ".labkit"
-"""Folder, in a student's edition, of what was written last: by it a change is told from ours."""
 
 _PACKAGE = Path(__file__).resolve().parent
 _SOLUTION = re.compile(r"%%solution (\S+)\n")
@@ -138,10 +138,7 @@ class Written:
 
 def edition(folder: Path) -> str | None:
     """Return which edition a folder holds, ``étudiant`` or ``corrigé``; None for neither."""
-    try:
-        return (folder / BASE / "edition").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
+    return text_of(folder / BASE / "edition").strip() or None
 
 
 def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
@@ -149,12 +146,7 @@ def write(folder: Path, *, answers: bool = False) -> tuple[Written, ...]:
 
     What the student changed or added is never touched: a cell of a notebook, or a whole file.
     Raises ``SettingError`` when the folder cannot be written, is the course's own source, or holds
-    the other edition.
-
-    Returns
-    -------
-    tuple of Written
-        A row a file, in the order of their names.
+    the other edition. Returns what became of each file, in the order of their names.
     """
     folder = folder.absolute()
     course = source()
@@ -247,15 +239,10 @@ def _text(notebook: Any) -> bytes:
 def merge(base: Any, new: Any, theirs: Any) -> tuple[Any, int]:
     """Bring a student's notebook up to date, cell by cell; pure.
 
-    ``base`` was written last, ``new`` is to be written now, ``theirs`` is what the student has.
-
-    Returns
-    -------
-    tuple
-        The notebook, and how many changed cells were kept that the new edition has otherwise. A
-        cell whose text the student changed, added or deleted stays so; any other is as in
-        ``new``, and keeps its outputs where its text stayed the same. New cells follow those
-        that they follow in ``new``.
+    ``base`` was written last, ``new`` is to be written now, ``theirs`` is what the student has. A
+    cell whose text the student changed, added or deleted stays so; any other is as in ``new``, and
+    keeps its outputs where its text stayed the same. New cells follow those that they follow in
+    ``new``. Returns the notebook, and how many changed cells were kept that ``new`` has otherwise.
     """
     was = {c.id: c for c in base.cells}
     coming = {c.id: c for c in new.cells}

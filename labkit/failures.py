@@ -38,10 +38,12 @@ def failure(
     rejected = [t for t in fresh if t.state == "rejected"]
     lacking = sorted({t.node or t.node_id for t in rejected if lacks_image(t, image)})
     if lacking:
+        names = images_at_hand()
+        at_hand = f" (images à portée : {', '.join(names)})" if names else ""
         return ImageNotFound(
             f"L’image « {_plain(image)} » est introuvable : {', '.join(lacking)} ne "
             f"{'peuvent' if len(lacking) > 1 else 'peut'} ni la trouver ni la télécharger.",
-            remedy=f"Vérifiez l’orthographe du nom et du tag{_at_hand()}, "
+            remedy=f"Vérifiez l’orthographe du nom et du tag{at_hand}, "
             f"puis supprimez le service : « docker service rm {progress.service} » — "
             f"ou revenez en arrière : « docker service rollback {progress.service} ».",
         )
@@ -57,11 +59,6 @@ def failure(
             f"« docker service logs {progress.service} ».",
         )
     return None
-
-
-def _at_hand() -> str:
-    names = images_at_hand()
-    return f" (images à portée : {', '.join(names)})" if names else ""
 
 
 def _plain(image: str) -> str:

@@ -104,19 +104,10 @@ def targets(*, port: int = PORT, fleet: Fleet | None = None) -> pd.DataFrame:
 
 
 def alerts(*, port: int = PORT, fleet: Fleet | None = None) -> pd.DataFrame:
-    """Return the alerting rules that Prometheus evaluates.
+    """Return the alerting rules that Prometheus evaluates, a row each.
 
-    Returns
-    -------
-    DataFrame
-        A row a rule: ``alert``, ``query``, and ``state`` (``inactive``, ``pending`` or
-        ``firing``).
-
-    Raises
-    ------
-    MetricsError
-        When Prometheus does not answer.
-    EngineNotRunning
+    Columns: ``alert``, ``query``, and ``state`` (``inactive``, ``pending`` or ``firing``). Raises
+    ``MetricsError`` when Prometheus does not answer.
     """
     import pandas as pd
 

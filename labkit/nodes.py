@@ -57,15 +57,10 @@ _ENGINE = {"up": "en marche", "stopped": "arrêté", "killed": "sans courant"}
 def ls(fleet: Fleet | None = None) -> pd.DataFrame:
     """Show each node as its machine is, beside what the swarm believes of it.
 
-    Raises ``SettingError`` for engines that are not the embedded cluster's.
-
-    Returns
-    -------
-    DataFrame
-        One row a node, by name; ``moteur`` and ``câble`` as :func:`power` found them, the rest
-        in the words of ``docker node ls``: "?" for what no manager tells, empty without a swarm.
-        ``remarque`` is there where something is amiss, with the way out; a node that came back
-        under another id has a row for each id.
+    A row a node, by name; ``moteur`` and ``câble`` as :func:`power` found them, the rest in the
+    words of ``docker node ls``: "?" for what no manager tells, empty without a swarm. ``remarque``
+    is there where something is amiss, with the way out; a node that came back under another id has
+    a row for each id. Raises ``SettingError`` for engines that are not the embedded cluster's.
     """
     import pandas as pd
 

@@ -23,14 +23,9 @@ _COLOURED = re.compile(rf"(\x1b\[[0-9;]*m)|{_CONTROL}")
 
 
 def plain(text: str, *, colours: bool = False) -> str:
-    r"""Return ``text`` with a question mark for each control character.
+    r"""Return a text that somebody else may have written, "?" for each control character.
 
-    Parameters
-    ----------
-    text
-        Of a file, a log, a name: anything that somebody else may have written.
-    colours
-        Keep sequences that do nothing but colour.
+    With ``colours``, sequences that do nothing but colour are kept.
 
     >>> plain("a\x1b]0;title\x07b\n")
     'a?]0;title?b\n'

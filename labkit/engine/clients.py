@@ -34,8 +34,8 @@ _REASONS: Mapping[type[BaseException], str] = {
     socket.gaierror: "nom de machine inconnu",
 }
 
+# of an engine that took the question: it lives, and has too much to do
 SLOW = "pas de réponse dans le délai"
-"""Error of an engine that took the question: it lives, and has too much to do."""
 _IN_SEQUENCE = 10.0  # s to try an update that others come before
 
 _T = TypeVar("_T")
@@ -135,17 +135,22 @@ def explain(error: BaseException) -> str:
 
 
 def _reason(error: requests.ConnectionError) -> str:
-    """Return why a connection failed: its cause is inside what urllib3 and requests say of it."""
-    inner: BaseException | None = error
-    while inner is not None:
+    """Return why a connection failed, which is inside of what urllib3 and requests say of it."""
+    for inner in causes(error):
         if isinstance(inner, SSHFailed):
             return f"ssh : {inner}"
         for kind, text in _REASONS.items():
             if isinstance(inner, kind):
                 return text
-        causes = (*inner.args, getattr(inner, "reason", None), inner.__cause__, inner.__context__)
-        inner = next((c for c in causes if isinstance(c, BaseException)), None)
     return "connexion refusée ou coupée"
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that are inside of it."""
+    while error is not None:
+        yield error
+        inner = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
+        error = next((c for c in inner if isinstance(c, BaseException)), None)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path, plugins: Iterable[Path
     shutil.rmtree(config, ignore_errors=True)
     config.mkdir(mode=0o700, parents=True)
     for endpoint in fleet:
-        add_context(endpoint, config, cli)
+        write_context(endpoint, config, cli)
     _docker(cli, config, "context", "use", fleet.endpoints[0].name)
     (config / "cli-plugins").mkdir()
     for plugin in plugins:
@@ -39,14 +39,9 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path, plugins: Iterable[Path
             (config / "cli-plugins" / plugin.name).symlink_to(plugin)
 
 
-def add_context(endpoint: Endpoint, config: Path, cli: Path) -> None:
-    """Write the context of one endpoint beside the others that ``config`` has."""
-    _docker(cli, config, "context", "create", endpoint.name, "--docker", _host(endpoint))
-
-
-def update_context(endpoint: Endpoint, config: Path, cli: Path) -> None:
-    """Write the context of an endpoint again, whose keys have changed."""
-    _docker(cli, config, "context", "update", endpoint.name, "--docker", _host(endpoint))
+def write_context(endpoint: Endpoint, config: Path, cli: Path, verb: str = "create") -> None:
+    """Write the context of one endpoint; ``update`` it once its keys have changed."""
+    _docker(cli, config, "context", verb, endpoint.name, "--docker", _host(endpoint))
 
 
 def remove_context(name: str, config: Path, cli: Path) -> None:

@@ -79,7 +79,8 @@ def prepare(fleet: Fleet) -> dict[str, str]:
         )
     made_of = "\n".join(f"{e.url} {_stamp(e)}" for e in fleet)
     mark = config / "labkit"
-    if not (mark.exists() and mark.read_text() == made_of) and not _within(fleet, config):
+    within = any(e.tls and e.tls.is_relative_to(config) for e in fleet)  # it keeps its certificates
+    if not (mark.exists() and mark.read_text() == made_of) and not within:
         config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=config.parent, prefix="making-") as making:
             fresh = Path(making) / "docker"
@@ -145,11 +146,6 @@ def _config(endpoints: list[Endpoint]) -> Path:
     settings = Settings.read()
     key = hashlib.sha256("\n".join(e.url for e in endpoints).encode()).hexdigest()[:8]
     return settings.state / f"{settings.cluster}.own-{key}" / "docker"
-
-
-def _within(fleet: Fleet, config: Path) -> bool:
-    """Tell whether the certificates are those that the contexts themselves keep."""
-    return any(e.tls is not None and e.tls.is_relative_to(config) for e in fleet)
 
 
 def _stamp(endpoint: Endpoint) -> str:

@@ -286,7 +286,7 @@ def gone(address: tuple[str, int], seconds: float) -> bool:
 def test_a_snapshot_that_qemu_refuses_says_what_repairs_it(tmp_path: Path) -> None:
     settings = Settings.read()
     guest = guest_of(settings)
-    whole = installation_of(settings, guest).snapshot.directory
+    whole = installation_of(settings, guest).snapshot
     (tmp_path / guest.directory.name).symlink_to(guest.directory)
     copy = tmp_path / whole.name
     copy.mkdir()

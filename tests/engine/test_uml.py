@@ -136,7 +136,7 @@ def test_a_kernel_that_pip_installed_serves_where_no_cache_has_one(
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--target", str(site)]
     subprocess.run([*pip, str(wheel.pack(kernel, tmp_path))], check=True)
     cache.mkdir()
-    for directory in (made.guest.directory, made.snapshot.directory):
+    for directory in (made.guest.directory, made.snapshot):
         (cache / directory.name).symlink_to(directory)
     monkeypatch.setenv("LABKIT_CACHE", str(cache))
     monkeypatch.setenv("LABKIT_SHARED_CACHE", "")

@@ -29,7 +29,7 @@ from labkit.engine.embedded.build.sealed import (
     verify,
 )
 from labkit.engine.embedded.driver import Plan
-from labkit.engine.embedded.installation import Installation, Snapshot
+from labkit.engine.embedded.installation import Installation
 from labkit.engine.embedded.keeper import Ports, wanted
 from labkit.engine.embedded.lock import lock as lock_file
 from labkit.engine.embedded.machine import Machine, copy_sparse, move_sparse
@@ -666,7 +666,7 @@ def test_a_machine_that_does_not_boot_is_tried_once_more(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(Machine, "boot", boot)
     monkeypatch.setattr(snapshot, "_load_images", load)
-    place = Snapshot(tmp_path / "snapshot")
+    place = tmp_path / "snapshot"
     driver = Qemu(("false",), "10.0.0", "tcg")
     made_of = Installation(Settings(), Guest(tmp_path, "key"), driver, place)
     with pytest.raises(Enough):

@@ -23,7 +23,7 @@ from labkit.engine.embedded.qemu.finding import find_qemu
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.uml import confined, finding, kernel, pinning, wheel
 from labkit.engine.embedded.uml.driver import Uml
-from labkit.engine.embedded.uml.finding import find_uml, why_not
+from labkit.engine.embedded.uml.finding import find_uml, look_up
 from labkit.engine.progress import Report
 from labkit.errors import BuildError, PlatformNotSupported, SettingError
 
@@ -106,7 +106,7 @@ def test_what_kconfig_reads_is_unpacked() -> None:
 def test_without_a_kernel_one_is_told_how_to_have_one(tmp_path: Path) -> None:
     guest, qemu = Guest(tmp_path, "key"), Qemu(("qemu",), "10.0.0", "tcg")
     assert find_uml(guest, Settings(cache=tmp_path), qemu) is None
-    assert "labkit build --kernel" in why_not(guest, Settings(cache=tmp_path))
+    assert "labkit build --kernel" in look_up(guest, Settings(cache=tmp_path))[0]
     with pytest.raises(PlatformNotSupported, match="LABKIT_ACCEL=uml") as caught:
         find_uml(guest, Settings(cache=tmp_path, accel="uml"), qemu)
     assert "labkit build --kernel" in caught.value.remedy
@@ -123,7 +123,7 @@ def test_a_kernel_that_does_not_start_is_not_tried_again(
     guest, qemu = Guest(tmp_path, "key"), Qemu(("qemu",), "10.0.0", "tcg")
     assert find_uml(guest, settings, qemu) is None
     monkeypatch.setattr(finding, "probe", lambda *_: pytest.fail("it was tried again"))
-    assert "ne démarre pas ici" in why_not(guest, settings)
+    assert "ne démarre pas ici" in look_up(guest, settings)[0]
 
 
 def test_where_it_is_asked_for_no_other_is_tried(
@@ -143,7 +143,7 @@ def test_a_path_that_it_cannot_say_is_told(tmp_path: Path) -> None:
         kernel.build_kernel(settings, Report(quiet=True))
     with atomic_directory(kernel.kernel_directory(settings)) as made:
         (made / "linux").touch()
-    assert "ni espace" in why_not(Guest(settings.cache, "key"), settings)
+    assert "ni espace" in look_up(Guest(settings.cache, "key"), settings)[0]
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_an_installed_kernel_that_is_not_right_is_refused(
     spoil(packed)
     empty = Settings(cache=tmp_path / "empty")
     assert kernel.kernel_directory(empty) == empty.cache / packed.name
-    why = why_not(Guest(tmp_path, "key"), empty)
+    why = look_up(Guest(tmp_path, "key"), empty)[0]
     assert said in why and "labkit build --kernel" in why
     assert find_uml(Guest(tmp_path, "key"), empty, Qemu(("qemu",), "10.0.0", "tcg")) is None
 

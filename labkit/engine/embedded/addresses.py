@@ -53,16 +53,9 @@ def engine_forward(network: str, number: int) -> Forward:
 
 
 def endpoints_of(network: str, numbers: Iterable[int], run: Path) -> tuple[Endpoint, ...]:
-    """Return the engines of a machine that runs.
+    """Return the engines of a machine that runs, by its network, its nodes' numbers, its directory.
 
-    Parameters
-    ----------
-    network
-        The first three numbers of its loopback addresses, and perhaps the port of its engines.
-    numbers
-        Those of its nodes.
-    run
-        Its run directory.
+    The network is the first three numbers of its loopback addresses, and perhaps a port.
     """
     first, port = split_network(network)
     return tuple(
@@ -91,7 +84,8 @@ def free_network(settings: Settings) -> str:
         network = settings.network or f"127.{64 + number // 256}.{number % 256}"
         if attempt >= (1 if settings.network else PLACES // 2):
             network = f"{network}:{strange.randrange(10_240, 32_000)}"
-        if _is_free(network):
+        first, port = split_network(network)
+        if all(can_bind(f"{first}.{n}", port) for n in range(1, MAX_NODES + 1)):
             return network
     if settings.network:
         raise MachineFailed(
@@ -100,11 +94,6 @@ def free_network(settings: Settings) -> str:
             remedy="Prévenez la personne qui administre ce serveur.",
         )
     raise MachineFailed("Aucune adresse de bouclage n’est libre.", remedy="Lancez labkit doctor.")
-
-
-def _is_free(network: str) -> bool:
-    first, port = split_network(network)
-    return all(can_bind(f"{first}.{n}", port) for n in range(1, MAX_NODES + 1))
 
 
 def can_bind(address: str, port: int, kind: int = socket.SOCK_STREAM) -> bool:

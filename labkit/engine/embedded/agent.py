@@ -111,9 +111,7 @@ class _Call:
 
     def _wait(self, *, readable: bool) -> None:
         poll = select.poll()
-        poll.register(
-            self.read if readable else self.write, [select.POLLOUT, select.POLLIN][readable]
-        )
+        poll.register(*(self.read, select.POLLIN) if readable else (self.write, select.POLLOUT))
         if not poll.poll(max(0.0, self.deadline - time.monotonic()) * 1000):
             raise TimeoutError
 
@@ -152,13 +150,7 @@ def _line(command: str, arguments: Mapping[str, object]) -> bytes:
 
 @contextmanager
 def _call(line: Line, patience: float) -> Iterator[_Call]:
-    """Speak with the agent; all must be over within ``patience`` seconds.
-
-    Raises
-    ------
-    MachineFailed
-        When it does not answer.
-    """
+    """Speak with the agent within ``patience`` seconds; raise ``MachineFailed`` if it is silent."""
     deadline = time.monotonic() + patience
     try:
         with line(patience) as ends:
@@ -171,13 +163,7 @@ def _call(line: Line, patience: float) -> Iterator[_Call]:
 
 
 def tell_time(line: Line, patience: float = 20) -> float:
-    """Return what the guest's clock says, in seconds.
-
-    Raises
-    ------
-    MachineFailed
-        When the guest does not answer.
-    """
+    """Return what the guest's clock says, in seconds."""
     with _call(line, patience) as call:
         return float(call.ask("guest-get-time")) / 1e9
 
@@ -200,10 +186,7 @@ def _place(call: _Call, script: str) -> str:
 def run_shell(line: Line, script: str, patience: float = 20) -> str:
     """Run a shell script as root in the guest and return what it printed.
 
-    Raises
-    ------
-    MachineFailed
-        When the guest does not answer or the script fails.
+    Raises ``MachineFailed`` when the guest does not answer or the script fails.
     """
     deadline = time.monotonic() + patience
     with _call(line, patience) as call:

@@ -7,13 +7,7 @@ import os
 import shutil
 from dataclasses import replace
 
-from labkit.engine.contexts import (
-    add_context,
-    environment,
-    remove_context,
-    update_context,
-    write_contexts,
-)
+from labkit.engine.contexts import environment, remove_context, write_context, write_contexts
 from labkit.engine.embedded import lifetime, upkeep
 from labkit.engine.embedded.addresses import endpoints_of, engine_forward, free_network
 from labkit.engine.embedded.build.sealed import disk_error, need_room
@@ -27,13 +21,7 @@ from labkit.engine.embedded.lock import lock, lock_of
 from labkit.engine.embedded.machine import Machine, secure, wait_for_engine, waits_for_room
 from labkit.engine.embedded.processes import alive, stop_process
 from labkit.engine.embedded.record import FRESH, LOST, Record, read_record, unreadable
-from labkit.engine.embedded.settings import (
-    MAX_NODES,
-    NODES,
-    STATE,
-    Settings,
-    limit_sentence,
-)
+from labkit.engine.embedded.settings import MAX_NODES, NODES, STATE, Settings, limit_sentence
 from labkit.engine.embedded.snapshot import build
 from labkit.engine.embedded.tls import worn
 from labkit.engine.endpoint import Endpoint, Fleet
@@ -51,10 +39,7 @@ _WAITS = (
 def up(settings: Settings, report: Report) -> Fleet:
     """Start the cluster, or rejoin the one that runs.
 
-    Raises
-    ------
-    SettingError
-        When a cluster with another number of nodes is running.
+    Raises ``SettingError`` when one with another number of nodes is running.
     """
     settings.check()
     with lock(lock_of(settings.run), report):
@@ -87,17 +72,15 @@ def renew(settings: Settings, record: Record) -> None:
     secure(settings.run, record.network, settings)
     cli = docker_cli(find_guest(settings))
     for endpoint in record.fleet(settings.run):
-        update_context(endpoint, settings.run / "docker", cli)
+        write_context(endpoint, settings.run / "docker", cli, "update")
 
 
 def join(settings: Settings) -> Fleet:
-    """Return the fleet of the cluster that runs.
+    """Return the fleet of the cluster that runs; raise ``EngineNotRunning`` when none does."""
+    return _joined(settings).fleet(settings.run)
 
-    Raises
-    ------
-    EngineNotRunning
-        When none does.
-    """
+
+def _joined(settings: Settings) -> Record:
     record = read_record(settings)
     if record is None and unreadable(settings.run):
         raise EngineNotRunning(LOST, remedy=FRESH)
@@ -109,7 +92,7 @@ def join(settings: Settings) -> Fleet:
         raise EngineNotRunning(
             what, remedy="Lancez « labkit up » (dans un notebook : labkit.up())."
         )
-    return record.fleet(settings.run)
+    return record
 
 
 def variables(settings: Settings) -> dict[str, str]:
@@ -159,7 +142,7 @@ def _start(settings: Settings, report: Report) -> Fleet:
         numbers = list(range(1, settings.nodes + 1))
         record = Record(
             machine.network, settings.nodes, numbers, made_of.driver.name,
-            made_of.snapshot.images, kills, private=bool(settings.network),
+            made_of.images, kills, private=bool(settings.network),
             package=made_of.driver.package,
         )  # fmt: skip
         fleet = record.fleet(settings.run)
@@ -177,16 +160,10 @@ def _start(settings: Settings, report: Report) -> Fleet:
 def add(settings: Settings, report: Report) -> Endpoint:
     """Add a node to the cluster that runs: a fresh engine with the course's images, in no swarm.
 
-    Raises
-    ------
-    EngineNotRunning
-    SettingError
-        When there are ``MAX_NODES`` already, or too little memory is left for another.
+    Raises ``SettingError`` when there are ``MAX_NODES`` already, or too little memory is left.
     """
     with lock(lock_of(settings.run), report):
-        join(settings)
-        record = Record.read(settings.run)
-        assert record is not None  # join found it
+        record = _joined(settings)
         missing = set(range(1, MAX_NODES + 1)) - set(record.numbers)
         if not missing:
             raise SettingError(
@@ -220,7 +197,7 @@ def add(settings: Settings, report: Report) -> Endpoint:
             wait_for_engine(
                 endpoint, ADD_SECONDS, "Relancez ; si cela recommence : « labkit reset »."
             )
-            add_context(endpoint, settings.run / "docker", docker_cli(find_guest(settings)))
+            write_context(endpoint, settings.run / "docker", docker_cli(find_guest(settings)))
         except BaseException:
             _forget(settings, record, endpoint)
             raise
@@ -231,16 +208,11 @@ def add(settings: Settings, report: Report) -> Endpoint:
 def remove(settings: Settings, name: str, report: Report) -> None:
     """Remove a node from the cluster that runs, its disk too; the swarm is not asked.
 
-    Raises
-    ------
-    EngineNotRunning, NoSuchNode
-    SettingError
-        For the first node, which stays.
+    Raises ``SettingError`` for the first node, which stays.
     """
     with lock(lock_of(settings.run), report):
-        endpoint = join(settings)[name]
-        record = Record.read(settings.run)
-        assert record is not None  # join found it
+        record = _joined(settings)
+        endpoint = record.fleet(settings.run)[name]
         if endpoint.name == "node1":
             raise SettingError(
                 "node1 ne se retire pas : la commande docker s’adresse d’abord à lui.",

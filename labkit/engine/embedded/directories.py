@@ -33,11 +33,8 @@ def of_user(path: Callable[[str], Path]) -> Path:
 def writable(path: Path, variable: str, *, mode: int = 0o700) -> None:
     """Make a directory with this mode, and see that a file can be made in it.
 
-    Raises
-    ------
-    SettingError
-        When not, or when others could change what lies there; it names the variable that chooses
-        another directory.
+    Raises ``SettingError`` when not, or when others could change what lies there; it names the
+    variable that chooses another directory.
     """
     what, remedy = "Le répertoire", f"Ou choisissez un autre répertoire avec {variable}."
     try:
@@ -72,13 +69,7 @@ def takes_sockets(run: Path) -> bool:
 
 
 def runnable(path: Path, variable: str) -> None:
-    """Check that programs can be run from a directory, or from where it will be made.
-
-    Raises
-    ------
-    SettingError
-        When its disk forbids it.
-    """
+    """Raise ``SettingError`` when a disk forbids to run programs from a directory, made or not."""
     there = next(p for p in (path, *path.parents) if os.path.exists(p))  # noqa: PTH110
     if os.statvfs(there).f_flag & os.ST_NOEXEC:
         raise SettingError(

@@ -12,14 +12,15 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
 
+from labkit.engine.embedded import agent
 from labkit.engine.embedded.addresses import Forward
+from labkit.engine.embedded.agent import Line
 from labkit.engine.embedded.build.guest import Guest
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.progress import Report
 from labkit.errors import MachineFailed
 
-MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
-"""Of the machine's two network cards: the way in, and the way out."""
+MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")  # of its network cards: the way in, the way out
 
 
 class StateLost(MachineFailed):
@@ -57,33 +58,26 @@ class Driver(Protocol):
     def start(self, plan: Plan, disk: Path) -> None:
         """Start a machine from nothing, with a data disk of its own.
 
-        Raises
-        ------
-        MachineFailed
-            With what the program said.
+        Raises ``MachineFailed`` with what the program said.
         """
 
     def restore(self, plan: Plan, snapshot: Path) -> None:
         """Start a machine where :meth:`Instance.save` froze it; the snapshot is only read.
 
-        Raises
-        ------
-        StateLost
-            When the snapshot cannot be read again.
-        MachineFailed
-            For all else.
+        Raises ``StateLost`` when it cannot be read again, ``MachineFailed`` for all else.
         """
 
 
 class Instance(Protocol):
     """Speaks with a machine that runs, from any process of its user."""
 
-    logs: Sequence[str]
-    """Files of the run directory to which the driver appends."""
-    gateway: IPv4Address
-    """The router of the machine's way out."""
-    resolver: IPv4Address
-    """The name server that the machine may ask."""
+    run: Path  # its run directory
+    logs: Sequence[str]  # files of the run directory to which the driver appends
+    gateway: IPv4Address  # the router of the machine's way out
+    resolver: IPv4Address  # the name server that the machine may ask
+
+    def line(self) -> Line:
+        """Return the way to the guest's agent."""
 
     def state(self) -> str:
         """Return ``running``, ``full`` (paused: this host's disk is) or ``paused``."""
@@ -96,23 +90,21 @@ class Instance(Protocol):
 
     def shell(self, script: str, timeout: float = 20) -> str:
         """Run a shell script as root in the guest, and return what it printed."""
+        return agent.run_shell(self.line(), script, timeout)
 
     def clock(self, timeout: float = 20) -> float:
         """Return what the guest's clock says, in seconds."""
+        return agent.tell_time(self.line(), timeout)
 
     def forward(self, opened: Sequence[Forward] = (), closed: Sequence[Forward] = ()) -> list[str]:
         """Close ways into the machine, then open others; return a complaint, or "", for each."""
 
     def console(self) -> str:
         """Return the end of what the guest's kernel and ``init`` printed."""
+        return (self.run / "console").read_text(errors="replace")[-400:]
 
     def save(self, snapshot: Path) -> None:
-        """Freeze the machine, and write its state into a directory.
-
-        Raises
-        ------
-        StateLost
-        """
+        """Freeze the machine, and write its state into a directory, or raise ``StateLost``."""
 
     def watch(self) -> None:
         """Do what the driver itself has to do while the machine lives; return when it ended."""
@@ -125,13 +117,7 @@ class Instance(Protocol):
 
 
 def find_driver(guest: Guest, settings: Settings) -> Driver:
-    """Return what runs the machine here.
-
-    Raises
-    ------
-    PlatformNotSupported
-        When nothing does.
-    """
+    """Return what runs the machine here; raise ``PlatformNotSupported`` where nothing does."""
     from labkit.engine.embedded.qemu.finding import find_qemu
     from labkit.engine.embedded.uml.finding import find_uml
 
@@ -141,11 +127,11 @@ def find_driver(guest: Guest, settings: Settings) -> Driver:
 
 def why_slow(guest: Guest, settings: Settings) -> str:
     """Return in French why the machine is emulated here, and what helps; "" where it is not."""
-    from labkit.engine.embedded.uml.finding import why_not
+    from labkit.engine.embedded.uml.finding import look_up
 
     if settings.accel == "tcg" or find_driver(guest, settings).name != "tcg":
         return ""
-    return why_not(guest, settings)
+    return look_up(guest, settings)[0]
 
 
 def driver_directory(settings: Settings) -> Path:
@@ -156,13 +142,7 @@ def driver_directory(settings: Settings) -> Path:
 
 
 def build_driver(settings: Settings, report: Report) -> None:
-    """Build the driver that no package has, User-Mode Linux, unless it is there.
-
-    Raises
-    ------
-    BuildError
-        When that fails.
-    """
+    """Build the driver that no package has, User-Mode Linux, unless it is there."""
     from labkit.engine.embedded.uml.kernel import build_kernel
 
     build_kernel(settings, report)

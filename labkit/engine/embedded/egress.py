@@ -28,13 +28,7 @@ FRESH = 10.0  # seconds for which the host's addresses are not read again
 
 
 def _networks(egress: str) -> tuple[IPv4Network, ...]:
-    """Return the networks that a value of ``LABKIT_EGRESS`` lists.
-
-    Raises
-    ------
-    SettingError
-        When it is none of the values that there are.
-    """
+    """Return the networks that a value of ``LABKIT_EGRESS`` lists, or raise ``SettingError``."""
     if egress in {"", OPEN, NONE}:
         return ()
     try:
@@ -69,15 +63,7 @@ def _own() -> list[IPv4Interface]:
 
 
 class Rule:
-    """Judges whether a frame may leave the machine.
-
-    Parameters
-    ----------
-    egress
-        A value of ``LABKIT_EGRESS``.
-    gateway, resolver
-        The driver's, for the machine.
-    """
+    """Judges by ``LABKIT_EGRESS`` whether a frame may leave the machine."""
 
     def __init__(self, egress: str, gateway: IPv4Address, resolver: IPv4Address) -> None:
         self.egress = egress

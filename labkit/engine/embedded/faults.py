@@ -35,42 +35,21 @@ class Power:
 def power(fleet: Fleet | None = None) -> tuple[Power, ...]:
     """Return every node as the machine sees it.
 
-    Raises
-    ------
-    SettingError
-        For engines that are not the embedded cluster's.
+    Raises ``SettingError`` for engines that are not the embedded cluster's.
     """
     fleet = embedded(fleet, "docker node ls")
-    said = in_guest("".join(f"node state {number(e)}\n" for e in fleet)).split("\n")
-    return tuple(
-        Power(endpoint.name, *_parse(line)) for endpoint, line in zip(fleet, said, strict=False)
-    )
-
-
-def _parse(line: str) -> tuple[str, bool]:
-    engine, link = line.split()
-    return engine, link == "cut"
+    said = in_guest("".join(f"node state {number(e)}\n" for e in fleet)).split()
+    states = zip(fleet, said[::2], said[1::2], strict=True)
+    return tuple(Power(endpoint.name, engine, link == "cut") for endpoint, engine, link in states)
 
 
 def stop(name: str, fleet: Fleet | None = None, *, quiet: bool = False) -> None:
     """Stop a node's engine in good order, as ``systemctl stop docker`` does.
 
-    Its containers end, the node stays on the network. Nothing happens if it is stopped.
-
-    Parameters
-    ----------
-    name
-        Name of the node.
-    fleet
-        The engines; None takes :func:`labkit.engine.connect`.
-    quiet
-        Show no progress.
-
-    Raises
-    ------
-    NoSuchNode, MachineFailed
-    SettingError
-        For engines that are not the embedded cluster's.
+    Its containers end, the node stays on the network. Nothing happens if it is stopped. Without
+    ``fleet``, it is a node of :func:`labkit.engine.connect`; ``quiet`` shows no progress. Raises
+    ``NoSuchNode``, ``MachineFailed``, or ``SettingError`` for engines that are not the embedded
+    cluster's.
     """
     endpoint = embedded(fleet, "sudo systemctl stop docker.socket docker")[name]
     with Report(quiet=quiet) as report:

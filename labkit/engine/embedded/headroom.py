@@ -24,10 +24,7 @@ def roomy(settings: Settings) -> None:
 def within_limits(settings: Settings, report: Report) -> int:
     """Say what this server allows, and that the machine fits; return the kernel's kills so far.
 
-    Raises
-    ------
-    NotEnoughMemory
-        When other programs hold what the machine may need.
+    Raises ``NotEnoughMemory`` when other programs hold what the machine may need.
     """
     found = limits()
     if found.memory is not None:

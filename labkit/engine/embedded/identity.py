@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,18 +20,23 @@ def boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def once_a_boot(memory: Path, what: str, ask: Callable[[], str]) -> str:
+    """Return an answer that holds until this machine boots again, and is kept in a file."""
+    this = f"{boot()} {what}".strip()
+    with contextlib.suppress(OSError):
+        known, _, answer = memory.read_text().strip().rpartition(" ")
+        if known == this:
+            return answer
+    answer = ask()
+    with contextlib.suppress(OSError):  # a cache may be shared read-only
+        memory.write_text(f"{this} {answer}\n")
+    return answer
+
+
 def stamp(pid: int | None = None) -> str:
-    """Name a process for good: its id, the boot, and its start in ticks since then.
+    """Name a process for good, or this one: its id, the boot, its start in ticks since then.
 
-    Parameters
-    ----------
-    pid
-        Its id; None for this process.
-
-    Raises
-    ------
-    OSError
-        When it does not live.
+    Raises ``OSError`` when it does not live.
     """
     pid = os.getpid() if pid is None else pid
     line = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -44,10 +49,7 @@ def stamp(pid: int | None = None) -> str:
 def find(text: str) -> psutil.Process | None:
     """Return the process that a stamp names; None once it has ended.
 
-    Raises
-    ------
-    ValueError
-        When the text is no stamp.
+    Raises ``ValueError`` when the text is no stamp.
     """
     pid, of_boot, ticks = text.split()
     number, _ = int(pid), int(ticks)

@@ -21,30 +21,18 @@ from labkit.engine.embedded.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A saved machine: its memory and its data disk. Never written once made."""
-
-    directory: Path
-
-    def verify(self, *, thorough: bool = False) -> bool:
-        """Tell whether it was saved, and is whole; ``thorough`` reads all of it."""
-        return verify(self.directory, thorough=thorough)
-
-    @property
-    def images(self) -> list[dict[str, Any]]:
-        """The images that it holds: the fields of an ``ImageStatus`` for each."""
-        facts = json.loads((self.directory / "snapshot.json").read_text())
-        return list(facts["images"])
-
-
-@dataclass(frozen=True, slots=True)
 class Installation:
     """All that machines of these settings are started from."""
 
     settings: Settings
     guest: Guest
     driver: Driver
-    snapshot: Snapshot
+    snapshot: Path  # a saved machine: its memory and its disk; never written once made
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """The images that the snapshot holds: the fields of an ``ImageStatus`` for each."""
+        return list(json.loads((self.snapshot / "snapshot.json").read_text())["images"])
 
 
 def installation_of(settings: Settings, guest: Guest) -> Installation:
@@ -56,15 +44,7 @@ def installation_of(settings: Settings, guest: Guest) -> Installation:
 def find_installation(settings: Settings, *, thorough: bool = False) -> Installation | None:
     """Return the installation of these settings; None where a part is not there, whole.
 
-    Parameters
-    ----------
-    thorough
-        Read every file.
-
-    Raises
-    ------
-    MachineFailed
-        When a part of the shared cache is damaged.
+    Raises ``MachineFailed`` when a part of the shared cache is damaged.
     """
     guest = find_guest(settings)
     if not verify(guest.directory, thorough=thorough):
@@ -72,17 +52,17 @@ def find_installation(settings: Settings, *, thorough: bool = False) -> Installa
             raise damaged_error(settings)
         return None
     found = installation_of(settings, guest)
-    if found.snapshot.verify(thorough=thorough):
+    if verify(found.snapshot, thorough=thorough):
         return found
-    if is_shared(settings, found.snapshot.directory):
+    if is_shared(settings, found.snapshot):
         raise damaged_error(settings)
     return None
 
 
-def snapshot_of(guest: Guest, driver: Driver, settings: Settings) -> Snapshot:
+def snapshot_of(guest: Guest, driver: Driver, settings: Settings) -> Path:
     """Return where the snapshot of a guest under these settings is, made or not."""
     # a guest built again is another disk: the state would not fit
     traits = [*driver.traits(settings, guest), fingerprint(guest.directory)]
     digest = hashlib.sha256("\0".join(traits).encode()).hexdigest()[:12]
     name = f"snapshot-{guest.key}-{driver.name}-{driver.version}-n{settings.nodes}-{digest}"
-    return Snapshot(find_directory(settings, name))
+    return find_directory(settings, name)

@@ -9,7 +9,6 @@ its student's server, or when nobody uses it (:mod:`labkit.engine.embedded.lifet
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from labkit.engine.embedded.record import Record
 from labkit.engine.embedded.settings import Settings, limit_sentence
 from labkit.engine.endpoint import LOCAL, UDP, Endpoint
 from labkit.errors import LabkitError
+from labkit.files import replacing
 from labkit.polling import until
 
 log = logging.getLogger("labkit.keeper")
@@ -88,8 +89,7 @@ def published(endpoint: Endpoint) -> Ports | None:
 
 
 def _published(endpoint: Endpoint) -> Ports:
-    client = endpoint.client(timeout=20)
-    try:
+    with closing(endpoint.client(timeout=20)) as client:
         own = frozenset(
             int(port["PublicPort"]) + KINDS[port["Type"]]
             for container in client.api.containers()
@@ -106,20 +106,14 @@ def _published(endpoint: Endpoint) -> Ports:
             if port.get("PublishMode") == "ingress" and port["Protocol"] in KINDS
         )
         return Ports("manager", mesh, own)
-    finally:
-        client.close()
 
 
 def wanted(told: Mapping[str, Ports | None], forwards: Iterable[Forward]) -> set[Forward]:
     """Return what is to be forwarded; pure.
 
-    Parameters
-    ----------
-    told
-        By node; None for an engine that does not answer, or that has no leader to ask.
-    forwards
-        What is forwarded now. It stays for an engine that is silent, and for a worker while no
-        manager answers: the mesh goes on without managers.
+    ``told`` is by node; None for an engine that does not answer, or that has no leader to ask.
+    ``forwards``, what is forwarded now, stays for an engine that is silent, and for a worker while
+    no manager answers: the mesh goes on without managers.
     """
     answers = {name: ports for name, ports in told.items() if ports is not None}
     led = any(ports.role == "manager" for ports in answers.values())
@@ -133,13 +127,7 @@ def wanted(told: Mapping[str, Ports | None], forwards: Iterable[Forward]) -> set
 
 
 def chosen(asked: Mapping[Place, int]) -> list[Place]:
-    """Return what is opened, what was asked for last first; pure.
-
-    Parameters
-    ----------
-    asked
-        In which round each place was first asked for.
-    """
+    """Return what is opened, of what was asked for in which round, the last first; pure."""
     order = sorted(asked, key=lambda p: (-asked[p], p[0] == _HERE, p[2], p[1]))
     return order[:MOST]
 
@@ -153,13 +141,7 @@ def too_many(closed: int) -> str:
 
 
 class Keeper:
-    """Follows one machine.
-
-    Parameters
-    ----------
-    idle_stop
-        Minutes without use after which the cluster ends; 0 for never.
-    """
+    """Follows one machine, and ends it after ``idle_stop`` minutes without use; 0 for never."""
 
     def __init__(self, run: Path, record: Record, idle_stop: int = 0) -> None:
         self.run = run
@@ -189,11 +171,12 @@ class Keeper:
             if not self._members_changed() and quiet:
                 continue
             time.sleep(SETTLE)
-            with contextlib.suppress(queue.Empty):
+            with suppress(queue.Empty):
                 while True:
                     self.changes.get_nowait()
             try:
-                self._apply(self._wanted())
+                told = {name: published(endpoint) for name, endpoint in self.endpoints.items()}
+                self._apply(wanted(told, ((name, port) for _, name, port in self.forwards)))
             except (LabkitError, OSError) as error:
                 log.warning("%s", error)
 
@@ -245,33 +228,25 @@ class Keeper:
 
     def _listen(self, endpoint: Endpoint) -> None:
         """Put a change in the queue for each event of one engine, until it restarts or ends."""
-        client = endpoint.client(timeout=None)  # type: ignore[arg-type]
-        try:
-            for event in client.api.events(decode=True, filters=EVENTS):
-                if event.get("Type") == "service":
-                    lifetime.mark_used(self.run)
-                if event.get("Action") in INTERESTING:
-                    self.changes.put(endpoint.name)
-        except (DockerException, RequestException, OSError, ValueError) as error:
-            log.info("%s: %s", endpoint.name, type(error).__name__)
-        finally:
-            client.close()
+        with closing(endpoint.client(timeout=None)) as client:  # type: ignore[arg-type]
+            try:
+                for event in client.api.events(decode=True, filters=EVENTS):
+                    if event.get("Type") == "service":
+                        lifetime.mark_used(self.run)
+                    if event.get("Action") in INTERESTING:
+                        self.changes.put(endpoint.name)
+            except (DockerException, RequestException, OSError, ValueError) as error:
+                log.info("%s: %s", endpoint.name, type(error).__name__)
         self.changes.put(endpoint.name)
 
     def _connect_to_the_world(self) -> None:
         """Give the guest a resolver if images can be pulled; without one, pulls fail at once."""
-        client = next(iter(self.endpoints.values())).client(timeout=10)
         try:
-            if Settings.read().egress != NONE and hub_answers(client):
-                go_on_line(self.instance)
+            with closing(next(iter(self.endpoints.values())).client(timeout=10)) as client:
+                if Settings.read().egress != NONE and hub_answers(client):
+                    go_on_line(self.instance)
         except (DockerException, OSError, LabkitError) as error:
             log.info("offline: %s", type(error).__name__)
-        finally:
-            client.close()
-
-    def _wanted(self) -> set[Forward]:
-        told = {name: published(endpoint) for name, endpoint in self.endpoints.items()}
-        return wanted(told, ((name, port) for _, name, port in self.forwards))
 
     def _apply(self, wanted: set[Forward]) -> None:
         """Change some forwards, and ask to come back for others."""
@@ -325,17 +300,11 @@ class Keeper:
 
     def _write(self) -> None:
         rows = [
-            {
-                "node": LOCAL if address == _HERE else name,
-                "port": port,
-                "at": at,
-                "address": address,
-            }
-            for (address, name, port), at in sorted(self.forwards.items())
+            {"node": LOCAL if a == _HERE else name, "port": port, "at": at, "address": a}
+            for (a, name, port), at in sorted(self.forwards.items())
         ]
-        part = self.run / "forwards.json.part"
-        part.write_text(json.dumps(rows))
-        part.replace(self.run / "forwards.json")
+        with replacing(self.run / "forwards.json") as file:
+            file.write(json.dumps(rows).encode())
 
 
 def main() -> int:

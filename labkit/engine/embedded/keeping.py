@@ -47,14 +47,8 @@ def start_keeper(run: Path, report: Report) -> None:
 def end(run: Path, gone: Callable[[], bool], why: str) -> bool:
     """End a cluster unless it is in use again; tell whether it ended.
 
-    Parameters
-    ----------
-    run
-        The cluster's run directory.
-    gone
-        Whether nobody uses it; asked once no other labkit is at work on it.
-    why
-        The French sentence to leave in its place; "" leaves nothing at all.
+    ``gone`` tells whether nobody uses it, once no other labkit is at work on it. ``why`` is the
+    French sentence to leave in its place; "" leaves nothing at all.
     """
     file = lock_of(run)
     with lock(file):

@@ -17,6 +17,7 @@ import psutil
 
 from labkit.engine.embedded import identity
 from labkit.engine.embedded.ownership import no_link, ours
+from labkit.files import text_of
 
 PREFIX = "JUPYTERHUB_SERVICE_PREFIX"
 _watched: set[Path] = set()
@@ -55,10 +56,7 @@ def mark_used(run: Path) -> None:
     """Note that a cluster is used now; nothing where it does not run."""
     if not ours(run):
         return
-    with (
-        contextlib.suppress(OSError),
-        open(run / "used", "w", opener=no_link) as file,
-    ):
+    with contextlib.suppress(OSError), open(run / "used", "w", opener=no_link) as file:
         file.write(f"{time.monotonic()}")
 
 
@@ -105,7 +103,4 @@ def leave_reason(run: Path, why: str) -> None:
 
 def reason_left(run: Path) -> str:
     """Return why a cluster ended by itself, in French; "" when it did not."""
-    try:
-        return (run / "ended").read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    return text_of(run / "ended")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from labkit.files import text_of
+
 MIB = 1 << 20
 _UNLIMITED = 1 << 60  # version 1 writes a number that no machine has
 
@@ -41,13 +43,7 @@ def gibibytes(size: float) -> str:
 
 
 def limits(root: Path = Path("/")) -> Limits:
-    """Read the limits of this process, of control groups version 2 and 1.
-
-    Parameters
-    ----------
-    root
-        Where ``proc`` and the groups' file systems are looked for.
-    """
+    """Read the limits of this process, of control groups version 2 and 1, below a directory."""
     whole = psutil.virtual_memory()
     memory, free, kills = None, whole.available, 0
     for group in _groups(root, "memory"):
@@ -69,11 +65,11 @@ def limits(root: Path = Path("/")) -> Limits:
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the directories of this process's groups that have a controller, innermost first."""
     paths = dict[str, str]()  # controller, or "" for version 2 -> path of the group
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in text_of(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         names, _, path = rest.partition(":")
         paths |= dict.fromkeys(names.split(","), path)
-    for line in _read(root / "proc/self/mountinfo").splitlines():
+    for line in text_of(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         (kind, _, options), (top, at) = after.split(" ")[:3], before.split(" ")[3:5]
         named = "" if kind == "cgroup2" else controller
@@ -92,22 +88,15 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
         yield from (p for p in group.parents if p.is_relative_to(mount))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
 def _number(*paths: Path) -> int | None:
     """Return the number in the first file that there is; None for ``max``, or without a file."""
-    text = next((t for t in map(_read, paths) if t), "").strip()
+    text = next((t for t in map(text_of, paths) if t), "").strip()
     return int(text) if re.fullmatch(r"-?\d+", text) else None
 
 
 def _files(group: Path) -> int:
     """Return the bytes of a group that hold files, which the kernel takes back when it has to."""
-    stat = _read(group / "memory.stat")
+    stat = text_of(group / "memory.stat")
     found: dict[str, int] = {}
     for name, size in re.findall(r"^(?:total_)?((?:in)?active_file) (\d+)$", stat, re.MULTILINE):
         found[name] = int(size)  # version 1 gives the group's own first, then the total
@@ -116,16 +105,16 @@ def _files(group: Path) -> int:
 
 def _kills(group: Path) -> int:
     for name in ("memory.events", "memory.oom_control"):
-        if found := re.search(r"^oom_kill (\d+)$", _read(group / name), re.MULTILINE):
+        if found := re.search(r"^oom_kill (\d+)$", text_of(group / name), re.MULTILINE):
             return int(found[1])
     return 0
 
 
 def _cpus(group: Path) -> float | None:
-    quota, _, period = _read(group / "cpu.max").strip().partition(" ")
+    quota, _, period = text_of(group / "cpu.max").strip().partition(" ")
     if not quota:
-        quota = _read(group / "cpu.cfs_quota_us").strip()
-        period = _read(group / "cpu.cfs_period_us").strip()
+        quota = text_of(group / "cpu.cfs_quota_us").strip()
+        period = text_of(group / "cpu.cfs_period_us").strip()
     if not (quota.isdigit() and period.isdigit() and int(period)):
         return None  # "max", or -1
     return int(quota) / int(period)

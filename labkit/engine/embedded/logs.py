@@ -81,25 +81,11 @@ def logs(
 ) -> Log:
     """Return the log of a node's engine, which ``systemctl status docker`` shows the end of.
 
-    A node that is killed, stopped or cut has one, too.
-
-    Parameters
-    ----------
-    name
-        Name of the node.
-    election
-        Only what tells of elections: candidates, votes, leaders.
-    since
-        Only what is younger: a time, an age, or either as text, such as ``"90s"``, ``"10m"``
-        or ``"2026-01-31T14:05"`` (local time).
-    fleet
-        The engines; None takes :func:`labkit.engine.connect`.
-
-    Raises
-    ------
-    NoSuchNode, MachineFailed
-    SettingError
-        For a ``since`` that is no time; for engines that are not the embedded cluster's.
+    A node that is killed, stopped or cut has one, too. With ``election``, only what tells of
+    candidates, votes and leaders; with ``since``, only what is younger: a time, an age, or either
+    as text, such as ``"90s"``, ``"10m"`` or ``"2026-01-31T14:05"`` (local time). Raises
+    ``NoSuchNode``, ``MachineFailed``, or ``SettingError`` for a ``since`` that is no time and for
+    engines that are not the embedded cluster's.
     """
     start = moment(since)
     fleet = embedded(fleet, _JOURNAL)
@@ -177,12 +163,7 @@ def _read(
 def parse(line: str, members: Mapping[str, str]) -> LogLine:
     """Read one line of a log as an engine writes it; no secret comes through.
 
-    Parameters
-    ----------
-    line
-        Such as ``time="…" level=info msg="…" module=raft``.
-    members
-        Names of nodes by their number in Raft, in hexadecimal.
+    ``members`` are names of nodes by their number in Raft, in hexadecimal.
 
     >>> parse('time="2026-01-31T14:05:06Z" level=info msg="2f became leader" module=raft', {}).text
     '2f became leader'

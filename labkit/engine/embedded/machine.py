@@ -10,16 +10,18 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from labkit.engine.clients import causes
 from labkit.engine.embedded import identity
 from labkit.engine.embedded.addresses import MACHINE, endpoints_of, engine_port, free_network
 from labkit.engine.embedded.build.sealed import atomic_directory, invalidate
 from labkit.engine.embedded.build.shared_cache import damaged_error, is_shared
 from labkit.engine.embedded.driver import Instance, Plan, StateLost, instance
 from labkit.engine.embedded.egress import routes
-from labkit.engine.embedded.installation import Installation, Snapshot
+from labkit.engine.embedded.installation import Installation
 from labkit.engine.embedded.processes import alive, refuse_elsewhere
 from labkit.engine.embedded.settings import MAX_NODES, Settings
 from labkit.engine.embedded.tls import make_keys
@@ -32,15 +34,7 @@ ANSWER_SECONDS = 120.0  # a whole class may start at the same moment
 
 
 class Machine:
-    """A machine that is to run, and its run directory.
-
-    Parameters
-    ----------
-    run
-        Directory for sockets, keys and logs; made with mode 0700.
-    made_of
-        What it starts from.
-    """
+    """A machine that is to run, and its run directory, for sockets, keys and logs."""
 
     def __init__(self, run: Path, made_of: Installation) -> None:
         self.run = run
@@ -67,12 +61,12 @@ class Machine:
         self.made_of.driver.start(plan, data)
         self._wait_for_engines(step)
 
-    def save(self, snapshot: Snapshot, images: list[dict[str, Any]]) -> None:
+    def save(self, snapshot: Path, images: list[dict[str, Any]]) -> None:
         """Freeze the machine into a snapshot; the machine ends."""
         # the engines' logs begin with what students do, not with the warming up
         empty = "for log in /run/node?.log; do : >$log; done"
         self.shell(f"killall stunnel 2>/dev/null; rm -f /run/tls.pem; {empty}; sync", timeout=60)
-        with atomic_directory(snapshot.directory) as work:
+        with atomic_directory(snapshot) as work:
             self.instance.save(work)
             self.instance.stop()
             move_sparse(self.run / "tmp/data.ext4", work / "data.ext4")
@@ -81,7 +75,7 @@ class Machine:
 
     def restore(self) -> None:
         """Start from the snapshot; returns when every engine answers."""
-        plan, snapshot = self._prepare(), self.made_of.snapshot.directory
+        plan, snapshot = self._prepare(), self.made_of.snapshot
         try:
             self.made_of.driver.restore(plan, snapshot)
             self._open_engines(ANSWER_SECONDS)
@@ -108,10 +102,6 @@ class Machine:
         self.shell("".join(f"node quiet {n}\n" for n in numbers), 240)
         for endpoint in self.endpoints:
             wait_for_engine(endpoint, ANSWER_SECONDS, "Relancez.")
-
-    def share_images(self) -> None:
-        """Give the images of the first engine to all, without a copy."""
-        self.shell(f"share-images {self.settings.nodes}", timeout=120)
 
     def stop(self) -> None:
         """End the machine and remove all that it left."""
@@ -207,46 +197,27 @@ cmp -s /run/closed.new /run/closed || {{
 
 
 def wait_for_engine(endpoint: Endpoint, patience: float, remedy: str) -> None:
-    """Wait until an engine answers.
-
-    Raises
-    ------
-    MachineFailed
-        With this remedy, when it does not within ``patience`` seconds.
-    """
-    client = endpoint.client(timeout=5)
+    """Wait until an engine answers, or raise ``MachineFailed`` after ``patience`` seconds."""
 
     def failure() -> Exception | None:
         try:
             client.ping()
         except Exception as error:  # any transport's error but this one means: not yet
-            if refused := _refused_certificate(error):
-                raise MachineFailed(
-                    f"Le moteur de {endpoint.name} répond, mais la poignée de main TLS "
-                    f"échoue : {refused}.",
-                    remedy=remedy,
-                ) from error
+            for cause in causes(error):
+                if isinstance(cause, ssl.SSLCertVerificationError):
+                    raise MachineFailed(
+                        f"Le moteur de {endpoint.name} répond, mais la poignée de main TLS "
+                        f"échoue : {cause.verify_message}.",
+                        remedy=remedy,
+                    ) from error
             return error
         return None
 
-    try:
+    with closing(endpoint.client(timeout=5)) as client:
         error = until(failure, lambda error: error is None, patience, 0.05)
-    finally:
-        client.close()
     if error:
-        raise MachineFailed(
-            f"Le moteur de {endpoint.name} ne répond pas.", remedy=remedy
-        ) from error
-
-
-def _refused_certificate(error: BaseException | None) -> str:
-    """Return why this Python refuses an engine's certificate; "" for any other error."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error.verify_message
-        causes = (*error.args, error.__cause__, error.__context__, getattr(error, "reason", None))
-        error = next((c for c in causes if isinstance(c, BaseException)), None)
-    return ""
+        what = f"Le moteur de {endpoint.name} ne répond pas."
+        raise MachineFailed(what, remedy=remedy) from error
 
 
 def waits_for_room(run: Path) -> bool:

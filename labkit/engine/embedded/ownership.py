@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from labkit.errors import SettingError
+from labkit.files import account
 
 LINKS = 40  # that Linux follows on the way to one file
 
@@ -18,39 +20,20 @@ LINKS = 40  # that Linux follows on the way to one file
 def trusted(path: Path, what: str, remedy: str) -> None:
     """Check that nobody but root and this user could change what lies at a path, there or not.
 
-    Parameters
-    ----------
-    what
-        What it is, in French, such as ``Le cache``.
-    remedy
-        In French, beside the command that mends it.
-
-    Raises
-    ------
-    SettingError
-        When somebody could.
+    Raises ``SettingError`` when somebody could: it says ``what`` it is, in French, such as ``Le
+    cache``, and a ``remedy`` after the command that mends it.
     """
     try:
         last = path.stat()
     except OSError:
         last = None
     for step, info in _way(path):
-        why = _reason(step, info, whole=last is not None and os.path.samestat(info, last))
-        if why:
-            raise SettingError(
-                f"{what} {path} n’est pas utilisé : {why}.",
-                remedy=f"{_mend(step, info)}{remedy}",
-            )
+        whole = last is not None and os.path.samestat(info, last)
+        _check(step, info, f"{what} {path}", remedy, whole=whole)
 
 
 def trusted_tree(directory: Path, names: Iterable[str], what: str, remedy: str) -> None:
-    """See the same of files below a directory, and of the directories in between.
-
-    Raises
-    ------
-    SettingError
-        When somebody else could change one.
-    """
+    """Check the same of files below a directory, and of the directories in between."""
     below = set[str]()
     for name in names:
         while name and name not in below:  # texts: as paths, hundreds of them take their time
@@ -58,16 +41,8 @@ def trusted_tree(directory: Path, names: Iterable[str], what: str, remedy: str) 
             name = name.rpartition("/")[0]
     for name in ["", *below]:
         path = f"{directory}/{name}".rstrip("/")
-        try:
-            info = os.lstat(path)
-        except OSError:
-            continue
-        why = _reason(path, info, whole=True)
-        if why:
-            raise SettingError(
-                f"{what} {directory} n’est pas utilisé : {why}.",
-                remedy=f"{_mend(path, info)}{remedy}",
-            )
+        with contextlib.suppress(OSError):
+            _check(path, os.lstat(path), f"{what} {directory}", remedy, whole=True)
 
 
 def ours(directory: Path) -> bool:
@@ -109,27 +84,25 @@ def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
         rest += reversed([part for part in target.parts if part != "/"])
 
 
-def _reason(path: Path | str, info: os.stat_result, *, whole: bool) -> str:
-    """Say in French who else may change this; "" when nobody may.
+def _check(path: Path | str, info: os.stat_result, what: str, remedy: str, *, whole: bool) -> None:
+    """Raise when somebody else may change this.
 
-    Parameters
-    ----------
-    whole
-        It is not enough that what lies in it belongs to somebody, as in ``/tmp``.
+    If ``whole``, it is not enough that what lies in it belongs to somebody, as in ``/tmp``.
     """
-    if info.st_uid not in _own():
-        return f"{path} appartient à {_name(info.st_uid)}"
-    mode = info.st_mode
-    if stat.S_ISLNK(mode) or (mode & stat.S_ISVTX and not whole):
-        return ""
-    if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and _others(info.st_gid)):
-        return f"d’autres comptes peuvent écrire dans {path}"
-    return ""
-
-
-def _mend(path: Path | str, info: os.stat_result) -> str:
-    owner = "" if info.st_uid in _own() else f"chown {_name(os.geteuid())} {path} ; "
-    return f"Que la personne qui l’administre lance : {owner}chmod go-w {path}. "
+    stranger, mode = info.st_uid not in _own(), info.st_mode
+    if stranger:
+        why = f"{path} appartient à {account(info.st_uid)}"
+    elif stat.S_ISLNK(mode) or (mode & stat.S_ISVTX and not whole):
+        return
+    elif mode & stat.S_IWOTH or (mode & stat.S_IWGRP and _others(info.st_gid)):
+        why = f"d’autres comptes peuvent écrire dans {path}"
+    else:
+        return
+    owner = f"chown {account(os.geteuid())} {path} ; " if stranger else ""
+    raise SettingError(
+        f"{what} n’est pas utilisé : {why}.",
+        remedy=f"Que la personne qui l’administre lance : {owner}chmod go-w {path}. {remedy}",
+    )
 
 
 @cache
@@ -145,17 +118,10 @@ def _own() -> set[int]:
 
 def _others(group: int) -> bool:
     """Tell whether a group has members beside this user and root, as far as can be told."""
-    allowed = {_name(uid) for uid in _own()}
+    allowed = {account(uid) for uid in _own()}
     try:
         members = set(grp.getgrgid(group).gr_mem)
     except KeyError:
         members = set()
     members |= {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group}
     return bool(members - allowed)
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shlex
 import subprocess
@@ -27,16 +26,8 @@ def detach(
 ) -> int:
     """Start a program that is nobody's child and outlives this one; return its id.
 
-    Parameters
-    ----------
-    log
-        File to which its output is appended.
-    environment
-        Variables beside those of this process.
-    keep
-        Open files that it inherits.
-    nice
-        How far it gives way to other processes, 0 to 19.
+    Its output is appended to ``log``; it inherits the open files of ``keep``, has the variables of
+    ``environment`` beside this process's own, and gives way to others by ``nice``, 0 to 19.
     """
     if nice:
         command = ["nice", "-n", str(nice), *command]
@@ -52,14 +43,8 @@ def detach(
     return pid
 
 
-def answers(pid: int, look: Callable[[], bool], seconds: float = math.inf) -> bool:
-    """Wait until a process that starts answers; tell whether it does, or ended.
-
-    Parameters
-    ----------
-    look
-        Whether it answers.
-    """
+def answers(pid: int, look: Callable[[], bool]) -> bool:
+    """Wait until a process that starts answers, which ``look`` tells; False when it ended."""
 
     def judged() -> bool | None:
         try:
@@ -69,17 +54,11 @@ def answers(pid: int, look: Callable[[], bool], seconds: float = math.inf) -> bo
             return False
         return look() or None
 
-    return bool(until(judged, lambda answer: answer is not None, seconds, 0.02))
+    return bool(until(judged, lambda answer: answer is not None, every=0.02))
 
 
 def refuse_elsewhere(run: Path) -> None:
-    """Check that no process of a run directory is on another host, which has the same home.
-
-    Raises
-    ------
-    EngineNotRunning
-        It names the host.
-    """
+    """Raise ``EngineNotRunning`` when a run directory is that of another host with this home."""
     host = identity.elsewhere(run)
     if host:
         raise EngineNotRunning(
@@ -91,13 +70,7 @@ def refuse_elsewhere(run: Path) -> None:
 
 
 def note_process(run: Path, pid: int, file: str = "pid") -> None:
-    """Write which process a run directory holds.
-
-    Raises
-    ------
-    MachineFailed
-        When it has ended already.
-    """
+    """Write which process a run directory holds; raise ``MachineFailed`` when it has ended."""
     try:
         stamp = identity.stamp(pid)
     except OSError as error:

@@ -14,6 +14,7 @@ from labkit.engine.embedded.ownership import trusted
 from labkit.engine.embedded.processes import alive, refuse_elsewhere
 from labkit.engine.embedded.settings import MAX_NODES, STATE, Settings
 from labkit.engine.endpoint import Fleet
+from labkit.files import replacing
 
 LOST = "Une machine tourne, mais son fichier cluster.json est illisible."
 FRESH = "Lancez « labkit reset » : elle sera refaite, et ce qu’elle contient sera perdu."
@@ -56,22 +57,16 @@ class Remapped(Mapping[tuple[str, int], int]):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A running cluster, as ``cluster.json`` in its run directory has it.
-
-    ``nodes`` is how many it was started with, ``numbers`` are those of the nodes it has now.
-    ``kills`` is how many programs the kernel had ended for want of memory until then.
-    With ``private``, nothing is opened beside the addresses of its network.
-    ``package`` is the installed package that the driver came from; "" for none.
-    """
+    """A running cluster, as ``cluster.json`` in its run directory has it."""
 
     network: str
-    nodes: int
-    numbers: list[int]
+    nodes: int  # how many it was started with
+    numbers: list[int]  # those of the nodes it has now
     accel: str
     images: list[dict[str, Any]] = field(default_factory=list)
-    kills: int = 0
-    private: bool = False
-    package: str = ""
+    kills: int = 0  # programs that the kernel had ended for want of memory until it started
+    private: bool = False  # nothing is opened beside the addresses of its network
+    package: str = ""  # the installed package that the driver came from; "" for none
 
     @classmethod
     def read(cls, run: Path) -> Record | None:
@@ -90,9 +85,8 @@ class Record:
 
     def write(self, run: Path) -> None:
         """Write the record, whole or not at all."""
-        part = run / "cluster.json.part"
-        part.write_text(json.dumps(asdict(self)))
-        part.replace(run / "cluster.json")
+        with replacing(run / "cluster.json") as file:
+            file.write(json.dumps(asdict(self)).encode())
 
     def fleet(self, run: Path) -> Fleet:
         """Return the engines."""
@@ -108,12 +102,8 @@ class Record:
 def read_record(settings: Settings) -> Record | None:
     """Return the record of a cluster of this host, or None where there is none to be read.
 
-    Raises
-    ------
-    EngineNotRunning
-        When it runs on another host.
-    SettingError
-        When others could have written it.
+    Raises ``EngineNotRunning`` when it runs on another host, ``SettingError`` when others could
+    have written it.
     """
     for directory in (settings.state, settings.run):
         trusted(directory, "Le répertoire", f"Ou choisissez un autre répertoire avec {STATE}.")

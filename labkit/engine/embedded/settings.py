@@ -8,6 +8,7 @@ import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -113,13 +114,7 @@ class Settings:
         self._check_limits()
 
     def _check_limits(self) -> None:
-        """Check that the limits are usable, and that nothing asked for is beyond them.
-
-        Raises
-        ------
-        SettingError
-            It names the limit that was met, and who set it.
-        """
+        """Check that the limits are usable, and that nothing asked for is beyond them."""
         for name, value, least, most in (
             ("LABKIT_MAX_NODES", self.max_nodes, 1, MAX_NODES),
             ("LABKIT_MAX_CPUS", self.max_cpus, 1, MAX_CPUS),
@@ -147,44 +142,30 @@ class Settings:
     @classmethod
     def read(cls, *, nodes: int | None = None, mirror: str | None = None) -> Settings:
         """Read the settings from the environment; arguments win over it."""
-        env = os.environ
-        max_nodes = _integer("LABKIT_MAX_NODES", MAX_NODES)
-        max_cpus = _integer("LABKIT_MAX_CPUS", MAX_CPUS)
-        default_cpus = max(1, min(2, max_cpus, len(os.sched_getaffinity(0))))
-        default_nodes = max(1, min(NODES, max_nodes))
-        cache = env.get("LABKIT_CACHE")
+        given: dict[str, Any] = {}
+        for name in ("cluster", "mirror", "suite", "accel", "uml", "network", "egress"):
+            given[name] = os.environ.get(f"LABKIT_{name.upper()}")
+        for name in ("cpus", "max_nodes", "max_cpus", "max_memory", "nice", "idle_stop"):
+            given[name] = _integer(f"LABKIT_{name.upper()}")
+        given = {name: value for name, value in given.items() if value not in (None, "")}
+        if mirror:
+            given["mirror"] = mirror
+        most_cpus = min(2, given.get("max_cpus", MAX_CPUS), len(os.sched_getaffinity(0)))
+        given.setdefault("cpus", max(1, most_cpus))
         if nodes is None:
-            nodes = _integer("LABKIT_NODES", 0) if env.get("LABKIT_NODES") else None
-        nodes, memory = fitting(limits(), nodes, _integer("LABKIT_MEMORY", 0), default_nodes)
-        return cls(
-            nodes=nodes,
-            cluster=env.get("LABKIT_CLUSTER") or "lab",
-            cache=Path(cache).absolute() if cache else of_user(platformdirs.user_cache_path),
-            mirror=mirror or env.get("LABKIT_MIRROR") or None,
-            suite=env.get("LABKIT_SUITE") or "trixie",
-            accel=env.get("LABKIT_ACCEL") or "auto",
-            uml=env.get("LABKIT_UML") or "auto",
-            cpus=_integer("LABKIT_CPUS", default_cpus),
-            memory=memory,
-            shared=_shared(),
-            max_nodes=max_nodes,
-            max_cpus=max_cpus,
-            max_memory=_integer("LABKIT_MAX_MEMORY", MOST_MEMORY),
-            nice=_integer("LABKIT_NICE", 0),
-            idle_stop=_integer("LABKIT_IDLE_STOP", 0),
-            network=env.get("LABKIT_NETWORK", ""),
-            egress=env.get("LABKIT_EGRESS", ""),
-        )
+            nodes = _integer("LABKIT_NODES")
+        most = max(1, min(NODES, given.get("max_nodes", MAX_NODES)))
+        nodes, memory = fitting(limits(), nodes, _integer("LABKIT_MEMORY") or 0, most)
+        if cache := os.environ.get("LABKIT_CACHE"):
+            given["cache"] = Path(cache).absolute()
+        return cls(nodes=nodes, memory=memory, shared=_shared(), **given)
 
     def check(self) -> None:
-        """Check that the directories can be used, before anything long begins.
+        """Check the directories and the memory, before anything long begins.
 
-        Raises
-        ------
-        SettingError
-            When the driver could not name a file there, or nothing can be written.
-        NotEnoughMemory
-            When the machine and a notebook are more than this server allows.
+        Raises ``SettingError`` when the driver could not name a file there, or nothing can be
+        written; ``NotEnoughMemory`` when the machine and a notebook are more than this server
+        allows.
         """
         for path, variable in ((self.cache, "LABKIT_CACHE"), (self.shared, SHARED)):
             if path is None:
@@ -265,13 +246,7 @@ class Settings:
 
     @property
     def state(self) -> Path:
-        """Directory of what is kept of this user's clusters.
-
-        Raises
-        ------
-        SettingError
-            When the account has no home.
-        """
+        """Directory of what is kept of this user's clusters."""
         return of_user(platformdirs.user_state_path)
 
     @property
@@ -303,26 +278,11 @@ def _usual(nodes: int) -> int:
 
 
 def fitting(found: Limits, nodes: int | None, memory: int, most: int = NODES) -> tuple[int, int]:
-    """Return nodes and memory of a cluster that fits into the limits; pure.
+    """Return nodes and memory (MiB, 0 for the usual) of a cluster that fits into limits; pure.
 
-    Three nodes in a smaller machine come before fewer nodes. Where nothing fits, the smallest
-    is returned: :meth:`Settings.check` refuses it.
-
-    Parameters
-    ----------
-    found
-        What this server allows.
-    nodes
-        How many are asked for; None leaves the choice.
-    memory
-        What is asked for, in MiB; 0 leaves the choice.
-    most
-        Nodes at most where the choice is left.
-
-    Returns
-    -------
-    tuple of int
-        Nodes; and MiB, where 0 is the usual for so many nodes.
+    Three nodes in a smaller machine come before fewer nodes. Where nothing fits, the smallest is
+    returned: :meth:`Settings.check` refuses it. No ``nodes`` and 0 of ``memory`` leave the choice,
+    up to ``most`` nodes.
     """
     if memory or found.memory is None:
         return (most if nodes is None else nodes), memory
@@ -347,12 +307,10 @@ def _shared() -> Path | None:
     return Path(named).absolute() if named else None
 
 
-def _integer(name: str, default: int) -> int:
-    text = os.environ.get(name, "")
-    if not text:
-        return default
+def _integer(name: str) -> int | None:
+    text = os.environ.get(name)
     try:
-        return int(text)
+        return int(text) if text else None
     except ValueError:
         raise SettingError(
             f"{name}={text} n’est pas un nombre entier.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -55,14 +55,9 @@ def build(
 ) -> Installation:
     """Build the guest and its snapshot unless they are there already, whole.
 
-    Parameters
-    ----------
-    remove_old
-        Also remove what other versions of labkit left in the cache.
-    thorough
-        Read every file of what is there: one that changed is made again.
-    kernel
-        Also build the kernel of User-Mode Linux, as is done where that alone is wanted.
+    ``remove_old`` also removes what other versions of labkit left in the cache; ``thorough`` reads
+    every file of what is there, and makes again one that changed; ``kernel`` also builds that of
+    User-Mode Linux, as is done where it alone is wanted.
     """
     settings.check()
     kernel = kernel or settings.accel == "uml"
@@ -90,21 +85,21 @@ def build(
             if kernel:
                 build_driver(settings, report)
             made = installation_of(settings, guest)
-            if not made.snapshot.verify(thorough=thorough):
+            if not verify(made.snapshot, thorough=thorough):
                 _save(made, report)
         except OSError as error:
             raise disk_error(settings.cache, SNAPSHOT, error) from error
         if remove_old:
             kept = replace(settings, max_nodes=MAX_NODES, max_memory=MOST_MEMORY)
             sizes = (replace(kept, nodes=n) for n in range(1, MAX_NODES + 1))
-            snapshots = {snapshot_of(guest, made.driver, s).directory.name for s in sizes}
+            snapshots = {snapshot_of(guest, made.driver, s).name for s in sizes}
             programs = driver_directory(settings).name
             prune(settings, {guest.directory.name, programs, *snapshots})
         report.done()
         return made
 
 
-@contextlib.contextmanager
+@contextmanager
 def safe_path() -> Iterator[None]:
     """Keep every Python that is started from importing what lies in the current directory."""
     before = os.environ.get("PYTHONSAFEPATH")
@@ -118,24 +113,18 @@ def safe_path() -> Iterator[None]:
 
 
 def built(settings: Settings) -> bool:
-    """Tell whether the guest and its snapshot are there.
-
-    Raises
-    ------
-    MachineFailed
-        When they are, but damaged.
-    """
+    """Tell whether the guest and its snapshot are there; raise ``MachineFailed`` if damaged."""
     guest = find_guest(settings)
     if not guest.directory.exists():
         return False
     what, where = "La machine construite est abîmée.", guest.directory
     if verify(guest.directory, thorough=True):
         snapshot = installation_of(settings, guest).snapshot
-        if not snapshot.directory.exists():
+        if not snapshot.exists():
             return False
-        if snapshot.verify(thorough=True):
+        if verify(snapshot, thorough=True):
             return True
-        what, where = "L’instantané est abîmé.", snapshot.directory
+        what, where = "L’instantané est abîmé.", snapshot
     if is_shared(settings, where):
         raise damaged_error(settings)
     raise MachineFailed(what, remedy="Lancez « labkit build », qui le refait.")
@@ -144,9 +133,9 @@ def built(settings: Settings) -> bool:
 def _save(made_of: Installation, report: Report) -> None:
     """Boot a machine, prepare its engines and freeze it into a snapshot."""
     snapshot, machine = made_of.snapshot, Machine(made_of.settings.build_run, made_of)
-    if snapshot.directory.exists():
+    if snapshot.exists():
         report.step("L’instantané est abîmé : il est refait")
-    need_room(snapshot.directory.parent, SNAPSHOT)
+    need_room(snapshot.parent, SNAPSHOT)
     try:
         try:
             machine.boot(report.step)
@@ -156,7 +145,10 @@ def _save(made_of: Installation, report: Report) -> None:
         report.step("Chargement des images du cours")
         origins = _load_images(machine)
         report.step("Échauffement des moteurs")
-        _warm(machine)
+        try:
+            _warm(machine)
+        except APIError as error:
+            raise MachineFailed(f"L’échauffement a échoué : {error.explanation}") from error
         report.step("Enregistrement de l’instantané")
         machine.save(snapshot, origins)
     except (DockerException, RequestException) as error:  # the latter are OSErrors, too
@@ -172,8 +164,7 @@ def _load_images(machine: Machine) -> list[dict[str, Any]]:
 
     Returns where each came from.
     """
-    client = machine.endpoints[0].client(timeout=PULL_SECONDS)
-    try:
+    with closing(machine.endpoints[0].client(timeout=PULL_SECONDS)) as client:
         online = hub_answers(client)
         watch(machine.run, "")
         if online:
@@ -193,19 +184,16 @@ def _load_images(machine: Machine) -> list[dict[str, Any]]:
                 _take(client, image)
             origins.append({"name": image.name, "origin": origin, "loaded": loaded, "why": why})
         machine.shell(": >/etc/resolv.conf; fstrim /var")  # what was shelved is not saved twice
-    finally:
-        client.close()
-    machine.share_images()
+    machine.shell(f"share-images {machine.settings.nodes}", 120)  # without a copy
     machine.shell("sync; echo 1 >/proc/sys/vm/drop_caches")  # of all that, little is read again
     return origins
 
 
 def _pull(client: docker.DockerClient, name: str) -> bool:
-    try:
+    with suppress(DockerException, OSError):
         client.images.pull(name)
-    except (DockerException, OSError):
-        return False
-    return True
+        return True
+    return False
 
 
 def _shelve(machine: Machine, client: docker.DockerClient, image: images.Image, real: bool) -> None:
@@ -270,8 +258,8 @@ def _warm(machine: Machine) -> None:
     The first task on a node costs three times the second: bridges, iptables chains, pages of
     the programs, translated code.
     """
-    clients = [e.client(timeout=60) for e in machine.endpoints]
-    try:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(e.client(timeout=60))) for e in machine.endpoints]
         first, others = clients[0], clients[1:]
         first.swarm.init(advertise_addr=machine.endpoints[0].swarm_address)
         first.swarm.reload()
@@ -302,17 +290,12 @@ def _warm(machine: Machine) -> None:
             deadline,
             "les premières tasks ne se sont pas arrêtées",
         )
-        for client in [*others, first]:
+        for client in (*others, first):
             client.swarm.leave(force=True)
         for client in clients:
             _reach(partial(out_of_swarm, client), deadline, "un moteur reste dans le swarm")
             client.containers.prune()
         machine.end_gossip()
-    except APIError as error:
-        raise MachineFailed(f"L’échauffement a échoué : {error.explanation}") from error
-    finally:
-        for client in clients:
-            client.close()
 
 
 def _reach(reached: Callable[[], bool], deadline: float, otherwise: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from labkit.engine.embedded.record import FRESH, LOST, ImageStatus, read_record,
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint
 from labkit.errors import EngineNotRunning
+from labkit.files import text_of
 
 _PAUSED = (
     "Le disque est plein : la machine est en pause, rien n’est perdu. Faites de la place, puis "
@@ -33,16 +35,13 @@ _ORIGINS = {
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node: where published ports are reached, and what its engine says.
-
-    ``swarm`` is what ``docker info`` says (``inactive``, ``active``…), or ``unreachable``.
-    """
+    """One node: where published ports are reached, and what its engine says."""
 
     name: str
     address: str
     swarm_address: str | None
     engine_version: str
-    swarm: str
+    swarm: str  # what ``docker info`` says (``inactive``, ``active``…), or ``unreachable``
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +100,8 @@ def status(settings: Settings) -> Status:
         return Status("none", detail=why)
     process = process_of(settings.run)
     if process is None:
-        return Status(
-            "none", detail=ended("La machine s’est arrêtée : « labkit up » en refait une.", record)
-        )
+        what = "La machine s’est arrêtée : « labkit up » en refait une."
+        return Status("none", detail=ended(what, record))
     kept = process_of(settings.run, "keeper.pid")
     waiting = waits_for_room(settings.run)  # no engine answers then: do not wait for them
     fleet = record.fleet(settings.run)
@@ -128,39 +126,23 @@ def status(settings: Settings) -> Status:
 
 
 def _said_of_ports(run: Path, kept: bool) -> str:
-    if not kept:
-        return f"{UNKEPT} : « labkit up » y remédie."
-    try:
-        return (run / "ports").read_text()  # the keeper's
-    except OSError:
-        return ""
+    return text_of(run / "ports") if kept else f"{UNKEPT} : « labkit up » y remédie."
 
 
 def node_status(endpoint: Endpoint) -> NodeStatus:
     """Ask one engine who it is; one that does not answer within 5 s is unreachable."""
     version, swarm = "", "unreachable"
-    try:
-        client = endpoint.client(timeout=5)
-        try:
-            info = client.info()
-        finally:
-            client.close()
+    with suppress(DockerException, OSError), closing(endpoint.client(timeout=5)) as client:
+        info = client.info()
         version, swarm = info["ServerVersion"], info["Swarm"]["LocalNodeState"]
-    except (DockerException, OSError):
-        pass
     return NodeStatus(endpoint.name, endpoint.address, endpoint.swarm_address, version, swarm)
 
 
 def _tags(endpoint: Endpoint) -> frozenset[str] | None:
     """Return the names of the images that an engine has; None when it does not answer."""
-    try:
-        client = endpoint.client(timeout=5)
-        try:
-            return frozenset(t for i in client.api.images() for t in i.get("RepoTags") or ())
-        finally:
-            client.close()
-    except (DockerException, OSError):
-        return None
+    with suppress(DockerException, OSError), closing(endpoint.client(timeout=5)) as client:
+        return frozenset(t for i in client.api.images() for t in i.get("RepoTags") or ())
+    return None
 
 
 def _missing(image: ImageStatus, tags: Mapping[str, frozenset[str] | None]) -> tuple[str, ...]:

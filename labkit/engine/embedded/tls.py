@@ -18,18 +18,9 @@ VALID = datetime.timedelta(days=90)
 def make_keys(directory: Path, addresses: Sequence[str]) -> str:
     """Write ``ca.pem``, ``cert.pem`` and ``key.pem`` for clients; return the server's PEM.
 
-    Parameters
-    ----------
-    directory
-        Where the client's files go; only its owner may enter.
-    addresses
-        IP addresses at which the server will be reached.
-
-    Returns
-    -------
-    str
-        The server's private key, its certificate and the authority's certificate. The
-        authority's own key is forgotten here, so nobody can make another certificate.
+    ``addresses`` are those at which the server will be reached. Its PEM is its private key, its
+    certificate and the authority's. The authority's own key is forgotten here, so nobody can make
+    another certificate.
     """
     authority_key = ec.generate_private_key(ec.SECP256R1())
     name = _name("labkit")
@@ -89,17 +80,9 @@ def _name(common: str) -> x509.Name:
 
 def _usage(*allowed: str) -> x509.KeyUsage:
     """Return what a key may be used for, and nothing else."""
-    return x509.KeyUsage(
-        digital_signature="digital_signature" in allowed,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign="key_cert_sign" in allowed,
-        crl_sign="crl_sign" in allowed,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    uses = """digital_signature content_commitment key_encipherment data_encipherment key_agreement
+    key_cert_sign crl_sign encipher_only decipher_only""".split()
+    return x509.KeyUsage(**{use: use in allowed for use in uses})
 
 
 def _builder(
@@ -119,7 +102,5 @@ def _builder(
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()

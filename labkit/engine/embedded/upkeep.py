@@ -40,11 +40,6 @@ def lateness(run: Path, timeout: float = 60) -> float:
     """Return by how many seconds, at least, the machine's clock is late; negative if it is early.
 
     The answer may take its time on a busy host: what that could explain is no error of the clock.
-
-    Raises
-    ------
-    MachineFailed
-        When the machine does not answer.
     """
     before = time.time()
     there = instance(run).clock(timeout)
@@ -54,12 +49,8 @@ def lateness(run: Path, timeout: float = 60) -> float:
 def mend_clock(run: Path) -> None:
     """Set the machine's clock where it is wrong.
 
-    It stands still while the machine does: this host slept, or somebody stopped it.
-
-    Raises
-    ------
-    MachineFailed
-        When the machine stands still, or does not answer.
+    It stands still while the machine does: this host slept, or somebody stopped it. Raises
+    ``MachineFailed`` when the machine does not answer.
     """
     machine = instance(run)
     if machine.state() != "running":

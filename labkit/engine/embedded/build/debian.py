@@ -7,7 +7,6 @@ package against the package list.
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import os
 import re
@@ -33,6 +32,7 @@ from labkit.errors import (
     NotInArchive,
     ReleaseExpired,
 )
+from labkit.files import digest_of
 
 Progress = Callable[[int], None]
 ATTEMPTS = 4  # without one more byte, before giving up
@@ -59,17 +59,8 @@ class Package:
 class Archive:
     """One suite of a mirror, verified from its signature down.
 
-    Parameters
-    ----------
-    mirror
-        Address of the mirror.
-    suite
-        Name of the suite.
-    downloads
-        Directory that keeps what is fetched, named by SHA-256, so that an interrupted
-        download goes on where it stopped.
-    keyring
-        OpenPGP certificates to trust; Debian's archive keys if not given.
+    The directory ``downloads`` keeps what is fetched, named by SHA-256, so that an interrupted
+    download goes on where it stopped.
     """
 
     def __init__(
@@ -93,12 +84,8 @@ class Archive:
     def load(self) -> str:
         """Fetch and verify the release and its package list; return the release's date.
 
-        Raises
-        ------
-        BadSignature
-            When none of Debian's archive keys signed the release.
-        BadChecksum
-            When the package list is not the one that the release names.
+        Raises ``BadSignature`` when none of Debian's archive keys signed the release,
+        ``BadChecksum`` when the package list is not the one that it names.
         """
         release = self.release()
         lines = (line.split() for line in release.get("SHA256", "").splitlines())
@@ -168,15 +155,7 @@ class Archive:
         )
 
     def closure(self, names: Iterable[str], follow: Callable[[str], object]) -> list[Package]:
-        """Return the packages with those that they depend on.
-
-        Parameters
-        ----------
-        names
-            The packages asked for.
-        follow
-            Says whether a dependency of this name is wanted; the others are left out.
-        """
+        """Return the packages with those that they depend on, but those not to ``follow``."""
         found: dict[str, Package] = {}
         todo = list(names)
         while todo:
@@ -198,6 +177,12 @@ class Archive:
     def _shown(self, name: str) -> str:
         return f"{public(self.mirror)}/{name}"
 
+    def _again(self, name: str, error: Exception, attempt: int, most: int) -> None:
+        """Wait before one more attempt, longer, the more there were; raise after the last."""
+        if attempt >= most or _is_final(error):
+            raise self._failure(name, error) from error
+        time.sleep(PAUSE * attempt)
+
     def _get(self, name: str, attempts: int) -> bytes:
         attempt = 0
         while True:
@@ -205,9 +190,7 @@ class Archive:
                 return self._bounded(name)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 attempt += 1
-                if attempt >= attempts or _is_final(error):
-                    raise self._failure(name, error) from error
-                _pause(attempt)
+                self._again(name, error, attempt, attempts)
 
     def _bounded(self, name: str) -> bytes:
         """Return a file of which nobody has told the size, if it is small and comes in time."""
@@ -246,17 +229,17 @@ class Archive:
 
     def _fetch(self, name: str, sha256: str, size: int, progress: Progress) -> Path:
         path = self.downloads / sha256
-        if path.exists() and path.stat().st_size == size and _digest(path) == sha256:
+        if path.exists() and path.stat().st_size == size and digest_of(path) == sha256:
             progress(size)
             return path
         path.unlink(missing_ok=True)
         part = path.with_suffix(".part")
         kept = _size(part)  # what an earlier run left: it may be anything
         told = self._complete(name, part, size, 0, progress)
-        if _digest(part) != sha256 and kept:
+        if digest_of(part) != sha256 and kept:
             part.unlink()
             self._complete(name, part, size, told, progress)
-        if _digest(part) != sha256:
+        if digest_of(part) != sha256:
             part.unlink()
             raise BadChecksum(
                 f"{name} n’a pas l’empreinte SHA-256 que la distribution annonce.",
@@ -284,9 +267,7 @@ class Archive:
             except (httpx.HTTPError, httpx.InvalidURL, EOFError) as error:
                 attempt = 0 if _size(part) > most else attempt + 1
                 most = max(most, _size(part))
-                if attempt == ATTEMPTS or _is_final(error):
-                    raise self._failure(name, error) from error
-                _pause(attempt)
+                self._again(name, error, attempt, ATTEMPTS)
 
     def _download(self, url: str, part: Path, size: int, tell: Callable[[], None]) -> None:
         have = _size(part)
@@ -315,11 +296,6 @@ class Archive:
                         break  # more than was announced: the checksum will tell
         if _size(part) < size:
             raise EOFError("fichier tronqué")
-
-
-def _pause(attempt: int) -> None:
-    """Wait before one more attempt: longer, the more there were."""
-    time.sleep(PAUSE * attempt)
 
 
 def _date(text: str | None) -> datetime | None:
@@ -356,16 +332,10 @@ def _size(path: Path) -> int:
 
 
 def verify_release(signed: bytes, name: str, keyring: bytes | None = None) -> str:
-    """Return the text of an inline-signed release file after checking who signed it.
+    """Return the text of an inline-signed release file, after checking who signed it.
 
-    Parameters
-    ----------
-    signed
-        The file.
-    name
-        What to call it in an error.
-    keyring
-        OpenPGP certificates to trust; Debian's archive keys if not given.
+    ``keyring`` are the OpenPGP certificates to trust, Debian's archive keys if not given; errors
+    call the file by ``name``.
     """
     if not signed.lstrip().startswith(b"-----BEGIN PGP SIGNED MESSAGE-----"):
         raise BadSignature(
@@ -408,8 +378,3 @@ def unpack(deb: Path, target: Path, drop: Callable[[str], object] = lambda name:
             if not member.isdir() and (place.is_symlink() or place.is_file()):
                 place.unlink()  # a package's file replaces one that is there
             tar.extract(member, target, numeric_owner=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

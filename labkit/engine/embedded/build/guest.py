@@ -72,23 +72,10 @@ def build_guest(
 ) -> Guest:
     """Build the guest unless it is built already.
 
-    Parameters
-    ----------
-    settings
-        Where the cache is, which suite, which mirror.
-    step
-        Called with a French sentence at each step.
-    progress
-        Called with (bytes fetched so far, bytes in all) while packages are fetched.
-
-    thorough
-        Read every file of a guest that is there, instead of only looking at sizes, and build it
-        again if images are missing.
-
-    Raises
-    ------
-    BuildError
-        In one of its kinds; nothing half-made is left in use.
+    ``step`` is called with a French sentence at each step, ``progress`` with the bytes of packages
+    fetched so far, and in all. If ``thorough``, every file of a guest that is there is read, and it
+    is built again if images are missing. Raises ``BuildError`` in one of its kinds; nothing
+    half-made is left in use.
     """
     guest = guest_of(settings)
     if verify(guest.directory, thorough=thorough):

@@ -11,24 +11,14 @@ import httpx
 from debian.deb822 import Deb822
 
 from labkit.errors import MirrorNotFound, SettingError
+from labkit.files import text_of
 
 
 def find_mirror(wanted: str | None = None, root: Path = Path("/")) -> str:
-    """Return the address of a Debian mirror.
+    """Return the address of a Debian mirror: the ``wanted`` one, else one that this host names.
 
-    Parameters
-    ----------
-    wanted
-        What the user asked for; wins over everything.
-    root
-        Root of the file system to look at.
-
-    Raises
-    ------
-    SettingError
-        When what the user asked for is no address of a mirror.
-    MirrorNotFound
-        When nothing on this machine names a Debian mirror.
+    Raises ``SettingError`` when the wanted one is no address of a mirror, ``MirrorNotFound`` when
+    nothing names one.
     """
     if wanted:
         if not _is_mirror(wanted):
@@ -39,13 +29,14 @@ def find_mirror(wanted: str | None = None, root: Path = Path("/")) -> str:
         return wanted.rstrip("/")
     lists = [root / "etc/apt/sources.list", root / "etc/apt/sources.list.d/debian.sources"]
     lists += sorted((root / "etc/apt/sources.list.d").glob("*"))
-    for source in lists if _is_debian(root) else ():
+    debian = re.search(r"^ID=[\"']?debian\b", text_of(root / "etc/os-release"), re.MULTILINE)
+    for source in lists if debian else ():
         for uri, suite, components in _sources(source):
             # other publishers have a /debian too, but hardly one with a « main »
             ours = re.search(r"/debian/?$", uri) and "main" in components.split()
             if ours and "security" not in suite and _is_mirror(uri):
                 return uri.rstrip("/")
-    script = _read(root / "usr/share/debootstrap/scripts/sid")
+    script = text_of(root / "usr/share/debootstrap/scripts/sid")
     found = re.search(r"^\s*default_mirror\s+(https?://\S+)", script, re.MULTILINE)
     if found:
         return found[1].rstrip("/")
@@ -71,28 +62,16 @@ def public(address: str) -> str:
     return re.sub(r"//[^/]*@", "//", address)
 
 
-def _is_debian(root: Path) -> bool:
-    return bool(re.search(r"^ID=[\"']?debian\b", _read(root / "etc/os-release"), re.MULTILINE))
-
-
-def _read(path: Path) -> str:
-    """Return the text of a file, or nothing where there is none that this user may read."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
 def _sources(path: Path) -> Iterator[tuple[str, str, str]]:
     """Yield (URI, suites, components) of an apt source file, in either of apt's two formats."""
     if path.suffix == ".sources":
-        for paragraph in Deb822.iter_paragraphs(_read(path)):
+        for paragraph in Deb822.iter_paragraphs(text_of(path)):
             enabled = paragraph.get("Enabled", "yes").lower() != "no"
             if enabled and "deb" in paragraph.get("Types", "").split():
                 for uri in paragraph.get("URIs", "").split():
                     yield uri, paragraph.get("Suites", ""), paragraph.get("Components", "")
     elif path.suffix == ".list":
-        for line in _read(path).splitlines():
+        for line in text_of(path).splitlines():
             found = re.match(r"\s*deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]*)", line)
             if found:
                 yield found[1], found[2], found[3]

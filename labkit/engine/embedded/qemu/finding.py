@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labkit.engine.embedded.build.guest import Guest, loader
+from labkit.engine.embedded.identity import once_a_boot
 from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.settings import Settings
 from labkit.errors import PlatformNotSupported
@@ -24,10 +24,8 @@ KVM_PROBE_SECONDS = 4.0
 def find_qemu(guest: Guest, settings: Settings) -> Qemu:
     """Return the system's QEMU where it is new enough, else the one built with the guest.
 
-    Raises
-    ------
-    PlatformNotSupported
-        On anything but x86-64 Linux, or when ``LABKIT_ACCEL=kvm`` and KVM does not work.
+    Raises ``PlatformNotSupported`` on anything but x86-64 Linux, or when ``LABKIT_ACCEL=kvm`` and
+    KVM does not work.
     """
     machine = os.uname()
     if machine.sysname != "Linux" or machine.machine != "x86_64":
@@ -54,7 +52,8 @@ def _system() -> tuple[tuple[str, ...], str] | None:
     if program is None:
         return None
     version = _version((program,))
-    return ((program,), version) if _tuple(version) >= MINIMUM else None
+    good = tuple(int(part) for part in version.split(".")) >= MINIMUM
+    return ((program,), version) if good else None
 
 
 def _bundled(guest: Guest) -> tuple[tuple[str, ...], str]:
@@ -71,24 +70,11 @@ def _version(command: Sequence[str]) -> str:
     return found[1] if found else "0.0.0"
 
 
-def _tuple(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
 def _kvm_works(command: Sequence[str], guest: Guest, memory: Path) -> bool:
     """Probe KVM once a boot of this machine: a hang costs the whole time limit."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    try:
-        known, answer = memory.read_text().split()
-    except (OSError, ValueError):
-        known = answer = ""
-    if known != boot:
-        answer = "yes" if probe_kvm(command, guest) else "no"
-        with contextlib.suppress(OSError):  # a cache may be shared read-only
-            memory.write_text(f"{boot} {answer}\n")
-    return answer == "yes"
+    return once_a_boot(memory, "", lambda: "yes" if probe_kvm(command, guest) else "no") == "yes"
 
 
 def probe_kvm(command: Sequence[str], guest: Guest) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labkit.engine.embedded import identity
 from labkit.engine.embedded.addresses import Forward, engine_forward
-from labkit.engine.embedded.driver import Plan
+from labkit.engine.embedded.driver import Instance, Plan
 from labkit.engine.embedded.egress import CLUSTER
 from labkit.engine.embedded.processes import answers, detach
 from labkit.engine.embedded.qemu import qmp, wire
@@ -50,15 +50,7 @@ def network(plan: Plan) -> list[str]:
 def start(plan: Plan, command: Sequence[str], keep: Sequence[int] = ()) -> int:
     """Start a QEMU with these options, in its sandbox where that works; return its process id.
 
-    Parameters
-    ----------
-    keep
-        Open files that it inherits.
-
-    Raises
-    ------
-    MachineFailed
-        With what QEMU said.
+    It inherits the open files of ``keep``.
     """
     run, log = plan.run, plan.run / LOG
     with suppress(FileExistsError):
@@ -86,9 +78,10 @@ def _commands(run: Path) -> bool:
     return False
 
 
-class Network:
+class Network(Instance):
     """Speaks with the network of the machine of a run directory."""
 
+    logs = ("console", LOG)
     gateway = GATEWAY
     resolver = RESOLVER
 

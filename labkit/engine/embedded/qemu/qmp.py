@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,29 +20,32 @@ from labkit.errors import MachineFailed
 T = TypeVar("T")
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
-    """Run a coroutine in a thread of its own: a notebook's loop may already be running."""
-    result: list[T] = []
-    failure: list[BaseException] = []
+def _run(socket: Path, work: Callable[[QMPClient], Coroutine[Any, Any, T]], timeout: float) -> T:
+    """Speak with QEMU in a thread of its own: a notebook's loop may already be running."""
+    done: Future[T] = Future()
+
+    async def speak() -> T:
+        client = QMPClient("labkit")
+        await client.connect(str(socket))
+        try:
+            return await work(client)
+        finally:
+            await client.disconnect()
 
     def body() -> None:
         try:
-            result.append(asyncio.run(asyncio.wait_for(work(), timeout)))
+            done.set_result(asyncio.run(asyncio.wait_for(speak(), timeout)))
         except BaseException as error:
-            failure.append(error)
+            done.set_exception(error)
 
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    thread.join()
-    if failure:
-        error = failure[0]
-        if isinstance(error, TimeoutError | OSError | EOFError | QMPError):  # EOF: QEMU ended
-            raise MachineFailed(
-                f"La machine ne répond pas ({type(error).__name__}).",
-                remedy="Lancez « labkit status », puis « labkit up ».",
-            ) from error
-        raise error
-    return result[0]
+    threading.Thread(target=body, daemon=True).start()
+    try:
+        return done.result()
+    except (TimeoutError, OSError, EOFError, QMPError) as error:  # EOF: QEMU ended
+        raise MachineFailed(
+            f"La machine ne répond pas ({type(error).__name__}).",
+            remedy="Lancez « labkit status », puis « labkit up ».",
+        ) from error
 
 
 def execute(
@@ -49,49 +53,34 @@ def execute(
 ) -> list[object]:
     """Run QMP commands one after another and return their answers."""
 
-    async def work() -> list[object]:
-        client = QMPClient("labkit")
-        await client.connect(str(socket))
-        try:
-            return [await client.execute(name, arguments) for name, arguments in commands]
-        finally:
-            await client.disconnect()
+    async def work(client: QMPClient) -> list[object]:
+        return [await client.execute(name, arguments) for name, arguments in commands]
 
-    return _run(work, timeout)
+    return _run(socket, work, timeout)
 
 
-def migrate(socket: Path, command: str, uri: str, timeout: float = 120) -> None:
+def migrate(socket: Path, command: str, uri: str) -> None:
     """Save (``migrate``) or load (``migrate-incoming``) the machine's state.
 
-    Raises
-    ------
-    StateLost
-        With QEMU's reason.
+    Raises ``StateLost`` with QEMU's reason.
     """
     arguments: dict[str, object] = {"uri": uri}
     if command == "migrate-incoming":
         arguments["exit-on-error"] = False  # its reason would end with it
 
-    async def work() -> None:
-        client = QMPClient("labkit")
-        await client.connect(str(socket))
-        try:
-            ram = {"capability": "mapped-ram", "state": True}
-            if command == "migrate":
-                await client.execute("stop")
-            await client.execute("migrate-set-capabilities", {"capabilities": [ram]})
-            await client.execute(command, arguments)
-            while True:
-                state: Any = await client.execute("query-migrate")
-                if state.get("status") == "completed":
-                    return
-                if state.get("status") == "failed":
-                    what = "enregistré" if command == "migrate" else "relu"
-                    raise StateLost(
-                        f"L’instantané n’a pas pu être {what} : {state.get('error-desc')}"
-                    )
-                await asyncio.sleep(0.02)
-        finally:
-            await client.disconnect()
+    async def work(client: QMPClient) -> None:
+        ram = {"capability": "mapped-ram", "state": True}
+        if command == "migrate":
+            await client.execute("stop")
+        await client.execute("migrate-set-capabilities", {"capabilities": [ram]})
+        await client.execute(command, arguments)
+        while True:
+            state: Any = await client.execute("query-migrate")
+            if state.get("status") == "completed":
+                return
+            if state.get("status") == "failed":
+                what = "enregistré" if command == "migrate" else "relu"
+                raise StateLost(f"L’instantané n’a pas pu être {what} : {state.get('error-desc')}")
+            await asyncio.sleep(0.02)
 
-    _run(work, timeout)
+    _run(socket, work, 120)

@@ -21,21 +21,11 @@ ROOM = 64 * MIB  # that others keep of it
 def arguments(
     kernel: Path, plan: Plan, disk: str, cards: Sequence[int], pipes: Sequence[int], mode: str
 ) -> list[str]:
-    """Return the command line.
+    """Return the command line of a kernel.
 
-    Parameters
-    ----------
-    kernel
-        The program.
-    disk
-        The data disk in the kernel's words: a file, or a file for what is written and one that is
-        only read.
-    cards
-        Open sockets: the other ends of the network's two ways.
-    pipes
-        Open pipes of the guest agent: what it reads, what it writes.
-    mode
-        ``ptrace`` or ``seccomp``.
+    ``disk`` is the data disk in the kernel's words: a file, or a file for what is written and one
+    that is only read. ``cards`` are open sockets, the other ends of the network's two ways;
+    ``pipes`` those of the guest agent: what it reads, what it writes.
     """
     way_in, way_out = (
         f"vec{n}:transport=fd,fd={card},mac={mac}"
@@ -62,12 +52,7 @@ def mode_option(mode: str) -> str:
 def confinement(core: int, read: Sequence[Path], write: Sequence[Path]) -> list[str]:
     """Return what comes before a program's command line, so that it reaches no more than it needs.
 
-    Parameters
-    ----------
-    core
-        The processor that it runs on.
-    read, write
-        Files and directories that it reads, and in which it writes.
+    It runs on the processor ``core``, reads some files and directories, and writes in others.
     """
     seen = [*read, Path("/proc/cpuinfo"), Path("/dev/random")], [*write, Path("/dev/null")]
     places = (":".join(str(path.resolve()) for path in paths) for paths in seen)
@@ -76,16 +61,10 @@ def confinement(core: int, read: Sequence[Path], write: Sequence[Path]) -> list[
 
 @contextmanager
 def memory_directory(needed: int, otherwise: Path) -> Iterator[Path]:
-    """Give a directory for a file that is a machine's memory: in memory, where there is room.
+    """Give a directory for a machine's memory, a file of so many bytes: in memory if it has room.
 
-    The file has no name, and the directory goes when the file is made.
-
-    Parameters
-    ----------
-    needed
-        Its size in bytes.
-    otherwise
-        Another directory, on a disk.
+    Else, it is the other directory, on a disk. The file has no name, and the directory goes when
+    the file is made.
     """
     made: Path | None = None
     with suppress(OSError):

@@ -14,8 +14,8 @@ CREATE, ADD, RESTRICT = 444, 445, 446  # the calls of landlock(7), the same on a
 PATH_BENEATH = 1
 NO_NEW_PRIVILEGES = 38
 EXECUTE, WRITE, READ, READ_DIRECTORY = 1, 2, 4, 8
+# version of Landlock -> all rights over files that it knows
 FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-"""All rights over files that a version of Landlock knows."""
 NETWORK = 0b11  # to bind and to connect, from version 4
 SCOPES = 0b11  # abstract sockets and signals of others, from version 6
 

@@ -13,19 +13,14 @@ from pathlib import Path
 
 import psutil
 
-from labkit.engine.embedded import agent, identity
+from labkit.engine.embedded import identity
+from labkit.engine.embedded.agent import Line, over_pipes
 from labkit.engine.embedded.build.guest import Guest
 from labkit.engine.embedded.driver import Plan
 from labkit.engine.embedded.limits import MIB
-from labkit.engine.embedded.processes import (
-    answers,
-    detach,
-    note_process,
-    process_of,
-    stop_process,
-)
+from labkit.engine.embedded.processes import answers, detach, note_process, process_of, stop_process
 from labkit.engine.embedded.qemu import network
-from labkit.engine.embedded.qemu.network import LOG, Network
+from labkit.engine.embedded.qemu.network import Network
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.uml.command import arguments, confinement, memory_directory
 from labkit.engine.embedded.uml.pinning import Pin, choose
@@ -52,11 +47,7 @@ class Uml:
     version: str
     qemu: tuple[str, ...]  # its command
     mode: str  # ``ptrace`` or ``seccomp``
-
-    @property
-    def name(self) -> str:
-        """Return what the user calls it."""
-        return "uml"
+    name: str = "uml"
 
     @property
     def package(self) -> str:
@@ -120,13 +111,9 @@ def _switch(plan: Plan, near: Sequence[int]) -> list[str]:
 def _opened(run: Path) -> Iterator[tuple[list[int], list[int], list[int]]]:
     """Open sockets for QEMU, and their other ends and two pipes for the kernel."""
     with contextlib.ExitStack() as stack:
-        near: list[int] = []
-        far: list[int] = []
-        for _ in range(2):
-            for end, ends in zip(
-                socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), (near, far), strict=True
-            ):
-                ends.append(stack.enter_context(end).fileno())
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+        sides = zip(*pairs, strict=True)
+        near, far = ([stack.enter_context(end).fileno() for end in side] for side in sides)
         pipes = []
         for name in ("agent.in", "agent.out"):
             pipes.append(os.open(run / name, os.O_RDWR))  # with both ends, it never ends
@@ -136,8 +123,6 @@ def _opened(run: Path) -> Iterator[tuple[list[int], list[int], list[int]]]:
 
 class UmlInstance(Network):
     """Speaks with the User-Mode Linux of a run directory."""
-
-    logs: Sequence[str] = ("console", LOG)
 
     def _process(self) -> psutil.Process:
         """Return the kernel; without it, the pipes would be waited at in vain."""
@@ -178,19 +163,10 @@ class UmlInstance(Network):
         until(ended, every=LOOK)
         self.stop()  # neither is of use without the other
 
-    def shell(self, script: str, timeout: float = 20) -> str:
-        """Run a shell script as root in the guest, and return what it printed."""
+    def line(self) -> Line:
+        """Return the pipes of the guest's agent."""
         self._process()
-        return agent.run_shell(agent.over_pipes(self.run, self._process), script, timeout)
-
-    def clock(self, timeout: float = 20) -> float:
-        """Return what the guest's clock says, in seconds."""
-        self._process()
-        return agent.tell_time(agent.over_pipes(self.run, self._process), timeout)
-
-    def console(self) -> str:
-        """Return the end of what the guest's kernel and ``init`` printed."""
-        return (self.run / "console").read_text(errors="replace")[-400:]
+        return over_pipes(self.run, self._process)
 
     def save(self, snapshot: Path) -> None:
         """End the engines in good order: what is kept is their disk, and no memory."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from labkit.engine.embedded.build.guest import Guest
 from labkit.engine.embedded.build.sealed import verify
-from labkit.engine.embedded.identity import boot
+from labkit.engine.embedded.identity import once_a_boot
 from labkit.engine.embedded.limits import MIB
 from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.settings import Settings
@@ -30,14 +30,11 @@ WHOLE = 4  # the version of Landlock from which the wall has no door to the netw
 def find_uml(guest: Guest, settings: Settings, qemu: Qemu) -> Uml | None:
     """Return User-Mode Linux where it is wanted, its kernel is built, and it works here.
 
-    Raises
-    ------
-    PlatformNotSupported
-        When ``LABKIT_ACCEL=uml`` and it does not.
+    Raises ``PlatformNotSupported`` when ``LABKIT_ACCEL=uml`` and it does not.
     """
     if settings.accel not in {"auto", "uml"}:
         return None
-    reason, mode = _looked_up(guest, settings)
+    reason, mode = look_up(guest, settings)
     if mode:
         directory = kernel_directory(settings)
         return Uml(directory / "linux", kernel_version(directory), qemu.command, mode)
@@ -49,13 +46,8 @@ def find_uml(guest: Guest, settings: Settings, qemu: Qemu) -> Uml | None:
     return None
 
 
-def why_not(guest: Guest, settings: Settings) -> str:
-    """Return in French why the machine is not User-Mode Linux; "" where it can be."""
-    return _looked_up(guest, settings)[0]
-
-
-def _looked_up(guest: Guest, settings: Settings) -> tuple[str, str]:
-    """Return (why not, mode); one of them is empty."""
+def look_up(guest: Guest, settings: Settings) -> tuple[str, str]:
+    """Return why the machine is not User-Mode Linux, in French, and its mode; one is empty."""
     directory = kernel_directory(settings)
     if not verify(directory):
         why = installed(directory.name)[1] or "aucun noyau User-Mode Linux n’est construit"
@@ -65,19 +57,12 @@ def _looked_up(guest: Guest, settings: Settings) -> tuple[str, str]:
     asked: tuple[str, ...] = (settings.uml,)
     if settings.uml == "auto":
         asked = ("seccomp", "ptrace") if landlock() >= WHOLE else ("ptrace",)
-    memory = settings.cache / "uml-probe"
-    this = f"{boot()} {directory.name} {settings.uml}"
-    try:
-        known, _, mode = memory.read_text().strip().rpartition(" ")
-    except OSError:
-        known = mode = ""
-    if known != this:
-        mode = next((m for m in asked if probe(directory / "linux", guest, m)), "none")
-        with contextlib.suppress(OSError):  # a cache may be shared read-only
-            memory.write_text(f"{this} {mode}\n")
-    if mode == "none":
-        return "User-Mode Linux ne démarre pas ici", ""
-    return "", mode
+    mode = once_a_boot(
+        settings.cache / "uml-probe",
+        f"{directory.name} {settings.uml}",
+        lambda: next((m for m in asked if probe(directory / "linux", guest, m)), "none"),
+    )
+    return ("User-Mode Linux ne démarre pas ici", "") if mode == "none" else ("", mode)
 
 
 def probe(kernel: Path, guest: Guest, mode: str) -> bool:

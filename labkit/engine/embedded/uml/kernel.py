@@ -29,8 +29,7 @@ from labkit.engine.embedded.uml.wheel import LICENCES, installed
 from labkit.engine.progress import Report
 from labkit.errors import BuildError, NotInArchive
 
-RECIPE = 1
-"""Raise it when these functions make another kernel of the same fragment."""
+RECIPE = 1  # raise it when these functions make another kernel of the same fragment
 SUITES = ("trixie-backports", "forky", "sid")
 SOURCE = re.compile(r"linux-source-7\.\d+")
 TOOLS = ("bc", "bison", "flex", "gcc", "libc6-dev", "m4", "make", "mawk", "xz-utils")
@@ -65,12 +64,8 @@ def _fragment() -> str:
 def build_kernel(settings: Settings, report: Report) -> Path:
     """Build the kernel unless it is there, whole; return its directory.
 
-    It takes about a quarter of an hour of processor time. Call it under the lock of builds.
-
-    Raises
-    ------
-    BuildError
-        In one of its kinds; nothing half-made is left.
+    It takes about a quarter of an hour of processor time. Call it under the lock of builds. Raises
+    ``BuildError`` in one of its kinds; nothing half-made is left.
     """
     target = kernel_directory(settings)
     if verify(target):
@@ -126,7 +121,8 @@ def _unpack(settings: Settings, work: Path, report: Report) -> tuple[Package, Pa
     (packed,) = (work / "source/usr/src").glob("*.tar.xz")
     with tarfile.open(packed) as tar:
         tar.extraction_filter = lambda member, path: member  # the archive's signature covers it
-        tar.extractall(packed.parent, members=_needed(tar))
+        needed = (m for m in tar if not DROP.match(m.name.partition("/")[2]))
+        tar.extractall(packed.parent, members=needed)
     packed.unlink()
     for other in (work / "source/usr/src").iterdir():
         if not other.is_dir():
@@ -148,12 +144,6 @@ def _source(mirror: str, downloads: Path) -> tuple[Archive, Package]:
             failure = error
         archive.close()
     raise failure
-
-
-def _needed(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in tar:
-        if not DROP.match(member.name.partition("/")[2]):
-            yield member
 
 
 def _tools(tree: Path) -> dict[str, str]:
@@ -217,13 +207,7 @@ def _run(command: list[str], source: Path, environment: dict[str, str]) -> None:
 
 
 def _lines(command: list[str], source: Path, environment: dict[str, str]) -> Iterator[str]:
-    """Yield what a command prints, as it does.
-
-    Raises
-    ------
-    BuildError
-        With its last lines, when it fails.
-    """
+    """Yield what a command prints, as it does; raise ``BuildError`` with the end if it fails."""
     with subprocess.Popen(
         ["nice", *command], cwd=source, env=environment, text=True, errors="replace",
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

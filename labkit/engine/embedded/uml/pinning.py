@@ -34,14 +34,8 @@ def choose() -> int:
 def better(load: Mapping[int, float], core: int, ours: float) -> int | None:
     """Return the processor that a machine should move to; None where it is well placed.
 
-    Parameters
-    ----------
-    load
-        How much of each processor that may be used was taken, 0 to 1.
-    core
-        Where the machine is.
-    ours
-        How much of that the machine itself took.
+    ``load`` is how much of each processor that may be used was taken, 0 to 1; ``core`` is where the
+    machine is, ``ours`` how much of that it took itself.
     """
     elsewhere = {other: taken for other, taken in load.items() if other != core}
     others = load.get(core, 1.0) - ours

@@ -27,6 +27,7 @@ BASE = ".labkit"
 
 _PACKAGE = Path(__file__).resolve().parent
 _SOLUTION = re.compile(r"%%solution (\S+)\n")
+_REQUEST = re.compile(r"^(?:%%reponse .*|# .*)$", re.MULTILINE)
 _FORM = re.compile(r"^souffler\(\"(\S+)\"\)$", re.MULTILINE)
 _FOLDED = re.compile(
     r"^(?:import |from |(?:predire|rappel|ClusterView|Scaler|Repartition|Rattrapage)\()"
@@ -83,7 +84,7 @@ def student(notebook: Any) -> Any:
             cell.metadata.pop("jupyter", None)
             cell.metadata.tags = [t for t in cell.metadata.get("tags", []) if t != "hide-cell"]
         elif _TYPED in cell.metadata.get("tags", []):
-            cell.source = "\n".join(re.findall(r"^# .*$", cell.source, re.MULTILINE))
+            cell.source = "\n".join(_REQUEST.findall(cell.source))
             cell.metadata.tags = [*cell.metadata.tags, _OWN]
         elif _OWN not in cell.metadata.get("tags", []) and _folded(cell.source):
             cell.metadata.setdefault("jupyter", {})["source_hidden"] = True

@@ -1,6 +1,7 @@
 """Exercises: predict, do it with real ``docker`` commands, and have the real state checked.
 
-Importing this package in a notebook registers ``%%solution`` and masks secrets in outputs.
+Importing this package in a notebook registers ``%%solution`` and ``%%reponse``, and masks secrets
+in outputs.
 """
 
 from labkit.exercises.catalogue import EXERCISES, judge

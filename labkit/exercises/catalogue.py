@@ -1,11 +1,11 @@
-"""Every exercise of the course, and the verdict of one on a state."""
+"""Every exercise and question of the course, and the verdict of one on a state."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from typing import Any
 
-from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES
+from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES, SWARM_QUESTIONS
 from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
 from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES
 from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
@@ -15,6 +15,7 @@ from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
 from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES
 from labkit.exercises.course.nb09_balancers import BALANCER_EXERCISES
 from labkit.exercises.exercise import Exercise
+from labkit.exercises.questions import Question
 from labkit.state import ClusterState
 from labkit.verdict import Row, Verdict
 
@@ -33,6 +34,7 @@ EXERCISES: dict[str, Exercise] = {
     )
 }
 
+QUESTIONS: dict[str, Question] = {q.name: q for q in (*SWARM_QUESTIONS,)}
 
 UNASKED = object()  # None is an answer: nobody answered
 

@@ -323,12 +323,14 @@ def install() -> None:
         return
     shell._labkit_exercises = True
     from labkit.exercises import rattraper, repondre  # which stand on this module
+    from labkit.exercises.answering import answer
 
     # what the student's edition and the widgets name without an import
     for call in (solution, rattraper, repondre):
         shell.user_ns.setdefault(call.__name__, call)
     for name in ("solution", "etape"):
         shell.register_magic_function(_solution, "cell", name)
+    shell.register_magic_function(answer, "cell", "reponse")
     kernel = getattr(shell, "kernel", None)
     if kernel is not None:
         protect(kernel.session)

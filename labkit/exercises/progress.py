@@ -236,10 +236,10 @@ class Progress:
 
 def progression() -> Progress:
     """Return where the student stands, over all notebooks."""
-    from labkit.exercises.catalogue import EXERCISES
+    from labkit.exercises.catalogue import EXERCISES, QUESTIONS
 
-    known = [a for a in read() if a.exercise in EXERCISES]
-    return Progress(known, len(EXERCISES), reasons())
+    names = EXERCISES.keys() | QUESTIONS.keys()
+    return Progress([a for a in read() if a.exercise in names], len(names), reasons())
 
 
 # -- the class ------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from labkit.errors import SettingError
 from labkit.exercises import forms
 
-_STEP = re.compile(r"%%(?:solution|etape) (\S+)\n")
+_STEP = re.compile(r"%%(?:solution|etape|reponse) (\S+)\n")
 _EDITS = re.compile(r"(?:sed|grep|cp|diff) ")
 _asked: set[str] = set()
 
@@ -79,7 +79,7 @@ def _commands(name: str) -> str:
 
 @cache
 def _all() -> dict[str, str]:
-    """Return the commands of each solution and given step of the course; "" for a form's."""
+    """Return the commands of each solution, given step and answer; "" for a form's."""
     from labkit import course  # which imports nbformat: that takes a second
 
     found: dict[str, str] = {}

@@ -23,6 +23,7 @@ def test_the_text_is_enough(name: str) -> None:
         reader.read()
     assert set(reader.skipped) <= NEED_THE_HUB
     assert reader.passed == [c for c in checks if c not in reader.skipped]
+    assert reader.answered == re.findall(r"^%%reponse (\S+)", code, re.MULTILINE)
     solutions = re.findall(r"^%%solution (\S+)", code, re.MULTILINE)
     assert len({cell for cell, _ in reader.typed}) >= len(solutions) / 2
     print(f"\n{name}: {len(reader.passed)} checks passed, {len(reader.typed)} commands typed")

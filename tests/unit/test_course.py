@@ -55,6 +55,20 @@ def test_no_cell_of_code_answers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_question_keeps_its_name_and_its_words_alone(name: str) -> None:
+    full = course.corrected(name)
+    blank = course.student(full)
+    text = "\n".join(c.source for c in blank.cells)
+    for cell, left in zip(full.cells, blank.cells, strict=True):
+        if cell.source.startswith("%%reponse"):
+            magic, *words = left.source.splitlines()
+            assert cell.source.startswith(f"{magic}\n")
+            assert words and all(line.startswith("# ") for line in words)
+            typed = [line for line in cell.source.splitlines()[1:] if line[:2] != "# "]
+            assert typed and not [line for line in typed if line.removeprefix("!") in text]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_python_that_students_read_is_short(name: str) -> None:
     for cell in course.student(course.corrected(name)).cells:
         if cell.cell_type != "code" or cell.source.startswith(("%%", "!")):
@@ -136,6 +150,13 @@ def test_an_upgrade_keeps_what_the_student_did() -> None:
     assert list(texts(merged)) == ["a", "b", "own", "c", "between", "d"]
     assert kept == 1  # c: changed by both
     assert merged.cells[-1].outputs[0].text == "seen"
+
+
+def test_an_upgrade_checks_the_questions_that_are_not_answered_yet() -> None:
+    asked, checked = "# À vous : qui ?", "%%reponse qui\n# À vous : qui ?"
+    base, new = notebook(a=asked, b=asked), notebook(a=checked, b=checked)
+    merged, kept = course.merge(base, new, notebook(a=asked, b=f"{asked}\n!docker node ls"))
+    assert (texts(merged), kept) == ({"a": checked, "b": f"{asked}\n!docker node ls"}, 1)
 
 
 def test_an_upgrade_does_not_bring_back_what_the_student_deleted() -> None:

@@ -16,6 +16,7 @@ import pytest
 from labkit.cli import main
 from labkit.errors import SettingError
 from labkit.exercises import EXERCISES, Confrontation, ne_plus_partager, partager, progression
+from labkit.exercises.catalogue import QUESTIONS
 from labkit.exercises.progress import (
     FILE,
     FOLDER,
@@ -32,6 +33,7 @@ from labkit.files import account
 from labkit.verdict import Row, Verdict
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+ALL = len(EXERCISES) + len(QUESTIONS)
 PASSED = Verdict("Initialiser le Swarm", (Row("node1", "manager", "manager", True),))
 FAILED = Verdict(
     "Créer le service",
@@ -67,14 +69,14 @@ def test_checks_are_read_back(own: Path) -> None:
     assert (first.exercise, first.ok, first.wrong) == ("initialiser", True, ())
     assert (second.title, second.ok, second.wrong) == ("Créer le service", False, ("Image",))
     assert datetime.now(UTC) - second.at < timedelta(minutes=5)
-    assert progression().summary == f"1 exercice sur {len(EXERCISES)} réussi"
+    assert progression().summary == f"1 exercice sur {ALL} réussi"
     assert "Créer le service" in repr(progression())
     assert "<td style='text-align:left'>Image</td>" in progression()._repr_html_()
 
 
 def test_without_a_check_there_is_nothing() -> None:
     assert read() == ()
-    assert repr(progression()) == f"0 exercice sur {len(EXERCISES)} réussi"
+    assert repr(progression()) == f"0 exercice sur {ALL} réussi"
 
 
 def test_torn_and_foreign_lines_are_left_out(own: Path) -> None:

@@ -6,8 +6,21 @@ They never raise, whatever the state, and each can fail. Texts are French, for s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from labkit.exercises.exercise import Exercise
+from labkit.exercises.questions import (
+    AGO,
+    DATE,
+    Question,
+    about,
+    alone,
+    definition,
+    listing,
+    seen,
+    virtual,
+    whole,
+)
 from labkit.exercises.rows import (
     ENGINE_SWARM,
     HOST,
@@ -149,4 +162,57 @@ SWARM_EXERCISES = (
     Exercise("mode-host-5", "Demander plus de replicas que de nœuds", _host_scaled),
     Exercise("supprimer", "Supprimer les services", _removed),
     Exercise("quitter", "Quitter le Swarm", left_behind),
+)
+
+
+# -- the questions at the end ---------------------------------------------------------------
+
+
+def _of_the_first(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    tasks = state.running(MESH) if state.has_service(MESH) else ()
+    node = next((t.node for t in tasks if t.slot == 1 and t.node), "")
+    lines = about(said, f"{MESH}.1")
+    hint = f"Quelle commande liste les tasks de {MESH}, avec leurs nœuds ?"
+    yield seen(lines, f"Nœud de {MESH}.1", "son nom", node, hint)
+    hint = "Quelle colonne de cette liste dit l’état de la task, et depuis quand ?"
+    yield seen(lines, f"Âge de {MESH}.1", "une durée, ou une date", None, hint, AGO, DATE)
+
+
+def _ports(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    service = find_service(state, MESH)
+    port = service.ports[0] if service and service.ports else None
+    hint = f"Où la définition de {MESH} parle-t-elle de ses ports ?"
+    yield seen(said, "Port publié", "le port du dehors", port.published if port else "", hint)
+    hint = "Voyez-vous le port, mais pas le mode ? Demandez la définition, et non la liste."
+    yield seen(said, "Mode", "celui de ce port", port.mode if port else "", hint)
+
+
+def _containers(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    there = [t for t in state.tasks if t.node == "node2" and t.running]
+    number = len(there) or ""
+    forms = (listing(there), alone(number), rf"Running\W+{number}\b")
+    hint = "À quel moteur votre commande s’adresse-t-elle : à node1, ou à node2 ?"
+    yield seen(said, "Conteneurs de node2", "leur nombre, ou leur liste", number, hint, *forms)
+
+
+def _virtual(state: ClusterState, said: str, service: Any) -> Iterator[Row]:
+    address = virtual(service, state, "ingress")
+    hint = f"Que dit la définition de {MESH} de son point d’entrée ?"
+    yield seen(said, "Adresse virtuelle", f"celle de {MESH} sur ingress", address, hint)
+
+
+def _restart(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    service = find_service(state, MESH)
+    hint = f"La définition de {MESH} décrit ses tasks : quelle partie parle de redémarrage ?"
+    forms = (rf"Condition\W+{whole(service.restart)}", alone(service.restart)) if service else ()
+    wanted = "sa condition (Condition)"
+    yield seen(said, "Redémarrage", wanted, service.restart if service else "", hint, *forms)
+
+
+SWARM_QUESTIONS = (
+    Question("whoami-1", "La première task", _of_the_first),
+    Question("ports-de-whoami", "Les ports publiés", _ports),
+    Question("conteneurs-de-node2", "Les conteneurs de node2", _containers),
+    Question("adresse-virtuelle", "L’adresse virtuelle", _virtual, definition(MESH)),
+    Question("redemarrage", "La politique de redémarrage", _restart),
 )

@@ -1,0 +1,249 @@
+"""Questions to the cluster: any command whose output holds the answer passes, no other does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from both_ways import refused
+from IPython.core.interactiveshell import InteractiveShell
+from three_nodes import NOW, swarm
+from traitlets.config import Config
+
+from labkit import course
+from labkit.errors import EngineNotRunning
+from labkit.exercises import answering, progress
+from labkit.exercises.answering import answer, judge_answer
+from labkit.exercises.catalogue import EXERCISES, QUESTIONS
+from labkit.state import ClusterState, Network, Port, Service, Task, UpdatePolicy
+
+PAGE = "example-voting-app/kube-deployment.yml"
+
+
+def whoami() -> ClusterState:
+    """A service of three replicas, one a node."""
+    service = Service(
+        "s1", "whoami", "traefik/whoami:latest", "replicated", 3, (Port(80, 9999),)
+    )  # fmt: skip
+    networks = (Network("net1", "ingress", "overlay", "swarm", ingress=True),)
+    return with_tasks(replace(swarm(), networks=networks), service, "213")
+
+
+def with_tasks(state: ClusterState, service: Service, on: str) -> ClusterState:
+    """Add a service with a running task for each digit of ``on``, the number of a node."""
+    tasks = (
+        Task(
+            f"{service.name[:8]:0<8}task{i:0>13}", service.id, service.name, i, f"id-node{n}",
+            f"node{n}", "running", "running", container_id=f"{service.id:0<8}c{i:0>55}",
+        )
+        for i, n in enumerate(on, 1)
+    )  # fmt: skip
+    return replace(state, services=(*state.services, service), tasks=(*state.tasks, *tasks))
+
+
+def vote() -> ClusterState:
+    """The voting app, with what the questions ask of it."""
+    front, back = "vote_frontend", "vote_backend"
+    state = swarm()
+    for i, (name, networks, image, on) in enumerate(
+        [
+            ("db", (back,), "postgres:17", "1"),
+            ("redis", (front,), "redis:8.0", "1"),
+            ("result", (back,), "examplevotingapp_result:1", "2"),
+            ("vote", (front,), "examplevotingapp_vote:1", "23"),
+            ("worker", (front, back), "examplevotingapp_worker:lua", "1"),
+        ]
+    ):
+        service = Service(
+            f"v{i}", f"vote_{name}", image, "replicated", len(on), networks=networks, stack="vote",
+            constraints=("node.role == manager",) if name == "db" else (),
+            update=UpdatePolicy(2, 0, "rollback", "stop-first"),
+        )  # fmt: skip
+        state = with_tasks(state, service, on)
+    return state
+
+
+def debug() -> ClusterState:
+    """The repaired stack: the worker's task, after one that was shut down."""
+    image = "registry:5000/examplevotingapp_{}:2"
+    state = swarm()
+    for name, on in (("result", "2"), ("worker", "1")):
+        made = Service(f"d-{name}", f"debug_{name}", image.format(name), "replicated", 1)
+        state = with_tasks(state, made, on)
+    *others, last = state.tasks
+    past = replace(last, id="oldtask000000000000000000", state="shutdown", desired="shutdown")
+    return replace(state, tasks=(*others, last, past))
+
+
+def front() -> ClusterState:
+    """HAProxy before two replicas, one of which took the place of a dead one."""
+    ports = (Port(8001, 8001, mode="host"), Port(8404, 8404, mode="host"))
+    proxy = Service("f1", "front_haproxy", "haproxy:3.0", "replicated", 1, ports, stack="front")
+    app = Service("f2", "front_whoami", "traefik/whoami", "replicated", 2, stack="front")
+    network = Network("net2", "front_public", "overlay", "swarm", stack="front")
+    state = with_tasks(with_tasks(swarm(), proxy, "1"), app, "23")
+    last = state.tasks[-1]
+    dead = replace(last, id="deadtask00000000000000000", state="failed", desired="shutdown")
+    return replace(state, networks=(network,), tasks=(*state.tasks, dead))
+
+
+def guet() -> ClusterState:
+    """The stack to translate: a service of each mode."""
+    first = Service("g1", "guet_accueil", "traefik/whoami", "replicated", 4, stack="guet")
+    second = Service("g2", "guet_guetteur", "traefik/whoami", "global", None, stack="guet")
+    return with_tasks(with_tasks(swarm(), first, "1231"), second, "123")
+
+
+def listed(state: ClusterState, service: str, *, current: bool = False) -> str:
+    """Return the tasks of a service, as ``docker service ps`` lists them."""
+    tasks = state.tasks_of(service, current=current)
+    return "\n".join(f"{t.id[:12]}   {t.label}   {t.image}   {t.node}   Running" for t in tasks)
+
+
+VIRTUAL = {"Endpoint": {"VirtualIPs": [{"NetworkID": "net1", "Addr": "10.0.0.5/24"}]}}
+DIGEST = f"registry:5000/examplevotingapp_worker:2@sha256:{'ab' * 32}"
+DEFINED = {"Spec": {"TaskTemplate": {"ContainerSpec": {"Image": DIGEST}}}}
+CONFIG = "global:\n  scrape_interval: 5s\n\nscrape_configs:\n  - job_name: moteurs\n"
+PS = "ID      NAME      IMAGE     NODE    CURRENT STATE\nabc     whoami.1  traefik   node2   {}\n"
+NODES = "ID  HOSTNAME  STATUS\na  node1  Ready\nb  node2  Ready\nc  node3  Ready"
+SERVICES = "vote_db\nvote_redis\nvote_result\nvote_vote\nvote_worker"
+LS = "a  vote_worker  replicated  1/1  examplevotingapp_worker:lua"
+# of each question: the state, what more was asked, outputs that answer, and some that do not
+CASES: dict[str, tuple[Callable[[], ClusterState], Any, list[str], list[str]]] = {
+    "whoami-1": (
+        whoami, None,
+        [
+            PS.format("Running 32 seconds ago"),
+            PS.format("Running about a minute ago"),
+            "node2 2026-11-24T10:00:00.123Z",
+        ],
+        [NODES, PS.format("Running"), PS.format("Up 3 minutes").replace("node2", "node3")],
+    ),
+    "ports-de-whoami": (
+        whoami, None,
+        ['[{"TargetPort":80,"PublishedPort":9999,"PublishMode":"ingress"}]',
+         "Ports:\n PublishedPort = 9999\n  TargetPort = 80\n  PublishMode = ingress"],
+        ["whoami  replicated  3/3  *:9999->80/tcp", "ingress", ""],
+    ),
+    "conteneurs-de-node2": (
+        whoami, None,
+        ["1\n", " Containers: 4\n  Running: 1\n", "s1000000c000  traefik/whoami  Up 3 minutes"],
+        ["3\n", "s1000000c001  traefik/whoami", " Running: 12", NODES],
+    ),
+    "adresse-virtuelle": (
+        whoami, VIRTUAL,
+        ['[{"NetworkID":"x","Addr":"10.0.0.5/24"}]', "10.0.0.5"],
+        ["10.0.0.50/24", "110.0.0.5", ""],
+    ),
+    "redemarrage": (
+        whoami, None,
+        ['{"Condition":"any","Delay":5000000000}', "any\n", 'Condition": "any"'],
+        ["many", "any other words", "{}"],
+    ),
+}  # fmt: skip
+
+
+def more(asked: Any) -> Any:
+    """Return what a question asked for: a manifest is read."""
+    from labkit import kubernetes
+
+    return kubernetes.read(course.source() / PAGE) if asked == PAGE else asked
+
+
+def outputs(right: bool) -> list[Any]:
+    return [
+        pytest.param(name, state(), said, asked, id=f"{name}-{i}")
+        for name, (state, asked, *both) in CASES.items()
+        for i, said in enumerate(both[0 if right else 1])
+    ]
+
+
+@pytest.mark.parametrize(("name", "state", "said", "asked"), outputs(right=True))
+def test_an_output_with_the_answer_passes(
+    name: str, state: ClusterState, said: str, asked: Any
+) -> None:
+    verdict = judge_answer(QUESTIONS[name], state, said, more(asked))
+    assert verdict.ok, verdict
+
+
+@pytest.mark.parametrize(("name", "state", "said", "asked"), outputs(right=False))
+def test_an_output_without_it_is_asked_where_it_looked(
+    name: str, state: ClusterState, said: str, asked: Any
+) -> None:
+    verdict = judge_answer(QUESTIONS[name], state, said, more(asked))
+    refused(verdict)
+    for row in verdict.rows:  # a question leads on, and names no answer
+        assert row.ok or row.hint.endswith("?") or "?" in row.hint
+
+
+def test_every_question_is_tested_and_stands_in_a_notebook() -> None:
+    assert CASES.keys() == QUESTIONS.keys()
+    assert not QUESTIONS.keys() & EXERCISES.keys()
+    paths = sorted(course.source().glob("*.ipynb"))
+    code = "\n".join(c.source for p in paths for c in course.corrected(p.name).cells)
+    asked = re.findall(r"^%%reponse (\S+)$", code, re.MULTILINE)
+    assert sorted(asked) == sorted(QUESTIONS)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_no_question_raises_on_an_empty_state(name: str) -> None:
+    for state in (ClusterState(NOW, "unreachable", None), swarm()):
+        assert not judge_answer(QUESTIONS[name], state, "").ok
+
+
+# -- the cell -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Run cells below ``%%reponse`` in a shell, against a state; return what is said."""
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell(config=config)
+    monkeypatch.setattr(answering, "get_ipython", lambda: shell)
+    monkeypatch.setattr(answering, "capture", whoami)
+    known = replace(QUESTIONS["adresse-virtuelle"], more=lambda: VIRTUAL)
+    monkeypatch.setitem(QUESTIONS, known.name, known)
+    monkeypatch.setenv("LABKIT_PROGRESS", str(tmp_path / "progress.jsonl"))
+    yield lambda cell, name="adresse-virtuelle": repr(answer(name, cell))
+
+
+def test_a_cell_is_run_and_its_output_judged(
+    asking: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = "# À vous : quelle adresse ?\n"
+    assert asking(question) == "None"
+    assert "attend votre commande" in capsys.readouterr().out
+    assert progress.read() == ()  # what is not answered has not failed
+    for cell in ("print('10.0.0.5')", "'10.0.0.5'", "%%bash\necho 10.0.0.5", "!echo 10.0.0.5"):
+        for _ in range(2):
+            assert "✔ L’adresse virtuelle : réussi" in asking(question + cell), cell
+    assert "10.0.0.5" in capsys.readouterr().out
+    said = asking(question + "!echo 10.0.0.6")
+    assert "✘" in said and "« 10.0.0.6 »" in said and "10.0.0.5" not in said
+    assert [a.ok for a in progress.read()] == [True] * 8 + [False]
+    assert progress.progression().summary.startswith("0 exercice sur")
+
+
+def test_what_was_no_answer_is_not_judged(
+    asking: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asking("1/0") == "None"
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    assert asking('from labkit.exercises import solution\nsolution("whoami-1")') == "None"
+    assert "Question inconnue" in asking("!echo", name="adresse")
+    assert progress.read() == ()
+
+
+def test_an_engine_that_is_off_is_said(
+    asking: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off() -> ClusterState:
+        raise EngineNotRunning("Aucun cluster n’est démarré.", remedy="« labkit up »")
+
+    monkeypatch.setattr(answering, "capture", off)
+    assert "« labkit up »" in asking("!echo 10.0.0.5")

@@ -163,7 +163,7 @@ def kernel():
             client.poll(700)
             client.close()
     finally:
-        context.term()
+        context.destroy(linger=0)  # it closes a socket that an error left open, too
     if Path(TARGET["loot"]).exists():
         return "the code ran"
     return "the code did not run"

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from labkit import engine
 from labkit.engine import external
+from labkit.engine.contexts import speaking_to
 from labkit.engine.embedded import cluster, lifetime, snapshot
 from labkit.engine.embedded.directories import writable
 from labkit.engine.embedded.driver import pack_driver, why_slow
@@ -305,14 +306,7 @@ def _node_shell(options: argparse.Namespace) -> int:
     """Become a shell whose ``docker`` speaks to one node, and whose prompt says so."""
     variables = _variables(_settings(options))
     name = engine.connect()[options.node].name
-    environment = {
-        **os.environ,
-        **variables,
-        "DOCKER_CONTEXT": name,
-        "PROMPT_COMMAND": f'PS1="{name}: ${{PS1#{name}: }}"',
-    }
-    for other in ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
-        environment.pop(other, None)
+    environment = speaking_to(name, {**os.environ, **variables})
     shell = shutil.which("bash") or "/bin/sh"
     os.execvpe(shell, [shell], environment)
 

@@ -18,6 +18,8 @@ from typing import Any
 import jupyter_client
 from ports import free_port
 
+from labkit.workspace import OPTION
+
 ROOT = Path(__file__).parents[1]
 ARTEFACTS = ROOT / "artefacts"
 
@@ -80,6 +82,7 @@ def running_lab(home: Path, root: Path | None = None, base: str = "/") -> Iterat
         f"--ServerApp.base_url={base}",
         "--LabApp.expose_app_in_browser=True",
         f"--LabApp.app_settings_dir={ROOT / 'labkit/lab'}",  # as `labkit lab` does: French, no news
+        OPTION,
         *(["--allow-root"] if os.getuid() == 0 else []),
     ]
     url = f"http://127.0.0.1:{port}{base.rstrip('/')}"

@@ -128,3 +128,15 @@ def _ask(cli: str, config: Path, *args: str) -> subprocess.CompletedProcess[str]
         [cli, *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         encoding="utf-8", errors="replace", timeout=SECONDS,
     )  # fmt: skip
+
+
+def speaking_to(name: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a shell whose ``docker`` and prompt are those of one node."""
+    environment = {
+        **environment,
+        "DOCKER_CONTEXT": name,
+        "PROMPT_COMMAND": f'PS1="{name}: ${{PS1#{name}: }}"',
+    }
+    for other in ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        environment.pop(other, None)
+    return environment

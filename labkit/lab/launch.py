@@ -44,11 +44,12 @@ def launch(settings: Settings, arguments: Sequence[str]) -> int:
 
     Both end together, unless the cluster was there before, or another Lab has it.
     """
-    from labkit.workspace import prepare
+    from labkit.workspace import OPTION, prepare
 
     starting = labs = None
-    if external.named():
+    if named := external.named():
         engine.up()
+        nodes = [endpoint.name for endpoint in named]
     else:
         with Report() as report:
             snapshot.build(settings, report)
@@ -62,12 +63,13 @@ def launch(settings: Settings, arguments: Sequence[str]) -> int:
                 env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             )  # fmt: skip
         activate(cluster.variables(settings))
+        nodes = [f"node{number}" for number in range(1, settings.nodes + 1)]
     root = open_course()
     command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
     command.append(f"--LabApp.app_settings_dir={Path(__file__).resolve().parent}")
     if os.geteuid() == 0:
         command.append("--allow-root")
-    command.append(f"--LabApp.default_url={prepare(START_PAGE)}")
+    command += [f"--LabApp.default_url={prepare(START_PAGE, nodes)}", OPTION]
     command += arguments
     lab = subprocess.Popen(command, cwd=root)  # where its terminals open
     # Ctrl-C reaches JupyterLab, which asks; a SIGTERM is passed on. Here, only wait.

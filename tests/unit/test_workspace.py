@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from labkit import workspace
+from labkit.lab.terminals import NodeTerminals
 
 
 @pytest.fixture
@@ -17,10 +18,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_made_once_and_then_the_students_own(folder: Path) -> None:
-    assert workspace.prepare("00-demarrer.ipynb") == "/lab/workspaces/cours"
+    nodes = [f"node{number}" for number in range(1, 6)]
+    assert workspace.prepare("00-demarrer.ipynb", nodes) == "/lab/workspaces/cours"
     (file,) = folder.iterdir()
     made = json.loads(file.read_text())
-    assert {"notebook:00-demarrer.ipynb", "terminal:1"} < set(made["data"])
+    terminals = {"terminal:1", "terminal:node2", "terminal:node3"}
+    assert {"notebook:00-demarrer.ipynb", "layout-restorer:data", *terminals} == set(made["data"])
     file.write_text("the student's own")
     workspace.prepare("00-demarrer.ipynb")
     assert file.read_text() == "the student's own"
@@ -29,3 +32,15 @@ def test_it_is_made_once_and_then_the_students_own(folder: Path) -> None:
 def test_without_room_for_it_the_page_opens_alone(folder: Path) -> None:
     folder.write_text("in the way")
     assert workspace.prepare("00-demarrer.ipynb") == "/lab/tree/00-demarrer.ipynb"
+
+
+def test_a_terminal_named_after_a_node_is_for_its_docker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2375")
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    manager = NodeTerminals(shell_command=["sh"])
+    environment = manager.make_term_env(name="node2", extra_env={"A": "1"})
+    assert (environment["DOCKER_CONTEXT"], environment["A"]) == ("node2", "1")
+    assert "DOCKER_HOST" not in environment
+    for others in ({"name": "1"}, {"name": None}, {}):  # JupyterLab's own, and those of its menu
+        environment = manager.make_term_env(**others)
+        assert "DOCKER_CONTEXT" not in environment and "DOCKER_HOST" in environment

@@ -6,11 +6,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES, SWARM_QUESTIONS
-from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
+from labkit.exercises.course.nb02_voting import VOTING_EXERCISES, VOTING_QUESTIONS
 from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES
 from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
-from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES
+from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES, KUBERNETES_QUESTIONS
 from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
 from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES
 from labkit.exercises.course.nb09_balancers import BALANCER_EXERCISES
@@ -34,7 +34,14 @@ EXERCISES: dict[str, Exercise] = {
     )
 }
 
-QUESTIONS: dict[str, Question] = {q.name: q for q in (*SWARM_QUESTIONS,)}
+QUESTIONS: dict[str, Question] = {
+    q.name: q
+    for q in (
+        *SWARM_QUESTIONS,
+        *VOTING_QUESTIONS,
+        *KUBERNETES_QUESTIONS,
+    )
+}
 
 UNASKED = object()  # None is an answer: nobody answered
 

@@ -36,7 +36,7 @@ MONITORING = "stack deploy --detach --compose-file supervision/stack-supervision
 FRONT = "stack deploy --detach --compose-file haproxy/stack-haproxy.yml front"
 TYPED = (WHOAMI, STACK, STACK, MESH, STACK, WHOAMI, MONITORING, FRONT)
 BY_HAND = dict(zip(CHECKS, TYPED, strict=True))
-CHECK = re.compile(r"^verifier\(", re.MULTILINE)
+CHECK = re.compile(r"^(?:verifier\(|%%reponse )", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)

@@ -144,6 +144,52 @@ CASES: dict[str, tuple[Callable[[], ClusterState], Any, list[str], list[str]]] =
         ['{"Condition":"any","Delay":5000000000}', "any\n", 'Condition": "any"'],
         ["many", "any other words", "{}"],
     ),
+    "place-de-db": (
+        vote, None,
+        ['a  vote_db.1  postgres:17  node1  Running\n["node.role == manager"]',
+         'node1\n["node.role==manager"]'],
+        ["a  vote_db.1  postgres:17  node1  Running", '["node.role == manager"]', ""],
+    ),
+    "services-de-backend": (
+        vote, None,
+        ["vote_db\nvote_result\nvote_worker\n",
+         f"{SERVICES}\nvote_backend: vote_db vote_result vote_worker"],
+        [SERVICES, "vote_db\nvote_worker", "vote_backend", ""],
+    ),
+    "image-du-worker": (vote, None, [LS], [LS.replace("lua", "1"), "vote_worker"]),
+    "lots-de-vote": (
+        vote, None,
+        ["2\n", '{"Parallelism":2,"FailureAction":"rollback"}', "UpdateConfig:\n Parallelism:\t2"],
+        ['{"Parallelism":12}', "vote_vote  2/2", ""],
+    ),
+    "file-de-redis": (vote, "3", ["3\n", "(integer) 3"], ["0\n", "13\n", "3 votes"]),
+    "objets-du-manifeste": (
+        swarm, PAGE,
+        ["'12 objets (5 Service, 2 PersistentVolumeClaim, 5 Deployment)'",
+         "      5 kind: Deployment\n      2 kind: PersistentVolumeClaim\n      5 kind: Service"],
+        ["12 objets", "5 Service, 5 Deployment", ""],
+    ),
+    "ligne-du-service": (
+        swarm, PAGE,
+        ["182\n", "183:kind: Service", "12:kind: Service\n183:kind: Service", "185:  name: vote"],
+        ["12:kind: Service", "198:kind: Deployment", "200:  name: vote"],
+    ),
+    "services-internes": (
+        swarm, PAGE,
+        ["['redis', 'db', 'worker']", "db: -, redis: -, worker: -, vote: LoadBalancer"],
+        ["['redis', 'db']", "['redis', 'db', 'worker', 'vote']", ""],
+    ),
+    "volume-de-db": (
+        swarm, PAGE,
+        ["(ComposeMount(source='db-data', target='/var/lib/postgresql/data'),)"],
+        ["db-data", "/var/lib/postgresql/data", "redis-data /data"],
+    ),
+    "quatrieme-noeud": (
+        guet, None,
+        ["a  guet_accueil   replicated  4/4\nb  guet_guetteur  global  3/3",
+         '{"Global":{}}', listed(guet(), "guet_guetteur")],
+        ["a  guet_guetteur  traefik/whoami", listed(guet(), "guet_accueil"), NODES],
+    ),
 }  # fmt: skip
 
 
@@ -234,6 +280,7 @@ def test_what_was_no_answer_is_not_judged(
 ) -> None:
     assert asking("1/0") == "None"
     assert "ZeroDivisionError" in capsys.readouterr().out
+    assert asking("_exit_code = 130  # as a command that Ctrl-C ended\nprint('10.0.0.5')") == "None"
     assert asking('from labkit.exercises import solution\nsolution("whoami-1")') == "None"
     assert "Question inconnue" in asking("!echo", name="adresse")
     assert progress.read() == ()

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.measures.access import Answers, qui_repond
 from labkit.exercises.measures.ballots import Ballot, cast
+from labkit.exercises.questions import (
+    Question,
+    about,
+    alone,
+    asked_of,
+    compact,
+    only,
+    seen,
+)
 from labkit.exercises.rows import find_service, member_row
 from labkit.polling import until
 from labkit.stacks import services_of
-from labkit.state import ClusterState, Service
+from labkit.state import ClusterState, Service, capture
 from labkit.text.french import enumerate_fr
 from labkit.traffic import Sample, send
 from labkit.verdict import Row
@@ -310,4 +320,75 @@ VOTING_EXERCISES = (
     Exercise("reparer-result", "Réparer result", partial(_rebuilt, name="result"), None, START),
     Exercise("reparer-vote", "Le vote est compté", _repaired, _ballot(BROKEN), START),
     Exercise("ranger", "Ranger", partial(removed, BROKEN), None, START),
+)
+
+
+# -- the questions at the end ---------------------------------------------------------------
+
+
+def _place(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    name = f"{STACK}_db"
+    service = find_service(state, name)
+    node = next((t.node for t in state.running(name)), "") if service else ""
+    hint = f"Quelle commande liste les tasks de {name}, avec leurs nœuds ?"
+    yield seen(about(said, f"{name}.1"), "Nœud de db", "son nom", node, hint)
+    hint = "Et qu’est-ce qui l’y oblige ? Que dit la définition du service de son placement ?"
+    rule = next(iter(service.constraints), "") if service else ""
+    yield seen(compact(said), "Contrainte", "celle de la définition", compact(rule), hint)
+
+
+def _on_backend(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    names = [s.name for s in services_of(state, STACK)]
+    there = [s.name for s in services_of(state, STACK) if f"{STACK}_backend" in s.networks]
+    hint = "Que sait ce réseau de ses services ? « docker network inspect --help » : une option ?"
+    yield only(said, "Services de vote_backend", there, names, f"{STACK}_backend", hint)
+
+
+def _image(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    service = find_service(state, f"{STACK}_worker")
+    hint = "Quelle colonne de la liste des services nomme l’image ?"
+    yield seen(said, "Image de worker", "son nom", service.image if service else "", hint)
+
+
+def _lots(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    service = find_service(state, f"{STACK}_vote")
+    number = service.update.parallelism if service and service.update else ""
+    hint = (
+        "La définition de vote_vote dit comment la mettre à jour : quelle ligne compte les tasks ?"
+    )
+    forms = (rf"Parallelism\W+{number}\b", alone(number))
+    yield seen(said, "Tasks à la fois", "leur nombre", number, hint, *forms)
+
+
+def _ask_queue() -> str:
+    """Return how many votes wait in redis; "" where no redis runs."""
+    state, name = capture(), f"{STACK}_redis"
+    task = (
+        next((t for t in state.running(name) if t.node), None)
+        if state.active and find_service(state, name)
+        else None
+    )
+    if task is None:
+        return ""
+    command = ["redis-cli", "llen", "votes"]
+    said: bytes = asked_of(
+        task.node,
+        "docker exec",
+        lambda api: api.exec_start(api.exec_create(task.container_id, command)),
+    )
+    return said.decode().strip()
+
+
+def _queue(state: ClusterState, said: str, number: Any) -> Iterator[Row]:
+    hint = "Quel conteneur peut parler à redis, et avec quel programme ?"
+    forms = (alone(number), rf"\(integer\) {number}\b")
+    yield seen(said, "Votes dans la file", "leur nombre", number or "", hint, *forms)
+
+
+VOTING_QUESTIONS = (
+    Question("place-de-db", "Le nœud de db", _place),
+    Question("services-de-backend", "Les services de vote_backend", _on_backend),
+    Question("image-du-worker", "L’image du worker", _image),
+    Question("lots-de-vote", "Une mise à jour de vote", _lots),
+    Question("file-de-redis", "La file de redis", _queue, _ask_queue),
 )

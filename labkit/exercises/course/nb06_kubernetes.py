@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from labkit import compose, kubernetes
 from labkit.compose import ComposeFile, ComposeService, from_stack
@@ -15,6 +16,7 @@ from labkit.errors import ManifestError, SettingError
 from labkit.exercises.course.nb02_voting import FILE, removed
 from labkit.exercises.exercise import Exercise, Probe
 from labkit.exercises.forms import Form, Matching, keep
+from labkit.exercises.questions import Question, alone, listing, only, seen, whole
 from labkit.kubernetes import EQUIVALENTS, ONLY_KUBERNETES, Manifest, Validation, validate
 from labkit.stacks import services_of
 from labkit.state import ClusterState, capture
@@ -257,4 +259,70 @@ KUBERNETES_EXERCISES = (
     Exercise("deployer-guet", "La stack à traduire", _deployed, None, _START),
     Exercise("manifeste", "Le manifeste à compléter", _deployed, Probe(_ask, _judge), _START),
     Exercise("retirer-guet", "Retirer la stack", partial(removed, STACK), None, _START),
+)
+
+
+# -- the questions at the end ---------------------------------------------------------------
+
+
+def _read() -> Manifest | None:
+    """Return the manifest of the voting app; None where it cannot be read."""
+    try:
+        return kubernetes.read(MANIFEST)
+    except (ManifestError, SettingError):
+        return None
+
+
+def _kinds(state: ClusterState, said: str, manifest: Any) -> Iterator[Row]:
+    kinds = [o.kind for o in manifest.objects] if manifest else []
+    hint = "Chaque objet dit sa sorte sur une ligne « kind: » : comment les compter ?"
+    for kind in dict.fromkeys(kinds) or ("Service",):
+        n = kinds.count(kind)
+        forms = (rf"\b{n}\W+(?:kind\W+)?{whole(kind)}", rf"{whole(kind)}\W+{n}\b")
+        yield seen(said, kind, "leur nombre", n or "", hint, *forms)
+
+
+def _line(state: ClusterState, said: str, manifest: Any) -> Iterator[Row]:
+    found = manifest.object("Service", "vote") if manifest else None
+    first = found.line if found else ""
+    hint = "Un objet a un nom, et il y a deux objets « vote » : lequel est le Service ?"
+    # numbered by grep, its other lines lead to it as well
+    numbered = "|".join(str(found.line + n) for n in range(4)) if found else "0"
+    forms = (alone(first), rf"(?m)^\W*(?:{numbered})[:-].*(?:Service|apiVersion|name: vote)")
+    yield seen(said, "Première ligne", "son numéro", first, hint, *forms)
+
+
+def _inside(state: ClusterState, said: str, manifest: Any) -> Iterator[Row]:
+    services = kubernetes.as_compose(manifest).services if manifest else ()
+    inside = [s.name for s in services if not s.ports]
+    hint = "Le type d’un Service dit qui peut le joindre : lesquels n’en ont pas ?"
+    names = [s.name for s in services]
+    yield only(said, "Services de l’intérieur", inside, names, "LoadBalancer|NodePort", hint)
+
+
+def _volume(state: ClusterState, said: str, manifest: Any) -> Iterator[Row]:
+    service = kubernetes.as_compose(manifest).service("db") if manifest else None
+    mount = next(iter(service.mounts), None) if service else None
+    hint = (
+        "Le Pod de db a des « volumes », et son conteneur des « volumeMounts » : que disent-ils ?"
+    )
+    yield seen(said, "Volume de db", "son nom", mount.source if mount else "", hint)
+    yield seen(said, "Dossier", "celui du conteneur", mount.target if mount else "", hint)
+
+
+def _fourth(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    name = f"{STACK}_{WATCHER}"
+    there = any(s.name == name for s in state.services)
+    tasks = state.tasks_of(name) if there else ()
+    forms = (listing(tasks), rf"{whole(name)}.*\bglobal\b", r"\bGlobal\b", alone("global"))
+    hint = "Qu’est-ce qui fixe le nombre de tasks de chaque service : des replicas, ou un mode ?"
+    yield seen(said, name, "son mode, ou ses tasks", "global" if there else "", hint, *forms)
+
+
+KUBERNETES_QUESTIONS = (
+    Question("objets-du-manifeste", "Les objets du manifeste", _kinds, _read),
+    Question("ligne-du-service", "La ligne du Service vote", _line, _read),
+    Question("services-internes", "Les services de l’intérieur", _inside, _read),
+    Question("volume-de-db", "Le volume de db", _volume, _read),
+    Question("quatrieme-noeud", "Un quatrième nœud", _fourth),
 )

@@ -15,6 +15,7 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 RUN = Path(TARGET["run"])
@@ -155,15 +156,16 @@ def kernel():
     try:
         for port in TARGET["server_ports"]:
             client = context.socket(zmq.DEALER)
-            client.linger = 0
+            client.linger, client.sndtimeo = 0, 2000
             client.connect(f"tcp://127.0.0.1:{port}")
-            Session(key=b"guessed").send(
-                client, "execute_request", {"code": f"open({TARGET['loot']!r}, 'w')"}
-            )
+            with suppress(zmq.Again):  # a port of another kind may have ended it already
+                Session(key=b"guessed").send(
+                    client, "execute_request", {"code": f"open({TARGET['loot']!r}, 'w')"}
+                )
             client.poll(700)
             client.close()
     finally:
-        context.destroy(linger=0)  # it closes a socket that an error left open, too
+        context.destroy(linger=0)
     if Path(TARGET["loot"]).exists():
         return "the code ran"
     return "the code did not run"

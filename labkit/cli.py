@@ -58,7 +58,7 @@ def _run(argv: Sequence[str] | None) -> int:
             lifetime.mark_used(Settings.read().run)
         # a demonstration moves its own cursor
         with contextlib.nullcontext() if options.run is _demo else plain_stdout():
-            status: int = options.run(options)
+            status: int = options.run(options) or 0
     except LabkitError as error:
         print(f"labkit : {plain(str(error))}", file=sys.stderr)
         return 1
@@ -217,7 +217,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _build(options: argparse.Namespace) -> int:
+def _build(options: argparse.Namespace) -> None:
     settings = _settings(options)
     if options.shared:
         settings = settings.for_shared_cache()
@@ -236,10 +236,9 @@ def _build(options: argparse.Namespace) -> int:
         print(f"La machine sera émulée : {slow}.")
     if options.wheel:
         print(f"Paquet du noyau : {pack_driver(settings, options.wheel)}")
-    return 0
 
 
-def _up(options: argparse.Namespace) -> int:
+def _up(options: argparse.Namespace) -> None:
     if external.named():
         engine.up()
     else:
@@ -247,7 +246,6 @@ def _up(options: argparse.Namespace) -> int:
             cluster.up(_settings(options), report)
     print(engine.status())
     print('Dans ce shell : eval "$(labkit env)", puis docker node ls…')
-    return 0
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -256,34 +254,30 @@ def _status(options: argparse.Namespace) -> int:
     return 0 if status.engine != "none" else 3
 
 
-def _down(options: argparse.Namespace) -> int:
+def _down(options: argparse.Namespace) -> None:
     engine.down()
     print("Le cluster est arrêté.")
-    return 0
 
 
-def _reset(options: argparse.Namespace) -> int:
+def _reset(options: argparse.Namespace) -> None:
     if external.named():
         engine.reset()  # says why not
     with Report() as report:
         cluster.reset(_settings(options), report)
     print(engine.status())
-    return 0
 
 
-def _wait(options: argparse.Namespace) -> int:
+def _wait(options: argparse.Namespace) -> None:
     from labkit import elections
 
     elections.wait(lambda text: print(text, end="", flush=True))
-    return 0
 
 
-def _env(options: argparse.Namespace) -> int:
+def _env(options: argparse.Namespace) -> None:
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         print(f"unset {name}")
     for name, value in _variables(_settings(options)).items():
         print(f"export {name}={shlex.quote(value)}")
-    return 0
 
 
 def _variables(settings: Settings) -> dict[str, str]:
@@ -295,11 +289,10 @@ def _variables(settings: Settings) -> dict[str, str]:
     return cluster.variables(settings)
 
 
-def _node_ls(options: argparse.Namespace) -> int:
+def _node_ls(options: argparse.Namespace) -> None:
     from labkit import nodes
 
     print(nodes.ls().rename_axis(None).to_string())
-    return 0
 
 
 def _node_shell(options: argparse.Namespace) -> int:
@@ -311,49 +304,44 @@ def _node_shell(options: argparse.Namespace) -> int:
     os.execvpe(shell, [shell], environment)
 
 
-def _node_logs(options: argparse.Namespace) -> int:
+def _node_logs(options: argparse.Namespace) -> None:
     from labkit import nodes
 
     print(nodes.logs(options.node, election=options.election, since=options.since), flush=True)
     if options.follow:
         for line in nodes.follow(options.node, election=options.election):
             print(line, flush=True)
-    return 0
 
 
-def _node_add(options: argparse.Namespace) -> int:
+def _node_add(options: argparse.Namespace) -> None:
     from labkit import nodes
 
     name = nodes.add().name
     print(f"{name} est là, hors du swarm : docker --context {name} swarm join …")
-    return 0
 
 
-def _node_action(options: argparse.Namespace) -> int:
+def _node_action(options: argparse.Namespace) -> None:
     from labkit import nodes
 
     getattr(nodes, options.action)(options.node)
-    return 0
 
 
-def _progress(options: argparse.Namespace) -> int:
+def _progress(options: argparse.Namespace) -> None:
     from labkit.exercises.progress import classe, progression
 
     if options.folder is None:
         own_work = progression()
         print(own_work.frame.to_csv(index=False).rstrip() if options.csv else own_work)
-        return 0
+        return
     table = classe(options.folder or None)
     print(table.to_csv(index=False).rstrip() if options.csv else table.to_string(index=False))
-    return 0
 
 
-def _course(options: argparse.Namespace) -> int:
+def _course(options: argparse.Namespace) -> None:
     from labkit.course import write
 
     for written in write(Path(options.folder), answers=options.answers):
         print(written)
-    return 0
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -364,25 +352,22 @@ def _explain(options: argparse.Namespace) -> int:
     return 0 if explanation.deployable or options.lenient else 1
 
 
-def _diff(options: argparse.Namespace) -> int:
+def _diff(options: argparse.Namespace) -> None:
     from labkit.compose import compare, read
 
     print(compare(read(options.left), read(options.right)))
-    return 0
 
 
-def _draw(options: argparse.Namespace) -> int:
+def _draw(options: argparse.Namespace) -> None:
     from labkit.compose import draw, read
 
     print(draw(read(options.file)).save(options.output))
-    return 0
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace) -> None:
     from labkit.demo import find, play
 
     play(find(options.notebook), options.section)
-    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

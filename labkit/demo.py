@@ -132,8 +132,7 @@ def play(path: Path, section: str | None = None) -> bool:
         from rich.console import Console
     except ImportError:
         raise SettingError(
-            "Cette commande demande le paquet « rich ».",
-            remedy="pip install 'labkit[presenter]'",
+            "Cette commande demande le paquet « rich ».", remedy="pip install 'labkit[presenter]'"
         ) from None
     notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     entered = None if section is None else title(notebook, section)

@@ -12,10 +12,8 @@ from labkit.errors import ConvergenceTimeout
 from labkit.polling import until
 from labkit.state import ClusterState, EngineState, Node, capture
 
-LIMIT = 180.0
-"""Seconds that an election may take: several candidates in turn, on a busy machine."""
-QUIET = 2.0
-"""Seconds after which a wait is said."""
+LIMIT = 180.0  # seconds that an election may take: several candidates in turn, on a busy machine
+QUIET = 2.0  # seconds after which a wait is said
 _LOOK = 1.0  # s between two looks
 
 

@@ -2,8 +2,6 @@
 
 from labkit.state import ClusterState, Service
 
-__all__ = ["services_of"]
-
 
 def services_of(state: ClusterState, stack: str) -> tuple[Service, ...]:
     """Return the services of a stack, by name; none if there is no such stack."""

@@ -49,10 +49,7 @@ _ASK = "**Solution**\u00a0:"
 
 
 def source() -> Path:
-    """Return the folder of the corrected edition: of the checkout, or of the installed package.
-
-    Raises ``SettingError`` when there is none.
-    """
+    """Return the corrected edition, the checkout's or the package's, or raise ``SettingError``."""
     for place in (_PACKAGE.parent / "notebooks", _PACKAGE / "notebooks"):
         if (place / "00-demarrer.ipynb").is_file():
             return place

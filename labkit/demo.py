@@ -47,10 +47,7 @@ class Step:
 
 
 def find(name: str, folder: Path = COURSE) -> Path:
-    """Return the notebook of a path or of the beginning of a name.
-
-    Raises ``SettingError`` when none is meant, or several.
-    """
+    """Return the notebook of a path or of the beginning of a name, or raise ``SettingError``."""
     if Path(name).is_file():
         return Path(name).resolve()
     known = sorted(folder.glob("*.ipynb"))
@@ -67,10 +64,7 @@ def find(name: str, folder: Path = COURSE) -> Path:
 
 
 def title(notebook: Any, section: str) -> str:
-    """Return the section that its number, from 1, or the beginning of its title means; pure.
-
-    Raises ``SettingError`` when none is meant, or several.
-    """
+    """Return the section that a number, from 1, or a beginning means, or raise ``SettingError``."""
     known = [t for cell in notebook.cells if cell.cell_type == "markdown" for t in headings(cell)]
     if section.isdecimal() and 1 <= int(section) <= len(known):
         return known[int(section) - 1]
@@ -194,10 +188,7 @@ class _Stage:
         self._console.print(text, style=style, markup=False, highlight=False)
 
     def key(self, prompt: str) -> bool:
-        """Wait for a key: True to go on, False to leave this one out.
-
-        Raises ``_Stop`` on ``q``, Ctrl-D, or the end of the input.
-        """
+        """Wait for a key: True to go on, False to leave this one out; raise ``_Stop`` to end."""
         termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed while a command ran
         self._console.print(f"\n{prompt}", style="dim", end="", markup=False)
         try:

@@ -15,10 +15,7 @@ __all__ = ["Endpoint", "Fleet", "Status", "connect", "crowded", "down", "reset",
 
 
 def connect() -> Fleet:
-    """Return the engines of the current cluster.
-
-    Raises ``EngineNotRunning`` when no cluster is up.
-    """
+    """Return the engines of the current cluster, or raise ``EngineNotRunning``."""
     named = external.named()
     if named:
         return named

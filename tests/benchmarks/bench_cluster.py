@@ -32,8 +32,7 @@ import psutil
 import labkit
 from labkit.engine.embedded import cluster, faults
 from labkit.engine.embedded.build.guest import guest_of
-from labkit.engine.embedded.installation import installation_of
-from labkit.engine.embedded.machine import Machine
+from labkit.engine.embedded.machine import Machine, installation_of
 from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.endpoint import Endpoint, Fleet

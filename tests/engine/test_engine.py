@@ -23,7 +23,7 @@ import labkit
 from labkit.engine.embedded import cluster, tls
 from labkit.engine.embedded.build.guest import guest_of
 from labkit.engine.embedded.driver import instance
-from labkit.engine.embedded.installation import installation_of
+from labkit.engine.embedded.machine import installation_of
 from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.record import Record
 from labkit.engine.embedded.settings import Settings

@@ -14,7 +14,7 @@ import pytest
 import labkit
 from labkit.engine.embedded.build.shared_cache import find_guest
 from labkit.engine.embedded.driver import find_driver, instance
-from labkit.engine.embedded.installation import find_installation
+from labkit.engine.embedded.machine import find_installation
 from labkit.engine.embedded.processes import alive, process_of
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.uml import wheel

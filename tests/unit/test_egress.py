@@ -12,8 +12,7 @@ import psutil
 import pytest
 
 from labkit.engine.embedded.egress import PRIVATE, Rule, routes
-from labkit.engine.embedded.qemu.network import GATEWAY, RESOLVER
-from labkit.engine.embedded.qemu.wire import pass_on
+from labkit.engine.embedded.qemu.network import GATEWAY, RESOLVER, pass_on
 from labkit.engine.embedded.settings import Settings
 from labkit.errors import SettingError
 

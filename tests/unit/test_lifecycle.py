@@ -29,10 +29,9 @@ from labkit.engine.embedded.build.sealed import (
     verify,
 )
 from labkit.engine.embedded.driver import Plan
-from labkit.engine.embedded.installation import Installation
 from labkit.engine.embedded.keeper import Ports, wanted
 from labkit.engine.embedded.lock import lock as lock_file
-from labkit.engine.embedded.machine import Machine, copy_sparse, move_sparse
+from labkit.engine.embedded.machine import Installation, Machine, copy_sparse, move_sparse
 from labkit.engine.embedded.processes import process_of, stop_process
 from labkit.engine.embedded.qemu import qmp as control
 from labkit.engine.embedded.qemu.driver import Qemu

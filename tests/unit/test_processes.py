@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from labkit.engine.embedded import identity, lifetime
-from labkit.engine.embedded.keeping import start_keeper
+from labkit.engine.embedded.lifetime import start_keeper
 from labkit.engine.embedded.processes import end_process, note_process, process_of, stop_process
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.snapshot import safe_path

@@ -18,7 +18,7 @@ from labkit.engine.embedded.build.guest import guest_of
 from labkit.engine.embedded.build.sealed import atomic_directory
 from labkit.engine.embedded.build.shared_cache import find_guest, is_shared
 from labkit.engine.embedded.keeper import ended_idle
-from labkit.engine.embedded.keeping import end
+from labkit.engine.embedded.lifetime import end
 from labkit.engine.embedded.qemu.network import rule
 from labkit.engine.embedded.settings import SHARED, Settings
 from labkit.engine.endpoint import Endpoint, Fleet

@@ -2,7 +2,7 @@
 
 - ``build`` makes the machine's files from Debian packages, ``images`` what its containers run,
   ``guest`` is the shell inside it; ``snapshot`` boots it once and freezes it.
-- ``installation`` looks once for all that a cluster starts from; ``machine`` starts one;
+- ``machine`` looks once for all that a cluster starts from, and starts one;
   ``cluster`` is the life of the user's: up, reset, down, add, remove.
 - ``driver`` is the seam under the machine, ``qemu`` the driver: nobody else knows its words.
 - ``keeper`` is the process beside it: published ports, the way out (``online``, ``egress``), the

@@ -184,10 +184,7 @@ def _place(call: _Call, script: str) -> str:
 
 
 def run_shell(line: Line, script: str, patience: float = 20) -> str:
-    """Run a shell script as root in the guest and return what it printed.
-
-    Raises ``MachineFailed`` when the guest does not answer or the script fails.
-    """
+    """Run a shell script as root in the guest; return its output, or raise ``MachineFailed``."""
     deadline = time.monotonic() + patience
     with _call(line, patience) as call:
         name = _place(call, script)

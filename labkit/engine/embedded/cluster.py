@@ -16,7 +16,7 @@ from labkit.engine.embedded.directories import writable
 from labkit.engine.embedded.docker_cli import docker_cli
 from labkit.engine.embedded.driver import instance
 from labkit.engine.embedded.headroom import ROOM, RUN, ended, roomy, within_limits
-from labkit.engine.embedded.keeping import start_keeper
+from labkit.engine.embedded.lifetime import start_keeper
 from labkit.engine.embedded.lock import lock, lock_of
 from labkit.engine.embedded.machine import Machine, secure, wait_for_engine, waits_for_room
 from labkit.engine.embedded.processes import alive, stop_process
@@ -37,10 +37,7 @@ _WAITS = (
 
 
 def up(settings: Settings, report: Report) -> Fleet:
-    """Start the cluster, or rejoin the one that runs.
-
-    Raises ``SettingError`` when one with another number of nodes is running.
-    """
+    """Start the cluster, or rejoin the one that runs, unless it has another number of nodes."""
     settings.check()
     with lock(lock_of(settings.run), report):
         record = read_record(settings)
@@ -96,10 +93,7 @@ def _joined(settings: Settings) -> Record:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """Return the environment that gives a shell the CLI and the contexts of the cluster.
-
-    It can be known before the cluster is up.
-    """
+    """Return the environment that gives a shell the CLI and contexts of a cluster, up or not."""
     cli = docker_cli(find_guest(settings))
     record = Record.read(settings.run)
     network = record.network if record else free_network(settings)
@@ -206,10 +200,7 @@ def add(settings: Settings, report: Report) -> Endpoint:
 
 
 def remove(settings: Settings, name: str, report: Report) -> None:
-    """Remove a node from the cluster that runs, its disk too; the swarm is not asked.
-
-    Raises ``SettingError`` for the first node, which stays.
-    """
+    """Remove a node but the first from a cluster that runs, its disk too; no swarm is asked."""
     with lock(lock_of(settings.run), report):
         record = _joined(settings)
         endpoint = record.fleet(settings.run)[name]

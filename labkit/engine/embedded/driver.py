@@ -56,10 +56,7 @@ class Driver(Protocol):
         """Return all that a saved state depends on, but the guest's files."""
 
     def start(self, plan: Plan, disk: Path) -> None:
-        """Start a machine from nothing, with a data disk of its own.
-
-        Raises ``MachineFailed`` with what the program said.
-        """
+        """Start a machine from nothing, with a data disk of its own, or raise ``MachineFailed``."""
 
     def restore(self, plan: Plan, snapshot: Path) -> None:
         """Start a machine where :meth:`Instance.save` froze it; the snapshot is only read.

@@ -33,10 +33,7 @@ class Power:
 
 
 def power(fleet: Fleet | None = None) -> tuple[Power, ...]:
-    """Return every node as the machine sees it.
-
-    Raises ``SettingError`` for engines that are not the embedded cluster's.
-    """
+    """Return every node as the machine sees it, or raise ``SettingError`` for other engines."""
     fleet = embedded(fleet, "docker node ls")
     said = in_guest("".join(f"node state {number(e)}\n" for e in fleet)).split()
     states = zip(fleet, said[::2], said[1::2], strict=True)

@@ -31,7 +31,7 @@ from labkit.engine.embedded.addresses import Forward as Way
 from labkit.engine.embedded.addresses import can_bind
 from labkit.engine.embedded.driver import instance
 from labkit.engine.embedded.egress import NONE
-from labkit.engine.embedded.keeping import end
+from labkit.engine.embedded.lifetime import end
 from labkit.engine.embedded.online import go_on_line, hub_answers, watch
 from labkit.engine.embedded.processes import end_process, note_process
 from labkit.engine.embedded.record import Record

@@ -1,8 +1,9 @@
-"""One machine: boot it, save it, restore it, stop it."""
+"""One machine: find, once, all that it starts from; boot it, save it, restore it, stop it."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -11,17 +12,23 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labkit.engine.clients import causes
 from labkit.engine.embedded import identity
 from labkit.engine.embedded.addresses import MACHINE, endpoints_of, engine_port, free_network
-from labkit.engine.embedded.build.sealed import atomic_directory, invalidate
-from labkit.engine.embedded.build.shared_cache import damaged_error, is_shared
-from labkit.engine.embedded.driver import Instance, Plan, StateLost, instance
+from labkit.engine.embedded.build.guest import Guest
+from labkit.engine.embedded.build.sealed import atomic_directory, fingerprint, invalidate, verify
+from labkit.engine.embedded.build.shared_cache import (
+    damaged_error,
+    find_directory,
+    find_guest,
+    is_shared,
+)
+from labkit.engine.embedded.driver import Driver, Instance, Plan, StateLost, find_driver, instance
 from labkit.engine.embedded.egress import routes
-from labkit.engine.embedded.installation import Installation
 from labkit.engine.embedded.processes import alive, refuse_elsewhere
 from labkit.engine.embedded.settings import MAX_NODES, Settings
 from labkit.engine.embedded.tls import make_keys
@@ -31,6 +38,54 @@ from labkit.polling import until
 
 BOOT_SECONDS = 120.0
 ANSWER_SECONDS = 120.0  # a whole class may start at the same moment
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """All that machines of these settings are started from."""
+
+    settings: Settings
+    guest: Guest
+    driver: Driver
+    snapshot: Path  # a saved machine: its memory and its disk; never written once made
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """The images that the snapshot holds: the fields of an ``ImageStatus`` for each."""
+        return list(json.loads((self.snapshot / "snapshot.json").read_text())["images"])
+
+
+def installation_of(settings: Settings, guest: Guest) -> Installation:
+    """Return the installation of a guest that is built; its snapshot may not be made yet."""
+    driver = find_driver(guest, settings)
+    return Installation(settings, guest, driver, snapshot_of(guest, driver, settings))
+
+
+def find_installation(settings: Settings, *, thorough: bool = False) -> Installation | None:
+    """Return the installation of these settings; None where a part is not there, whole.
+
+    Raises ``MachineFailed`` when a part of the shared cache is damaged.
+    """
+    guest = find_guest(settings)
+    if not verify(guest.directory, thorough=thorough):
+        if is_shared(settings, guest.directory):
+            raise damaged_error(settings)
+        return None
+    found = installation_of(settings, guest)
+    if verify(found.snapshot, thorough=thorough):
+        return found
+    if is_shared(settings, found.snapshot):
+        raise damaged_error(settings)
+    return None
+
+
+def snapshot_of(guest: Guest, driver: Driver, settings: Settings) -> Path:
+    """Return where the snapshot of a guest under these settings is, made or not."""
+    # a guest built again is another disk: the state would not fit
+    traits = [*driver.traits(settings, guest), fingerprint(guest.directory)]
+    digest = hashlib.sha256("\0".join(traits).encode()).hexdigest()[:12]
+    name = f"snapshot-{guest.key}-{driver.name}-{driver.version}-n{settings.nodes}-{digest}"
+    return find_directory(settings, name)
 
 
 class Machine:

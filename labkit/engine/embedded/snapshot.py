@@ -23,14 +23,14 @@ from labkit.engine.embedded.build.shared_cache import damaged_error, find_guest,
 from labkit.engine.embedded.directories import writable
 from labkit.engine.embedded.driver import build_driver, driver_directory
 from labkit.engine.embedded.images.making import STAND_INS, repository
-from labkit.engine.embedded.installation import (
+from labkit.engine.embedded.lock import lock
+from labkit.engine.embedded.machine import (
     Installation,
+    Machine,
     find_installation,
     installation_of,
     snapshot_of,
 )
-from labkit.engine.embedded.lock import lock
-from labkit.engine.embedded.machine import Machine
 from labkit.engine.embedded.online import go_on_line, hub_answers, watch
 from labkit.engine.embedded.settings import MAX_NODES, MOST_MEMORY, Settings
 from labkit.engine.progress import Report
@@ -160,10 +160,7 @@ def _save(made_of: Installation, report: Report) -> None:
 
 
 def _load_images(machine: Machine) -> list[dict[str, Any]]:
-    """Give the images of the course to every engine, or to the registry for what is rarely used.
-
-    Returns where each came from.
-    """
+    """Give images to every engine, or to the registry if rarely used; return where each is from."""
     with closing(machine.endpoints[0].client(timeout=PULL_SECONDS)) as client:
         online = hub_answers(client)
         watch(machine.run, "")

@@ -12,7 +12,7 @@ from docker.errors import DockerException
 from labkit.engine.embedded import lifetime, upkeep
 from labkit.engine.embedded.build.recipe import DISK
 from labkit.engine.embedded.headroom import ended
-from labkit.engine.embedded.keeping import UNKEPT
+from labkit.engine.embedded.lifetime import UNKEPT
 from labkit.engine.embedded.machine import waits_for_room
 from labkit.engine.embedded.processes import process_of
 from labkit.engine.embedded.record import FRESH, LOST, ImageStatus, read_record, unreadable

@@ -7,21 +7,27 @@ goes through labkit (:mod:`labkit.engine.embedded.egress`), and none where labki
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
+from select import PIPE_BUF
 
 from labkit.engine.embedded import identity
 from labkit.engine.embedded.addresses import Forward, engine_forward
 from labkit.engine.embedded.driver import Instance, Plan
 from labkit.engine.embedded.egress import CLUSTER
 from labkit.engine.embedded.processes import answers, detach
-from labkit.engine.embedded.qemu import qmp, wire
+from labkit.engine.embedded.qemu import qmp
 from labkit.errors import MachineFailed
 
 GATEWAY, RESOLVER = IPv4Address("192.168.77.4"), IPv4Address("192.168.77.3")  # see guest/init
 LOG = "qemu.log"
+FRAME = 1 << 17  # bytes, more than any frame has
+WAITING = 4096  # frames that wait for QEMU; what comes beyond is lost, as on any network
 # No program is run, no right is gained; where it does not work, QEMU runs without.
 SANDBOX = (
     "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
@@ -54,7 +60,7 @@ def start(plan: Plan, command: Sequence[str], keep: Sequence[int] = ()) -> int:
     """
     run, log = plan.run, plan.run / LOG
     with suppress(FileExistsError):
-        os.mkfifo(run / "pass", 0o600)  # see wire
+        os.mkfifo(run / "pass", 0o600)  # see pass_on
     for sandbox in (SANDBOX, ()):
         with identity.hold(run) as held:  # QEMU lives on with it
             tmp = {"TMPDIR": str(run / "tmp")}
@@ -101,7 +107,7 @@ class Network(Instance):
 
     def pass_out(self, lets: Callable[[bytes], bool]) -> None:
         """Pass on the frames that may leave the machine, until it ends."""
-        wire.pass_on(self.run, lets)
+        pass_on(self.run, lets)
 
 
 def _listener(forward: Forward) -> str:
@@ -112,3 +118,40 @@ def _listener(forward: Forward) -> str:
 def rule(forward: Forward) -> str:
     """Return a way into the machine in QEMU's words."""
     return f"{_listener(forward)}-{forward.to}:{forward.to_port}"
+
+
+def pass_on(run: Path, lets: Callable[[bytes], bool]) -> None:
+    """Pass on frames that QEMU sends to the socket ``sent``, by the pipe ``pass``, until it ends.
+
+    QEMU stands still while nobody reads what it sends: to read comes first, always. A pipe takes
+    a frame whole or not at all, so that the next process can go on where this one is killed.
+    """
+    pipe = os.open(run / "pass", os.O_WRONLY | os.O_NONBLOCK)
+    with os.fdopen(pipe, "wb", buffering=0) as out, socket.socket(socket.AF_UNIX) as sent:
+        sent.connect(str(run / "sent"))
+        poll = select.poll()
+        poll.register(sent, select.POLLIN)
+        read, waiting = bytearray(), deque[bytes](maxlen=WAITING)
+        while True:
+            poll.register(out, select.POLLOUT if waiting else 0)
+            ready = dict(poll.poll())
+            if sent.fileno() in ready:
+                block = sent.recv(FRAME)
+                if not block:
+                    return
+                read += block
+                waiting.extend(w for w in _frames(read) if len(w) <= PIPE_BUF and lets(w[4:]))
+            while waiting and out.write(waiting[0]):  # None: the pipe is full
+                waiting.popleft()
+
+
+def _frames(read: bytearray) -> Iterable[bytes]:
+    """Take whole frames, each after its length, from what was read."""
+    while len(read) >= 4:
+        size = 4 + int.from_bytes(read[:4], "big")
+        if size > FRAME:
+            raise OSError("a frame of QEMU's is out of bounds")
+        if len(read) < size:
+            return
+        yield bytes(read[:size])
+        del read[:size]

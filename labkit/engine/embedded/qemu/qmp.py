@@ -60,10 +60,7 @@ def execute(
 
 
 def migrate(socket: Path, command: str, uri: str) -> None:
-    """Save (``migrate``) or load (``migrate-incoming``) the machine's state.
-
-    Raises ``StateLost`` with QEMU's reason.
-    """
+    """Save (``migrate``) or load (``migrate-incoming``) the state, or raise ``StateLost``."""
     arguments: dict[str, object] = {"uri": uri}
     if command == "migrate-incoming":
         arguments["exit-on-error"] = False  # its reason would end with it

@@ -15,9 +15,8 @@ from labkit.engine.embedded.identity import once_a_boot
 from labkit.engine.embedded.limits import MIB
 from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.settings import Settings
-from labkit.engine.embedded.uml.command import confinement, memory_directory, mode_option
 from labkit.engine.embedded.uml.confined import landlock
-from labkit.engine.embedded.uml.driver import Uml
+from labkit.engine.embedded.uml.driver import Uml, confinement, memory_directory, mode_option
 from labkit.engine.embedded.uml.kernel import kernel_directory, kernel_version
 from labkit.engine.embedded.uml.wheel import installed
 from labkit.errors import PlatformNotSupported

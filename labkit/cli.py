@@ -1,7 +1,5 @@
 """The ``labkit`` command."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno

@@ -1,7 +1,5 @@
 """The last commands given to the cluster, kept beside it while it runs: the cockpit shows them."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from dataclasses import dataclass

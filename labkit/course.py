@@ -6,8 +6,6 @@ is earned: no output, :func:`labkit.exercises.solution` in the place of a soluti
 only the request in a cell tagged ``a-taper``, whose command the student types.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Elections: whether a swarm has a leader that all its managers know, and waiting for one."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Files in places that others may write to: no trap is opened, no name can be taken before."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

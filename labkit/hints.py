@@ -1,7 +1,5 @@
 """The way out of what the docker command says when it fails: it tells the truth, and no more."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

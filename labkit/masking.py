@@ -6,8 +6,6 @@ results, errors, widgets) has its secrets masked: the students still read Docker
 ``SWMTKN-1-•••`` included.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Callable

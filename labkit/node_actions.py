@@ -1,7 +1,5 @@
 """Actions on nodes of a swarm: say the ``docker node …`` command, act, and wait for the swarm."""
 
-from __future__ import annotations
-
 import shlex
 import time
 from collections.abc import Callable, Mapping

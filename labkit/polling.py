@@ -1,7 +1,5 @@
 """Wait by looking again: the one loop that every wait of labkit uses."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

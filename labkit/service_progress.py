@@ -1,7 +1,5 @@
 """Judge from raw answers of the Docker API how far a service is; pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ An action is a value: ``Scale("whoami", 5).command`` is what a student types, ``
 same through the docker SDK.
 """
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass
 from typing import Any

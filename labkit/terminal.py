@@ -1,7 +1,5 @@
 """Text fit for a terminal: no control characters, which could move and hide it; any encoding."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import io

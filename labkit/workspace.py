@@ -4,8 +4,6 @@ The first one's ``docker`` speaks to node1, as the notebook's does: both are Jup
 The others are named after their nodes (:mod:`labkit.lab.terminals`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Start, reach and stop Docker Engines: an embedded machine's, or those that the user names."""
 
-from __future__ import annotations
-
 from labkit.engine import external
 from labkit.engine.contexts import activate
 from labkit.engine.embedded import cluster, headroom, lifetime

@@ -5,8 +5,6 @@ endpoint. A client is never shared by two threads, and one that failed is thrown
 pool survives an engine that restarts.
 """
 
-from __future__ import annotations
-
 import socket
 import ssl
 import threading

@@ -3,8 +3,6 @@
 The user's ``~/.docker`` is neither read nor written.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

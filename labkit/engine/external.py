@@ -5,8 +5,6 @@ context); a list of addresses is one node each. Nothing here starts, stops or ch
 and the user's ``~/.docker`` is only read: contexts are written in a directory of labkit's own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Machines that labkit did not make: ask each engine who it is, and whose swarm it is in."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor

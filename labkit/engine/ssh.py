@@ -5,8 +5,6 @@ The docker SDK has such a transport too, but its reads know no timeout: one mach
 off would stop every view. Here ``ssh`` speaks through a real socket.
 """
 
-from __future__ import annotations
-
 import functools
 import shlex
 import socket

@@ -1,7 +1,5 @@
 """The doors to a cluster's pages: their paths, and the ports where they lead."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

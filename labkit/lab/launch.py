@@ -1,7 +1,5 @@
 """``labkit lab``: JupyterLab in front, the cluster behind it."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import signal

@@ -16,8 +16,6 @@ A page may be anybody's program, and the notebook server runs programs as its st
   sandboxed page is, because without the number there is no answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

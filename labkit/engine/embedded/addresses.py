@@ -3,8 +3,6 @@
 Those inside are set by the guest's own ``init`` and ``node``, whatever drives the machine.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random

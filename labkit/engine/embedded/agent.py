@@ -4,8 +4,6 @@ It speaks JSON over a line into the machine: a socket, or two pipes. Each call o
 speaks and leaves, so that several processes of the same user can share a machine.
 """
 
-from __future__ import annotations
-
 import base64
 import fcntl
 import json

@@ -1,7 +1,5 @@
 """The embedded cluster of a user: built once, restored in seconds, one at a time."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Check that directories can hold what labkit keeps there."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

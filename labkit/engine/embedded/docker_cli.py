@@ -1,7 +1,5 @@
 """Choose the ``docker`` command: the user's own, or the one built with the machine."""
 
-from __future__ import annotations
-
 import secrets
 import shutil
 from functools import cache

@@ -4,8 +4,6 @@ A driver is a room of its own (:mod:`labkit.engine.embedded.qemu`). Nobody outsi
 command line, its protocol or the addresses of its network; this module alone names it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address

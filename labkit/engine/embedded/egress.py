@@ -5,8 +5,6 @@ rule holds whatever a container does to the machine's kernel; and where labkit d
 nothing leaves.
 """
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Iterable

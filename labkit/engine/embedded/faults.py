@@ -4,8 +4,6 @@ The guest's own ``node`` command does it (``guest/node``); it is reached past th
 so that a node that is dead or cut off obeys, too.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from labkit.engine import connect

@@ -1,7 +1,5 @@
 """The memory and the disk that this server leaves to a cluster."""
 
-from __future__ import annotations
-
 from labkit.engine.embedded.build.sealed import need_room
 from labkit.engine.embedded.limits import MIB, gibibytes, limits
 from labkit.engine.embedded.processes import process_of

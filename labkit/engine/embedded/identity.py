@@ -3,8 +3,6 @@
 A home may be that of several hosts, or of containers that follow one another.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

@@ -7,8 +7,6 @@ browser looks for ``NAME.localhost``; a UDP port on the nodes alone. It also end
 its student's server, or when nobody uses it (:mod:`labkit.engine.embedded.lifetime`).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

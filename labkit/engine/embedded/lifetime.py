@@ -5,8 +5,6 @@ given, or a service was created, changed or removed. A look at the engines (``do
 view left open) is no use: it would never end.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Read the limits of this process's control groups, and what is left below them."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

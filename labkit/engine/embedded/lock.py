@@ -1,7 +1,5 @@
 """The locks under which one process at a time builds, starts or stops."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """The log of a node's engine: what ``systemctl status docker`` shows, read from the machine."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

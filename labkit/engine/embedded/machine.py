@@ -1,7 +1,5 @@
 """One machine: find, once, all that it starts from; boot it, save it, restore it, stop it."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Connect the machine to the Internet: pass on its frames, and tell whether images come."""
 
-from __future__ import annotations
-
 import logging
 import socket
 import threading

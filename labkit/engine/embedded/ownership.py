@@ -1,7 +1,5 @@
 """Refuse paths that other accounts could change, there or through a directory above."""
 
-from __future__ import annotations
-
 import contextlib
 import grp
 import os

@@ -1,7 +1,5 @@
 """Start, find and end the processes of a run directory."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The snapshot from which clusters start: a machine with the course's images, warmed up."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator

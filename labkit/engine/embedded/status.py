@@ -1,7 +1,5 @@
 """Report the nodes, the images, and the memory and disk that the machine takes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """Keys and certificates of one start of one cluster: made afresh, never reused."""
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 from collections.abc import Sequence

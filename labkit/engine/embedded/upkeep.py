@@ -1,7 +1,5 @@
 """Keep a running machine's clock right and its logs small."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

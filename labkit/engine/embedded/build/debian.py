@@ -5,8 +5,6 @@ verified against Debian's archive keys, the package list against the release fil
 package against the package list.
 """
 
-from __future__ import annotations
-
 import lzma
 import os
 import re

@@ -3,8 +3,6 @@
 All is written to a temporary directory and renamed when whole, under the recipe's key.
 """
 
-from __future__ import annotations
-
 import json
 import lzma
 import os

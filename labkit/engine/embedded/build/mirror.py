@@ -1,7 +1,5 @@
 """Find a Debian mirror: the one asked for, or one that this machine's own files name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

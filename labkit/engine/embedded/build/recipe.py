@@ -4,8 +4,6 @@ Docstrings, comments and names of functions are no part of it: an edit of those 
 again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

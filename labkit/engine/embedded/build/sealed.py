@@ -1,7 +1,5 @@
 """Write directories whole or not at all, with a manifest to verify them before use."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -5,8 +5,6 @@ cache is used and filled. A damaged shared cache is an error: otherwise each of 
 would rebuild it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from pathlib import Path

@@ -6,8 +6,6 @@ wheel of PyPI, and project code, labelled as such. The voting app's own images c
 directory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files

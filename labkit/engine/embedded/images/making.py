@@ -4,8 +4,6 @@ A real registry is filled through its own interface, on a UNIX socket that nobod
 its storage then goes onto the machine's disk, where the same registry serves it.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """Describe the images of the course: layers, files and configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

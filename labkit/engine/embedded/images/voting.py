@@ -8,8 +8,6 @@ the same Dockerfiles and from sources that lack one line. Students repair it as 
 rebuild, and point the stack at the new images.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath

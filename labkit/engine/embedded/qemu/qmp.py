@@ -3,8 +3,6 @@
 Each call connects, speaks and leaves, so that several processes of the same user can share it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine

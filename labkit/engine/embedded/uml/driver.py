@@ -1,7 +1,5 @@
 """User-Mode Linux starts the machine; QEMU's user network leads into it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Find a kernel of User-Mode Linux, and the mode in which it works here."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

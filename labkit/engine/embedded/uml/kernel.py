@@ -4,8 +4,6 @@ All that is needed is fetched and verified as the guest's packages are, unpacked
 user and run from there; the kernel is linked statically, so that it runs on any host.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

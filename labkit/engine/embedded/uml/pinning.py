@@ -3,8 +3,6 @@
 On one processor that costs half. Which one is chosen by load, and changed when others need it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """The kernel as a wheel: made where it was built, installed by others with pip."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from importlib.metadata import PackageNotFoundError, distribution

@@ -42,7 +42,7 @@ def answer(line: str, cell: str) -> Verdict | None:
 
     They are typed as in any other cell; a ``docker …`` does without its exclamation mark, too. The
     outcome is kept in the student's own file. A cell without a command awaits one; one that ended
-    in an error, or was interrupted, answers nothing.
+    in an error, or was interrupted, answers nothing, nor is an engine that is off a wrong answer.
     """
     name = line.strip()
     if (question := QUESTIONS.get(name)) is None:
@@ -51,16 +51,16 @@ def answer(line: str, cell: str) -> Verdict | None:
     if not typed:
         print(_AWAITS.format(name))
         return None
+    if not typed.startswith("%%"):  # which is no Python
+        typed = _COMMAND.sub("!", typed)
     shell: Any = get_ipython()
     shell.user_ns["_exit_code"] = 0
     with contextlib.redirect_stdout(_Heard()) as heard:
-        result = shell.run_cell(_COMMAND.sub("!", typed), store_history=False)
+        result = shell.run_cell(typed, store_history=False)
     interrupted = shell.user_ns.get("_exit_code") == _INTERRUPTED
     if not result.success or interrupted or isinstance(result.result, Solution):
         return None
-    verdict = _judged(question, f"{heard.text}\n{_text(result.result)}")
-    record(name, verdict)
-    return verdict
+    return _judged(question, f"{heard.text}\n{_text(result.result)}")
 
 
 def judge_answer(question: Question, state: ClusterState, said: str, more: Any = None) -> Verdict:
@@ -71,10 +71,13 @@ def judge_answer(question: Question, state: ClusterState, said: str, more: Any =
 def _judged(question: Question, said: str) -> Verdict:
     try:
         state = capture()
-        return judge_answer(question, state, said, question.more and question.more())
+        more = question.more() if question.more else None
     except LabkitError as error:
         row = Row.fault("Cluster", "répond", error.message, error.remedy)
         return Verdict.of(question.title, [row])
+    verdict = judge_answer(question, state, said, more)
+    record(question.name, verdict)
+    return verdict
 
 
 def _text(result: Any) -> str:

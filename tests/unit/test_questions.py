@@ -265,7 +265,8 @@ def test_a_cell_is_run_and_its_output_judged(
     assert asking(question) == "None"
     assert "attend votre commande" in capsys.readouterr().out
     assert progress.read() == ()  # what is not answered has not failed
-    for cell in ("print('10.0.0.5')", "'10.0.0.5'", "%%bash\necho 10.0.0.5", "!echo 10.0.0.5"):
+    script = "%%bash\nlabkit() { echo 10.0.0.5; }\nlabkit node"
+    for cell in ("print('10.0.0.5')", "'10.0.0.5'", script, "!echo 10.0.0.5"):
         for _ in range(2):
             assert "✔ L’adresse virtuelle : réussi" in asking(question + cell), cell
     assert "10.0.0.5" in capsys.readouterr().out
@@ -294,3 +295,4 @@ def test_an_engine_that_is_off_is_said(
 
     monkeypatch.setattr(answering, "capture", off)
     assert "« labkit up »" in asking("!echo 10.0.0.5")
+    assert progress.read() == ()

@@ -100,7 +100,7 @@ def _ports(raw: Raw, service: str, options: Mapping[str, Any]) -> Iterator[Compo
             text, mode = str(port), "ingress"
             try:
                 if "${" not in text:
-                    values.ports(text)
+                    values.check_ports(text)
             except values.Bad as bad:
                 raise ComposeError(
                     raw.file,

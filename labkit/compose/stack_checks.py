@@ -129,7 +129,7 @@ def _ports(options: Mapping[str, Any]) -> _Refusals:
             yield ("ports", i), f"« {short(port)} » n’est pas un port."
         else:
             try:
-                values.ports(str(port))
+                values.check_ports(str(port))
             except values.Bad as bad:
                 yield ("ports", i), str(bad)
 

@@ -7,7 +7,6 @@ docker judges it, and two spellings of one value are seen to be the same.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 
@@ -87,18 +86,8 @@ def _unquoted(found: re.Match[str]) -> str:
     return found[1] if found[1] is not None else found[3]
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """A port in short form, or a range of them."""
-
-    targets: tuple[int, int]  # first and last port in the container
-    published: tuple[int, int] | None  # first and last port outside; None when Docker chooses
-    protocol: str  # ``tcp``, ``udp`` or ``sctp``
-    address: str  # of the machine; empty for all of them
-
-
-def ports(text: str) -> Ports:
-    """Read ``[[address:]published:]target[/protocol]``."""
+def check_ports(text: str) -> None:
+    """Raise ``Bad`` unless a text is ``[[address:]published:]target[/protocol]``."""
     *outside, inside = text.split(":")
     published = outside.pop() if outside else ""
     address = ":".join(outside)
@@ -119,7 +108,6 @@ def ports(text: str) -> Ports:
         raise Bad("les deux plages n’ont pas la même longueur.")
     if protocol.lower() not in PROTOCOLS:
         raise Bad(f"« {protocol} » n’est pas un protocole : {', '.join(PROTOCOLS)}.")
-    return Ports(ins, outs, protocol.lower(), address)
 
 
 def _range(text: str) -> tuple[int, int]:

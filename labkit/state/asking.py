@@ -21,19 +21,10 @@ def ask(fleet: Fleet, *, timeout: float = 10.0, before: RawCluster | None = None
     """Ask every engine of a fleet, then the first manager that answers.
 
     ``/info`` goes to all engines at once, then ``/nodes``, ``/services``, ``/tasks`` and
-    ``/networks`` to one manager. Never raises for an engine that
-    is down.
-
-    Parameters
-    ----------
-    fleet
-        The engines.
-    timeout
-        Seconds that one request may take.
-    before
-        An earlier answer, for one who asks every second: ``/info`` makes an engine start
-        programs to tell their versions, so an engine that ``/_ping`` shows in the same place
-        of the same swarm keeps what it said then.
+    ``/networks`` to one manager; a request may take ``timeout`` seconds. Never raises for an engine
+    that is down. ``before`` is an earlier answer, for one who asks every second: ``/info`` makes an
+    engine start programs to tell their versions, so an engine that ``/_ping`` shows in the same
+    place of the same swarm keeps what it said then.
     """
     from labkit.engine.clients import NO_ANSWER, explain, read
 
@@ -57,14 +48,9 @@ def ask(fleet: Fleet, *, timeout: float = 10.0, before: RawCluster | None = None
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
     raw: RawCluster = {
-        "captured_at": now.isoformat(),
-        "asked": None,
-        "engines": engines,
-        "nodes": None,
-        "services": None,
-        "tasks": None,
-        "networks": None,
-    }
+        "captured_at": now.isoformat(), "asked": None, "engines": engines,
+        "nodes": None, "services": None, "tasks": None, "networks": None,
+    }  # fmt: skip
     for endpoint, engine in zip(fleet, engines, strict=True):
         swarm = (engine["info"] or {}).get("Swarm") or {}
         if swarm.get("LocalNodeState") != "active" or not swarm.get("ControlAvailable"):
@@ -113,29 +99,14 @@ def _node_id(engine: RawEngine) -> str:
 
 
 def _ask_manager(api: APIClient) -> tuple[list[dict[str, Any]], ...]:
-    return (
-        api.nodes(),
-        api.services(),
-        api.tasks(),
-        api.networks(filters={"scope": "swarm"}),
-    )
+    return (api.nodes(), api.services(), api.tasks(), api.networks(filters={"scope": "swarm"}))
 
 
 def capture(fleet: Fleet | None = None, *, timeout: float = 10.0) -> ClusterState:
-    """Capture the cluster as one frozen snapshot.
+    """Capture the cluster as one frozen snapshot; a request may take ``timeout`` seconds.
 
-    Parameters
-    ----------
-    fleet
-        The engines; None takes :func:`labkit.engine.connect`.
-    timeout
-        Seconds that one request may take.
-
-    Raises
-    ------
-    EngineNotRunning
-        When ``fleet`` is None and no cluster is up. Engines that do not answer are part of
-        the state and raise nothing: see :meth:`ClusterState.require`.
+    None takes :func:`labkit.engine.connect`, which raises ``EngineNotRunning`` when no cluster is
+    up. Engines that do not answer are part of the state: see :meth:`ClusterState.require`.
     """
     from labkit.engine import connect
 

@@ -203,12 +203,7 @@ class Network:
 def ended(service: Service, tasks: Sequence[Task]) -> tuple[Task, ...]:
     """Return the tasks of a service that are over and not replaced: :meth:`ClusterState.ended`.
 
-    Parameters
-    ----------
-    service
-        The service.
-    tasks
-        All of its tasks, history included, the newest of a slot first.
+    ``tasks`` are all of its tasks, history included, the newest of a slot first.
     """
     last: dict[object, Task] = {}
     for task in tasks:
@@ -279,12 +274,7 @@ class ClusterState:
         return max(0, (len(self.voters) - 1) // 2)
 
     def engine(self, name: str) -> EngineState:
-        """Return the engine of that endpoint name.
-
-        Raises
-        ------
-        NoSuchNode
-        """
+        """Return the engine of that endpoint name, or raise ``NoSuchNode``."""
         for engine in self.engines:
             if engine.name == name:
                 return engine
@@ -293,11 +283,7 @@ class ClusterState:
     def node(self, name: str) -> Node:
         """Return the node of that hostname, endpoint name or id.
 
-        Of two with one hostname it is the one that is not stale.
-
-        Raises
-        ------
-        NoSuchNode
+        Of two with one hostname it is the one that is not stale. Raises ``NoSuchNode``.
         """
         stale = self.stale
         for node in sorted(self.nodes, key=lambda n: n in stale):
@@ -310,12 +296,7 @@ class ClusterState:
         raise no_such_node(name, [n.name for n in self.nodes])
 
     def service(self, name: str) -> Service:
-        """Return the service of that name or id.
-
-        Raises
-        ------
-        NoSuchService
-        """
+        """Return the service of that name or id, or raise ``NoSuchService``."""
         for service in self.services:
             if name in (service.name, service.id):
                 return service
@@ -332,39 +313,20 @@ class ClusterState:
         return any(s.name == name for s in self.services)
 
     def tasks_of(self, service: str, *, current: bool = True) -> tuple[Task, ...]:
-        """Return a service's tasks, by slot then age.
+        """Return the tasks of a service (name or id), by slot then age; or raise ``NoSuchService``.
 
-        Parameters
-        ----------
-        service
-            Name or id.
-        current
-            Only the tasks that the swarm wants now; False adds the history and what is
-            stopping, as ``docker service ps`` does.
-
-        Raises
-        ------
-        NoSuchService
+        Without ``current``, the history and what is stopping are there too, as ``docker service
+        ps`` has them.
         """
         wanted = self.service(service).id
         return tuple(t for t in self.tasks if t.service_id == wanted and (t.current or not current))
 
     def running(self, service: str) -> tuple[Task, ...]:
-        """Return a service's tasks that are wanted and running.
-
-        Raises
-        ------
-        NoSuchService
-        """
+        """Return a service's tasks that are wanted and running, or raise ``NoSuchService``."""
         return tuple(t for t in self.tasks_of(service) if t.running)
 
     def tasks_on(self, node: str, *, current: bool = True) -> tuple[Task, ...]:
-        """Return the tasks assigned to a node (hostname, endpoint name or id).
-
-        Raises
-        ------
-        NoSuchNode
-        """
+        """Return the tasks of a node (hostname, endpoint name or id), or raise ``NoSuchNode``."""
         wanted = self.node(node).id
         return tuple(t for t in self.tasks if t.node_id == wanted and (t.current or not current))
 
@@ -372,11 +334,7 @@ class ClusterState:
         """Return a service's tasks that are over and that the swarm does not replace.
 
         Of each slot that wants no task any more, that is the last: completed, failed, or stopped.
-        Of a job, only what belongs to its present run.
-
-        Raises
-        ------
-        NoSuchService
+        Of a job, only what belongs to its present run. Raises ``NoSuchService``.
         """
         return ended(self.service(service), self.tasks_of(service, current=False))
 
@@ -384,11 +342,7 @@ class ClusterState:
         """Say in French how many of a service's tasks are as wanted, such as ``3/5``.
 
         ``2/6 terminées, 1 en marche`` for a job; ``3/3, 1 en attente`` where a task more than
-        those that run finds no node.
-
-        Raises
-        ------
-        NoSuchService
+        those that run finds no node. Raises ``NoSuchService``.
         """
         found = self.service(service)
         running = len(self.running(found.id))
@@ -437,9 +391,8 @@ class ClusterState:
     def require(self) -> ClusterState:
         """Return this state if a manager answered.
 
-        Raises
-        ------
-        EngineUnreachable, NoSwarm, NoLeader, QuorumLost, SwarmLocked, NotAManager
+        Raises ``EngineUnreachable``, ``NoSwarm``, ``NoLeader``, ``QuorumLost``, ``SwarmLocked`` or
+        ``NotAManager``.
         """
         if self.active:
             return self

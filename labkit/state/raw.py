@@ -19,14 +19,7 @@ from labkit.state.model import (
 )
 from labkit.state.refusals import count_voters
 
-__all__ = [
-    "MEMBERS",
-    "RawCluster",
-    "RawEngine",
-    "from_raw",
-    "service_from_raw",
-    "tasks_from_raw",
-]
+__all__ = ["MEMBERS", "RawCluster", "RawEngine", "from_raw", "service_from_raw", "tasks_from_raw"]
 
 _STACK = "com.docker.stack.namespace"
 MEMBERS = frozenset({"active/manager", "active/worker"})  # as GET /_ping says it
@@ -103,12 +96,7 @@ def tasks_from_raw(
 ) -> tuple[Task, ...]:
     """Make tasks from ``GET /tasks``, by service, slot, then newest first; pure.
 
-    Parameters
-    ----------
-    raw
-        The answer.
-    services, nodes
-        Names by id.
+    ``services`` and ``nodes`` are names by id.
     """
     ordered = sorted(raw, key=lambda t: str(t.get("CreatedAt", "")), reverse=True)
     tasks = [_task(t, services, nodes) for t in ordered]

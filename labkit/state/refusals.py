@@ -43,10 +43,8 @@ def why_not(state: ClusterState) -> SwarmError | EngineUnreachable:
             remedy="Vérifiez le cluster avec « labkit status », puis « labkit up ».",
         )
     if state.swarm == "inactive":
-        return NoSwarm(
-            "Aucun cluster Swarm n’est actif sur ces moteurs.",
-            remedy="Lancez « docker swarm init ».",
-        )
+        why = "Aucun cluster Swarm n’est actif sur ces moteurs."
+        return NoSwarm(why, remedy="Lancez « docker swarm init ».")
     if state.swarm == "locked":
         names = locked(state)
         return SwarmLocked(

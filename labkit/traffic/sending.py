@@ -43,54 +43,22 @@ def send(
 ) -> Sample:
     """Send requests to a published port and say which replica answered each.
 
-    Parameters
-    ----------
-    port
-        The published port.
-    requests
-        How many requests to send, at least 1.
-    concurrency
-        How many clients send at the same time, 1 to 256.
-    nodes
-        Name of a node, or several; None takes all nodes that publish the port: all that are
-        ready for the routing mesh, those with a task for mode host. They are asked in turn.
-    keep_alive
-        Each client opens one connection and keeps it, as a browser does, instead of one a
-        request. The mesh distributes connections, so each client stays with its replica.
-    path
-        What to ask for; ``/api`` and ``/`` of whoami, and ``/`` of the voting app's vote, name
-        the replica that answers.
-    host
-        Domain in the ``Host`` header, for a proxy behind the port that routes by it; "" sends
-        the address. A proxy chooses for each request, not for each connection as the mesh does.
-    services
-        Names of the services behind that proxy: their tasks are expected to answer. None named,
-        those that publish the port are.
-    cookies
-        Each client keeps the cookies that it is given, as a browser does.
-    fleet
-        The engines; None takes :func:`labkit.engine.connect`.
-    state
-        The cluster as it is; None captures it.
-    timeout
-        Seconds for one request.
-    limit
-        Seconds for all; no request begins after that, so a port that hangs costs at most
-        ``limit + timeout``. Requests never begun are not in the frame.
-    on_batch
-        Called in this thread with the sample so far, about five times a second and once at the
-        end. No request is under way meanwhile unless it takes long already.
+    ``concurrency`` clients, 1 to 256, ask at the same time; with ``keep_alive`` each keeps one
+    connection, as a browser does, and with it its replica, for the mesh distributes connections;
+    with ``cookies`` each keeps those that it is given. They ask ``nodes`` in turn; None takes all
+    nodes that publish the port: those that are ready for the mesh, those with a task for mode host.
+    ``/api`` and ``/`` of whoami, and ``/`` of the voting app's vote, name the replica.
 
-    Raises
-    ------
-    TrafficError
-        When nothing publishes the port, or an address is unknown.
-    NoSuchNode, NoSuchService
-        When a node asked for has no engine here, or a service is not there.
-    SettingError
-        When a number makes no sense.
-    NoSwarm, QuorumLost, EngineUnreachable, EngineNotRunning
-        When there is no cluster to ask.
+    ``host`` is the domain in the ``Host`` header, for a proxy that routes by it, request by
+    request; the tasks of ``services`` are then expected to answer, not those of the port.
+    ``timeout`` is in seconds for one request, ``limit`` for all: none begins after that, and those
+    never begun are not in the frame. ``on_batch`` is called in this thread with the sample so far,
+    about five times a second and once at the end, while no request is under way that does not take
+    long already. None takes the current ``fleet`` and its ``state``.
+
+    Raises ``TrafficError`` when nothing publishes the port or an address is unknown,
+    ``NoSuchNode`` or ``NoSuchService`` for a name that is not there, ``SettingError`` when a number
+    makes no sense, and as :meth:`labkit.state.ClusterState.require` without a cluster to ask.
     """
     import pandas as pd
 

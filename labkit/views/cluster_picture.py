@@ -32,15 +32,7 @@ _AVAILABILITY = {"drain": "drain", "pause": "pause"}
 
 
 def cluster_svg(state: ClusterState, *, dark: bool = False) -> str:
-    """Draw the cluster as SVG.
-
-    Parameters
-    ----------
-    state
-        Any state, also without a swarm or without an answer.
-    dark
-        For a dark background.
-    """
+    """Draw any state as SVG, also without a swarm or without an answer."""
     return cluster_picture(state, dark=dark).svg()
 
 
@@ -420,10 +412,8 @@ def _why(state: ClusterState) -> tuple[str, str]:
     if state.swarm == "inactive":
         return "Pas encore de swarm", "Créez-le dans un terminal : docker swarm init"
     if state.swarm == "unreachable":
-        return (
-            "Le cluster ne répond plus",
-            "Regardez « labkit status », puis relancez « labkit up ». Cette vue reprendra seule.",
-        )
+        why = "Regardez « labkit status », puis relancez « labkit up ». Cette vue reprendra seule."
+        return ("Le cluster ne répond plus", why)
     try:
         state.require()
     except LabkitError as error:

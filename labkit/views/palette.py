@@ -49,24 +49,12 @@ DARK = Theme("#16191d", "#22272e", "#f4f6f8", "#b4bcc6", "#6b7480", "#ff9a57")
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """How a task's state is shown.
+    """How a task's state is shown."""
 
-    Attributes
-    ----------
-    kind
-        ``running``, ``starting``, ``pending``, ``failed``, ``stopping``, ``complete`` or ``over``.
-    symbol
-        One character.
-    border
-        ``solid``, ``dashed``, ``dotted`` or ``thick``.
-    meaning
-        The state in French, for the legend.
-    """
-
-    kind: str
-    symbol: str
-    border: str
-    meaning: str
+    kind: str  # running | starting | pending | failed | stopping | complete | over
+    symbol: str  # one character
+    border: str  # solid | dashed | dotted | thick
+    meaning: str  # the state in French, for the legend
 
 
 _SIGNS = {
@@ -86,19 +74,15 @@ SIGNS = tuple(_SIGNS.values())
 
 def sign_of(task: Task) -> Sign:
     """Return the sign of a task's state."""
-    if task.failed:
-        kind = "failed"
-    elif task.running:
-        kind = "running"
-    elif task.stopping:
-        kind = "stopping"
-    elif task.completed:
-        kind = "complete"
-    elif task.starting:
-        kind = "starting" if task.node_id else "pending"
-    else:
-        kind = "over"
-    return _SIGNS[kind]
+    kinds = {
+        "failed": task.failed,
+        "running": task.running,
+        "stopping": task.stopping,
+        "complete": task.completed,
+        "starting": task.starting and task.node_id,
+        "pending": task.starting,
+    }
+    return _SIGNS[next((kind for kind, so in kinds.items() if so), "over")]
 
 
 def palette() -> tuple[str, ...]:
@@ -107,20 +91,10 @@ def palette() -> tuple[str, ...]:
 
 
 def node_colours(names: Iterable[str]) -> dict[str, str]:
-    """Give each node its colour, the same in every view.
+    """Return the colour of each node by hostname, ``#rrggbb``, the same in every view.
 
     ``node3`` has the third colour wherever it is shown, even when ``node2`` has left. Names
     that do not end in different numbers take the colours in alphabetical order.
-
-    Parameters
-    ----------
-    names
-        Hostnames of the nodes.
-
-    Returns
-    -------
-    dict
-        ``#rrggbb`` by hostname.
     """
     ordered = sorted(set(names))
     numbers = [int(m[1]) for n in ordered if (m := re.search(r"(\d{1,6})$", n))]

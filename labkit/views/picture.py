@@ -29,37 +29,19 @@ _HATCH = 9  # distance of hatching lines
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle; lengths are in the picture's units.
-
-    Attributes
-    ----------
-    x, y, width, height
-        Place of the upper left corner, and size.
-    fill, stroke
-        Colours; an empty stroke draws no border.
-    border
-        ``solid``, ``dashed``, ``dotted`` or ``thick``.
-    hatch
-        Colour of slanted lines over the box; empty for none.
-    radius
-        Of the corners.
-    tip
-        What a pointer resting on it, or a screen reader, is told.
-    opacity
-        From 0 to 1, of the fill.
-    """
+    """A rectangle; ``x`` and ``y`` are its upper left corner, in the picture's units."""
 
     x: float
     y: float
     width: float
     height: float
-    fill: str
-    stroke: str = ""
-    border: str = "solid"
-    hatch: str = ""
-    radius: float = 6
-    tip: str = ""
-    opacity: float = 1.0
+    fill: str  # colour
+    stroke: str = ""  # colour; empty draws no border
+    border: str = "solid"  # solid | dashed | dotted | thick
+    hatch: str = ""  # colour of slanted lines over the box; empty for none
+    radius: float = 6  # of the corners
+    tip: str = ""  # what a pointer resting on it, or a screen reader, is told
+    opacity: float = 1.0  # from 0 to 1, of the fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +98,12 @@ class Picture:
                     patch.set_zorder(order)
                     axes.add_patch(patch)
             else:
+                anchor = {"start": "left", "middle": "center", "end": "right"}[shape.anchor]
                 axes.text(
-                    shape.x,
-                    shape.y,
-                    shape.text.replace("$", r"\$"),
-                    fontsize=shape.size * point,
-                    color=shape.colour,
-                    weight="bold" if shape.bold else "normal",
-                    ha={"start": "left", "middle": "center", "end": "right"}[shape.anchor],
-                    va="baseline",
-                    zorder=order,
-                    family="DejaVu Sans",
-                )
+                    shape.x, shape.y, shape.text.replace("$", r"\$"), family="DejaVu Sans",
+                    fontsize=shape.size * point, weight="bold" if shape.bold else "normal",
+                    color=shape.colour, ha=anchor, va="baseline", zorder=order,
+                )  # fmt: skip
         return figure
 
 
@@ -188,8 +164,8 @@ def join(parts: Iterable[str]) -> str:
 # -- SVG ------------------------------------------------------------------------------------
 
 
-def _n(value: float) -> str:
-    return f"{value:.1f}".rstrip("0").rstrip(".")
+def _n(value: float, digits: int = 1) -> str:
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
 
 def _xml(text: str) -> str:
@@ -222,15 +198,11 @@ def _svg_box(box: Box) -> str:
             on, off = _DASHES[box.border]
             stroke += f' stroke-dasharray="{on} {off}"'
     tip = f"<title>{_xml(box.tip)}</title>" if box.tip else ""
-    opacity = f' fill-opacity="{_n2(box.opacity)}"' if box.opacity < 1 else ""
+    opacity = f' fill-opacity="{_n(box.opacity, 2)}"' if box.opacity < 1 else ""
     svg = f'<rect {place} fill="{box.fill}"{opacity}{stroke}>{tip}</rect>'
     if box.hatch:
         svg += f'<rect {place} fill="url(#{_hatch_id(box.hatch)})" pointer-events="none"/>'
     return svg
-
-
-def _n2(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _svg_text(text: Text) -> str:
@@ -251,14 +223,8 @@ def _patches(box: Box, point: float) -> list[FancyBboxPatch]:
     line = (3.5 if box.border == "thick" else 2) * point
 
     def patch(**options: Any) -> FancyBboxPatch:
-        return FancyBboxPatch(
-            (box.x, box.y),
-            box.width,
-            box.height,
-            boxstyle=f"round,pad=0,rounding_size={box.radius}",
-            mutation_aspect=1,
-            **options,
-        )
+        style = f"round,pad=0,rounding_size={box.radius}"
+        return FancyBboxPatch((box.x, box.y), box.width, box.height, boxstyle=style, **options)
 
     patches = [patch(facecolor=box.fill, alpha=box.opacity, linewidth=0)]
     if box.hatch:

@@ -1,7 +1,5 @@
 """The model made from a file's data, or from a live stack."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

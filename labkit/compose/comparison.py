@@ -1,7 +1,5 @@
 """Two files, or a file and a live stack, compared option by option."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

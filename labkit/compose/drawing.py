@@ -6,8 +6,6 @@ whatever the file; and the order depends on names, ports and networks only, so t
 the stack made from it give the same picture.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle

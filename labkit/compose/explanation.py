@@ -1,7 +1,5 @@
 """A file explained: what is Swarm's own, what a stack ignores or rejects, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape

@@ -1,7 +1,5 @@
 """The places of a drawn architecture: order of its rows and columns, and what is written there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from labkit.compose.lettering import fit, width

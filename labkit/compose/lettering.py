@@ -4,8 +4,6 @@ A drawing's boxes are as wide as what is in them, and names of services and imag
 somebody wrote: a common width for all letters would let capitals leave their box.
 """
 
-from __future__ import annotations
-
 import unicodedata
 
 _WIDTHS = {  # in parts of the size, for plain and for bold type

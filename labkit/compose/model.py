@@ -3,8 +3,6 @@
 Short and long syntaxes give equal values, so that files and stacks can be compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape

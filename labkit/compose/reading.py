@@ -7,8 +7,6 @@ defaults by docker's rules. Then both the closed format of ``docker stack deploy
 (:mod:`labkit.compose.schema`) are asked: a file that neither takes is an error.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping

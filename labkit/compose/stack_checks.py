@@ -4,8 +4,6 @@ The docker command loads a file, then converts it for the cluster, and each step
 schema tells: a mode that does not exist, a source that a mount must have, a file that is not there.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping

@@ -5,8 +5,6 @@ loader and its conversion refuse (:mod:`labkit.compose.stack_checks`) say what i
 table says why, what is ignored, and what is Swarm's own.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

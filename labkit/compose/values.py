@@ -4,8 +4,6 @@ Each function takes what the docker command takes and nothing else, so that a fi
 docker judges it, and two spellings of one value are seen to be the same.
 """
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from ipaddress import ip_address

@@ -1,7 +1,5 @@
 """Every exercise and question of the course, and the verdict of one on a state."""
 
-from __future__ import annotations
-
 from difflib import get_close_matches
 from typing import Any
 

@@ -6,8 +6,6 @@ that is read, a measure that a later figure needs); one tagged ``sans-suite`` is
 experiment that ends as it began).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from html import escape
@@ -165,24 +163,17 @@ class Rattrapage(widgets.VBox):  # type: ignore[misc]
     def __init__(self, notebook: str) -> None:
         self._notebook = notebook
         titles = sections(_read(notebook))
+        style = {"description_width": "initial"}
         self._section = widgets.Dropdown(
-            options=titles,
-            description="Section",
-            layout={"width": "min(620px, 90%)"},
-            style={"description_width": "initial"},
+            options=titles, description="Section", layout={"width": "min(620px, 90%)"}, style=style
         )
+        description = "Repartir de trois moteurs neufs : tout ce que contient le cluster est effacé"
         self._new = widgets.Checkbox(
-            value=False,
-            indent=False,
-            description="Repartir de trois moteurs neufs : tout ce que contient le cluster est "
-            "effacé",
-            layout={"width": "auto"},
+            value=False, indent=False, description=description, layout={"width": "auto"}
         )
-        self._go = widgets.Button(
-            description="Amener le cluster à cette section",
-            button_style="primary",
-            layout={"width": "auto"},
-        )
+        description = "Amener le cluster à cette section"
+        layout = {"width": "auto"}
+        self._go = widgets.Button(description=description, button_style="primary", layout=layout)
         self._command = widgets.HTML()
         self._output = widgets.Output()
         super().__init__([self._section, self._new, self._go, self._command, self._output])

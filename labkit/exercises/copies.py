@@ -1,7 +1,5 @@
 """Stack files that students edit: working copies beside the notebook, which are never lost."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,12 +89,10 @@ def agreement() -> Agreement:
     except ComposeError as error:
         return Agreement(error.message)
     told = compose.compare(file, compose.from_stack(capture(), STACK))
-    return Agreement(
-        "",
-        tuple(
-            f"{d.place}, {d.option or 'présence'} : {d.left or '—'} dans le fichier, "
-            f"{d.right or '—'} sur le cluster"
-            for d in told.differences
-            if d.option in {"", "deploy.mode", "deploy.replicas"} and "service" in d.place
-        ),
+    differences = tuple(
+        f"{d.place}, {d.option or 'présence'} : {d.left or '—'} dans le fichier, "
+        f"{d.right or '—'} sur le cluster"
+        for d in told.differences
+        if d.option in {"", "deploy.mode", "deploy.replicas"} and "service" in d.place
     )
+    return Agreement("", differences)

@@ -1,7 +1,5 @@
 """An exercise: a check of the cluster's state, and sometimes of its services' answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Each form is a widget, and the same in plain Python (:func:`repondre`), so that 
 saved notebook, in a run of all cells and without a mouse.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from html import escape

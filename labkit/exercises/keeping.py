@@ -1,7 +1,5 @@
 """Take one's work away: the notebooks and the files beside them, in one archive to download."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Predictions: a learner answers first, then the measurement is set against the answer."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -210,9 +210,8 @@ class Progress:
     def summary(self) -> str:
         """One line, in French."""
         done = int(self.frame["ok"].sum())
-        return f"{done} exercice{'s' if done > 1 else ''} sur {self.total} réussi" + (
-            "s" if done > 1 else ""
-        )
+        s = "s" if done > 1 else ""
+        return f"{done} exercice{s} sur {self.total} réussi{s}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
@@ -221,12 +220,8 @@ class Progress:
         ]
 
     def __repr__(self) -> str:
-        said = [self.summary]
-        if rows := self._rows():
-            said.append(table_text(self.HEAD, rows))
-        if self._why:
-            said.append(table_text(self.WHY, self._why))
-        return "\n".join(said)
+        tables = ((self.HEAD, self._rows()), (self.WHY, self._why))
+        return "\n".join([self.summary, *(table_text(head, rows) for head, rows in tables if rows)])
 
     def _repr_html_(self) -> str:
         rows, said = self._rows(), f"<strong>{self.summary}</strong>"
@@ -337,17 +332,12 @@ class Student:
 def classe(dossier: str | Path | None = None) -> pd.DataFrame:
     """Return the class's table, for the instructor; those stuck the longest come first.
 
-    Without a folder, it is ``LABKIT_CLASS``. Raises ``SettingError`` when there is no such folder,
-    or it cannot be read.
-
-    Returns
-    -------
-    DataFrame
-        One row a student who agreed, columns in French: ``Nom`` (as the student wrote it),
-        ``Compte`` (who owns the file), ``Section`` (the exercise last checked), ``Dernière
-        vérification`` (UTC), ``Résultat``, ``Essais``, ``Bloqué depuis`` (minutes, NaN where
-        nobody is stuck), ``À revoir``, ``Réussis`` (exercises). Its ``to_csv`` writes a CSV, in
-        which nothing is a formula. Files that are no student's progress are left out.
+    Without a folder, it is ``LABKIT_CLASS``. One row a student who agreed, columns in French:
+    ``Nom`` (as the student wrote it), ``Compte`` (who owns the file), ``Section`` (the exercise
+    last checked), ``Dernière vérification`` (UTC), ``Résultat``, ``Essais``, ``Bloqué depuis``
+    (minutes, NaN where nobody is stuck), ``À revoir``, ``Réussis`` (exercises). Its ``to_csv``
+    writes a CSV, in which nothing is a formula. Files that are no student's progress are left out.
+    Raises ``SettingError`` when there is no such folder, or it cannot be read.
     """
     folder = Path(dossier) if dossier else _folder()
     try:

@@ -1,7 +1,5 @@
 """Rows that checks of several notebooks share: members of the swarm, services of whoami."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from labkit.state import ClusterState, EngineState, Service

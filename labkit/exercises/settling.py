@@ -1,7 +1,5 @@
 """Tell whether a cluster is still on its way, or at rest."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from labkit.elections import member, overdue, unaware, undecided

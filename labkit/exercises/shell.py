@@ -1,7 +1,5 @@
 """How notebook cells run ``docker …``: the real CLI, quieter progress, masked secrets."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

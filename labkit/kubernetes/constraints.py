@@ -4,8 +4,6 @@ The published schema leaves it to words in its descriptions. It is written here 
 definition and key, and joined to the published one; each says in French what it wants.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 _Schema = dict[str, Any]

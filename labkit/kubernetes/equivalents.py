@@ -1,7 +1,5 @@
 """The equivalents of Swarm in Kubernetes: one table, for the course and the code."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

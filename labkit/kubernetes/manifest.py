@@ -1,11 +1,9 @@
 """Manifests: any number of YAML documents, each an object for Kubernetes, of whatever kind."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -154,15 +152,8 @@ class _ManifestReader(Reader):
             return
         metadata = data.get("metadata")
         about = metadata if isinstance(metadata, dict) else {}
-        yield KubeObject(
-            kind,
-            version,
-            str(about.get("name") or about.get("generateName") or ""),
-            str(about.get("namespace") or ""),
-            line,
-            data,
-            lines,
-        )
+        name = str(about.get("name") or about.get("generateName") or "")
+        yield KubeObject(kind, version, name, str(about.get("namespace") or ""), line, data, lines)
 
     def _needed(
         self, data: dict[str, Any], key: str, lines: Mapping[tuple[Step, ...], int], line: int
@@ -286,3 +277,10 @@ def tables(value: Any) -> list[Table]:
 def word(value: Any) -> str:
     """Return a value as text; nothing is empty."""
     return "" if value is None else str(value)
+
+
+def below(value: Any, path: Iterable[str]) -> Table:
+    """Return the table at a path of keys; an empty one where there is none."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}

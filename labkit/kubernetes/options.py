@@ -1,7 +1,5 @@
 """A container's options in the words of a compose file."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from labkit.kubernetes.manifest import KubeObject, Table, table, tables, word

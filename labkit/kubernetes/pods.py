@@ -1,14 +1,14 @@
 """Check the Pods of a workload: their containers, volumes, ports, probes and resources."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labkit.documents import Step
-from labkit.kubernetes.faults import Fault, below, both, twice
-from labkit.kubernetes.manifest import Table
+from labkit.kubernetes.manifest import Table, below
+
+Fault = tuple[tuple[Step, ...], str, str]
+"""A path in the object, the reason and the remedy, in French."""
 
 _ALWAYS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 PODS: dict[str, tuple[str, ...]] = {
@@ -160,3 +160,18 @@ def quantity(value: Any) -> float:
         return float(found[1] + (found[2] or "")) * _UNITS[found[3] or ""] if found else 0.0
     except ValueError:
         return 0.0
+
+
+def both(path: tuple[Step, ...], one: str, other: str) -> Fault:
+    """Say that of two keys one is too many."""
+    return (*path, other), f"« {one} » et « {other} » s’excluent.", "Gardez l’un des deux."
+
+
+def twice(items: Iterable[tuple[tuple[Step, ...], Any]], what: str, remedy: str) -> Iterator[Fault]:
+    """Yield each value that is there for the second time; nothing is no value."""
+    seen = set()
+    for path, value in items:
+        if value in seen:
+            yield path, f"{what.format(value)} est là deux fois.", remedy
+        elif value:
+            seen.add(value)

@@ -6,16 +6,13 @@ and not two. What happens to an object that was accepted (no image, no node, no 
 Service) is not looked at here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 
 from labkit.documents import Step
 from labkit.kubernetes.constraints import ACCESS_MODES
-from labkit.kubernetes.faults import Fault, below, both, twice
-from labkit.kubernetes.manifest import Table
-from labkit.kubernetes.pods import PODS, pod_faults
+from labkit.kubernetes.manifest import Table, below
+from labkit.kubernetes.pods import PODS, Fault, both, pod_faults, twice
 
 _EMPTY = '""'
 _NODE_PORTS = range(30000, 32768)

@@ -4,8 +4,6 @@ A workload is a service, a Service that selects its Pods gives it its published 
 a volume. All Pods of a cluster reach each other: that is one network.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from labkit.compose.schema import kind_of, short, spelling, types_asked, types_in_words
 from labkit.documents import Step
 from labkit.kubernetes.constraints import LABEL, PATH_SEGMENT, SAID, SUBDOMAIN, constrain
-from labkit.kubernetes.faults import Fault
 from labkit.kubernetes.manifest import KubeObject, Manifest
+from labkit.kubernetes.pods import Fault
 from labkit.kubernetes.rules import faults
 from labkit.text.tables import table_html, table_text
 

@@ -1,7 +1,5 @@
 """Preflight: is everything there that a course needs, and what to do if not."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """``labkit doctor``: look at this host, the cache and the cluster, a row each."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A group's own machines before they join: the rows of their preflight."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.engine.embedded.images import WHOAMI
@@ -78,13 +76,9 @@ def _plain(machines: Sequence[Machine]) -> Iterator[Row]:
 
 def _image(machines: Sequence[Machine]) -> Row:
     absent = [m.name for m in machines if not m.image]
-    return Row.whether(
-        f"Image {IMAGE}",
-        "présente",
-        not absent,
-        "absente de " + ", ".join(absent),
-        " ; ".join(f"« docker --context {name} pull {IMAGE} »" for name in absent),
-    )
+    what = f"Image {IMAGE}"
+    hint = " ; ".join(f"« docker --context {name} pull {IMAGE} »" for name in absent)
+    return Row.whether(what, "présente", not absent, "absente de " + ", ".join(absent), hint)
 
 
 def _clocks(machines: Sequence[Machine]) -> Row:

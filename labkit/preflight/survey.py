@@ -8,8 +8,6 @@ engine already has. Nothing is pulled, and what cannot run is said: a port is ne
 open.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

@@ -14,8 +14,6 @@ if TYPE_CHECKING:  # the voting app's visualizer has the data alone
 
     from labkit.engine.endpoint import Endpoint, Fleet
 
-__all__ = ["ask", "capture", "manager"]
-
 
 def ask(fleet: Fleet, *, timeout: float = 10.0, before: RawCluster | None = None) -> RawCluster:
     """Ask every engine of a fleet, then the first manager that answers.

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from labkit.state.model import ClusterState, Task
 
-__all__ = ["html"]
-
 _SWARM_FR = {
     "active": "Swarm actif",
     "inactive": "pas de Swarm : lancez « docker swarm init »",

@@ -11,19 +11,6 @@ from labkit.state.html import html
 from labkit.state.refusals import locked, no_such_node, why_not
 from labkit.state.troubles import Trouble, find_troubles
 
-__all__ = [
-    "ClusterState",
-    "EngineState",
-    "Mount",
-    "Network",
-    "Node",
-    "Port",
-    "Service",
-    "Task",
-    "UpdatePolicy",
-    "ended",
-]
-
 _WANTED = frozenset({"new", "pending", "assigned", "accepted", "ready", "running", "complete"})
 _STARTING = frozenset(
     {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}

@@ -1,7 +1,5 @@
 """Raw answers of the Docker API made into the state; pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NotRequired, TypedDict
@@ -18,8 +16,6 @@ from labkit.state.model import (
     UpdatePolicy,
 )
 from labkit.state.refusals import count_voters
-
-__all__ = ["MEMBERS", "RawCluster", "RawEngine", "from_raw", "service_from_raw", "tasks_from_raw"]
 
 _STACK = "com.docker.stack.namespace"
 MEMBERS = frozenset({"active/manager", "active/worker"})  # as GET /_ping says it

@@ -20,8 +20,6 @@ from labkit.text.french import enumerate_fr
 if TYPE_CHECKING:
     from labkit.state.model import ClusterState, EngineState
 
-__all__ = ["count_voters", "locked", "no_such_node", "unlock", "why_not"]
-
 
 def no_such_node(name: str, known: Sequence[str]) -> NoSuchNode:
     """Return the error of a name that none of the known nodes has."""

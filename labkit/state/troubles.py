@@ -12,8 +12,6 @@ from labkit.text.french import enumerate_fr
 if TYPE_CHECKING:
     from labkit.state.model import ClusterState, Service
 
-__all__ = ["Trouble", "find_troubles"]
-
 _OWN_PORTS = {  # that a cluster needs itself, and what no longer works once a service has one
     (2377, "tcp"): "celui des managers : plus aucun nœud ne peut rejoindre le swarm",
     (7946, "tcp"): "celui par lequel les nœuds se connaissent : le réseau se défait",

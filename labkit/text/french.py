@@ -1,10 +1,6 @@
 """French as it is written."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-
-__all__ = ["NARROW", "enumerate_fr", "number", "percent", "plural"]
 
 NARROW = "\u202f"  # the no-break space inside numbers and before « ; ? ! »
 

@@ -1,7 +1,5 @@
 """Tables, for the terminal and for the notebook."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """HTTP answers, and the replica that an answer names; why a connection failed, in French."""
 
-from __future__ import annotations
-
 import errno
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The client: one loop that keeps requests under way over non-blocking sockets."""
 
-from __future__ import annotations
-
 import errno
 import math
 import selectors

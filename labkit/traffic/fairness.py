@@ -1,7 +1,5 @@
 """The chi-square test of how equally replicas shared the requests, and its sentence."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

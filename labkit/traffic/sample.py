@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING
 
 from labkit.state import ClusterState, Task
+from labkit.text.french import number, plural
 from labkit.traffic.client import Run
 from labkit.traffic.fairness import Uniformity, judge
-from labkit.traffic.view import html, title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,19 +101,59 @@ class Sample:
     def uniformity(self) -> Uniformity:
         """Test whether the replicas got equal shares, and say it in French."""
         hits = [int(h) for h in self.counts()["hits"]]
-        return judge(
-            hits,
-            failures=self.failures,
-            connections=self.connections if self.keep_alive else None,
-            proxied=bool(self.host),
-        )
+        connections = self.connections if self.keep_alive else None
+        return judge(hits, failures=self.failures, connections=connections, proxied=bool(self.host))
+
+    def _title(self) -> str:
+        """Return one line: what was asked, who answered, failures, rate."""
+        done, failures = len(self.frame), self.failures
+        parts = [
+            f"{plural(done, 'requête')} au port {self.port} de {', '.join(self.nodes)}"
+            + (f" pour {self.host}" if self.host else ""),
+            f"{plural(self.concurrency, 'connexion')} gardée{'s' * (self.concurrency > 1)}"
+            if self.keep_alive
+            else "une connexion par requête",
+            *["cookies gardés"] * self.cookies,
+            plural(int(self.frame["replica"].nunique()), "replica"),
+            "aucun échec" if not failures else plural(failures, "échec"),
+            f"{number(round(self.rate))}\u00a0réponses/s",
+        ]
+        if not self.complete:
+            parts.insert(1, f"sur {number(self.requested)} demandées")
+        return ", ".join(parts)
 
     def __repr__(self) -> str:
-        """Return one line: what was asked, who answered, failures, rate."""
-        return f"<Sample : {title(self)}>"
+        return f"<Sample : {self._title()}>"
 
     def _repr_html_(self) -> str:
-        return html(self)
+        rows = []
+        for replica, row in self.counts().iterrows():
+            where = (row.task or "?", row.replica_node or "?", str(replica))
+            cells = "".join(f"<td style='text-align:left'>{escape(str(w))}</td>" for w in where)
+            rows.append(
+                f"<tr>{cells}<td>{number(int(row.hits))}</td><td>{_percent_cell(row.share)}</td>"
+                f"<td>{_percent_cell(row.expected)}</td></tr>"
+            )
+        head = "".join(
+            f"<th scope='col'>{h}</th>"
+            for h in ("Task", "Nœud", "Replica", "Réponses", "Part", "Attendu")
+        )
+        parts = [
+            f"<table><caption style='text-align:left'>{escape(self._title())}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        ]
+        failed = [
+            f"<li>{escape(node)} : {escape(error)} ({number(requests)})</li>"
+            for node, error, requests in self.errors().itertuples(index=False)
+        ]
+        if failed:
+            parts.append(f"<p>Échecs :</p><ul>{''.join(failed)}</ul>")
+        parts.append(f"<p>{escape(self.uniformity().sentence)}</p>")
+        return "".join(parts)
+
+
+def _percent_cell(share: float) -> str:
+    return f"{number(100 * share, 1)}\u00a0%"
 
 
 def sample_so_far(empty: Sample, run: Run, state: ClusterState) -> Sample:

@@ -4,8 +4,6 @@
 loop, so it works in a running kernel, stops on Ctrl-C and leaves no socket behind.
 """
 
-from __future__ import annotations
-
 import re
 import socket
 from collections.abc import Callable, Sequence

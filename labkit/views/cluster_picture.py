@@ -1,7 +1,5 @@
 """The cluster as a picture: nodes as columns, tasks as boxes; pure and deterministic."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +8,6 @@ from labkit.errors import LabkitError
 from labkit.state import ClusterState, EngineState, Node, Service, Task
 from labkit.views.palette import DARK, FAILURE, LIGHT, SIGNS, Sign, Theme, node_colours, sign_of
 from labkit.views.picture import Box, Picture, Text, fit, join, text_width, wrap
-
-__all__ = ["cluster_picture", "cluster_svg", "error_picture"]
 
 WIDTH = 1200.0
 _MARGIN = 16.0
@@ -265,27 +261,19 @@ def _node_column(
     role = role or standing
     if alarm and node.availability != "active":
         role += f" · {node.availability}"
+    name = node.name or node.id[:12]
+    hatch = node.availability != "active"
     return _Column(
-        node.name or node.id[:12],
-        role,
-        badge,
-        colour,
-        tuple(_rows(here, colour, most)),
-        alarm=alarm,
-        hatch=node.availability != "active",
+        name, role, badge, colour, tuple(_rows(here, colour, most)), alarm=alarm, hatch=hatch
     )
 
 
 def _waiting_column(tasks: Sequence[Task], known: set[str], theme: Theme, most: int) -> _Column:
     waiting = [t for t in tasks if t.current and not t.node_id]
     lost = [t for t in tasks if t.node_id and t.node_id not in known and (t.current or t.stopping)]
+    role = f"{len(waiting) + len(lost)} en attente" if waiting or lost else "tasks à placer"
     return _Column(
-        "Sans nœud",
-        f"{len(waiting) + len(lost)} en attente" if waiting or lost else "tasks à placer",
-        "",
-        "",
-        tuple(_rows([*waiting, *lost], theme.line, most)),
-        empty="aucune",
+        "Sans nœud", role, "", "", tuple(_rows([*waiting, *lost], theme.line, most)), empty="aucune"
     )
 
 
@@ -462,12 +450,6 @@ def _engine_says(engine: EngineState) -> str:
 
 
 def _engine_column(engine: EngineState, colour: str) -> _Column:
-    return _Column(
-        engine.name,
-        _engine_says(engine),
-        "" if engine.reachable else "✖",
-        colour,
-        (),
-        alarm=not engine.reachable,
-        empty="",
-    )
+    badge = "" if engine.reachable else "✖"
+    alarm = not engine.reachable
+    return _Column(engine.name, _engine_says(engine), badge, colour, (), alarm=alarm, empty="")

@@ -1,7 +1,5 @@
 """A live view of the cluster, from which its nodes are promoted, demoted, drained, activated."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -5,8 +5,6 @@ a node to drain and the way back to new engines at hand. JupyterLab's launcher o
 its own, which Voilà makes inside the same server: there is no other port.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable

@@ -103,14 +103,11 @@ def _panel(
     ax.set_facecolor(theme.paper)
     for y, bar in enumerate(bars):
         failed = not bar.replica
+        color = theme.paper if failed else colours.get(bar.node or "", theme.line)
+        edgecolor = FAILURE if failed else theme.ink
+        hatch = "//" if failed else None
         ax.barh(
-            y,
-            bar.hits,
-            height=0.74,
-            color=theme.paper if failed else colours.get(bar.node or "", theme.line),
-            edgecolor=FAILURE if failed else theme.ink,
-            hatch="//" if failed else None,
-            linewidth=1.2,
+            y, bar.hits, height=0.74, color=color, edgecolor=edgecolor, hatch=hatch, linewidth=1.2
         )
         near = 0.88 * bar.expected < bar.hits < bar.expected  # the mark would cross the number
         ax.annotate(

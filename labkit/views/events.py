@@ -1,7 +1,5 @@
 """Tell in words the difference between two looks at the cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

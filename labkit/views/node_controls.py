@@ -1,7 +1,5 @@
 """Buttons for what ``docker node`` can do to a node, with the command that does the same."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial

@@ -5,25 +5,11 @@ common colour blindness tell apart. A colour is never the only sign: a node is a
 a state also has a symbol and a kind of border.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from labkit.state import Task
-
-__all__ = [
-    "DARK",
-    "FAILURE",
-    "LIGHT",
-    "SIGNS",
-    "Sign",
-    "Theme",
-    "node_colours",
-    "palette",
-    "sign_of",
-]
 
 _BLUE, _ORANGE, _GREEN = "#0072b2", "#e69f00", "#009e73"
 _PURPLE, _SKY, _YELLOW, _VERMILION = "#cc79a7", "#56b4e9", "#f0e442", "#d55e00"

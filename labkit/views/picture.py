@@ -18,8 +18,6 @@ if TYPE_CHECKING:  # only the static picture needs it: the voting app's visualiz
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
 
-__all__ = ["Box", "Picture", "Text", "fit", "join", "png", "png_text", "text_width", "wrap"]
-
 _SANS = "'DejaVu Sans', Verdana, 'Segoe UI', sans-serif"
 _DASHES = {"dashed": (7, 5), "dotted": (2, 4)}
 _NARROW = dict.fromkeys(map(ord, "iIjl.,:;'|!()[]’ \u00a0"))  # letters, as translate drops them

@@ -1,7 +1,5 @@
 """Send requests to a published port and see them spread over the replicas."""
 
-from __future__ import annotations
-
 import threading
 import time
 from html import escape

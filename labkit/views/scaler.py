@@ -1,7 +1,5 @@
 """A slider bound to a service's number of replicas."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime

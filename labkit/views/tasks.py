@@ -1,7 +1,5 @@
 """The tasks of one service as a list of small boxes; pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 

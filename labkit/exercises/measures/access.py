@@ -1,7 +1,5 @@
 """Reaching what a service publishes: where, and which nodes answer."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import socket

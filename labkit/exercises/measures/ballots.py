@@ -1,7 +1,5 @@
 """A real vote in the voting app, and whether the page of results counted it."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import secrets

@@ -1,7 +1,5 @@
 """Ask whoami's page again and again: which lines change, and which client address it sees."""
 
-from __future__ import annotations
-
 import http.client
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -276,13 +276,9 @@ def _live_service(
         ComposePort(str(p.target), str(p.published or ""), p.protocol, p.mode)
         for p in service.ports
     )
+    named = {source: volume.name for source, volume in volumes.items()}
     mounts = (
-        ComposeMount(
-            m.type,
-            volumes[m.source].name if m.source in volumes else m.source,
-            m.target,
-            m.read_only,
-        )
+        ComposeMount(m.type, named.get(m.source, m.source), m.target, m.read_only)
         for m in service.mounts
     )
     return ComposeService(

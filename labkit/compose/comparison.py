@@ -258,11 +258,7 @@ def _mount(mount: ComposeMount, volumes: Mapping[str, str], *, live: bool) -> Co
 
 def _tidy(constraint: str) -> str:
     """Write a constraint with the spaces that are usual."""
-    for sign in ("==", "!="):
-        left, found, right = constraint.partition(sign)
-        if found:
-            return f"{left.strip()} {sign} {right.strip()}"
-    return constraint
+    return re.sub(r"^\s*(.*?)\s*([=!]=)\s*(.*?)\s*$", r"\1 \2 \3", constraint)
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -94,14 +94,8 @@ def explain(file: ComposeFile, *, files: bool = True) -> Explanation:
         file = replace(file, directory=None)
     table = find(file)
     rejected = {one.path for one in table if one.verdict is Verdict.REJECTED}
-    findings = [
-        *_version(file),
-        *table,
-        *_words(file, rejected),
-        *_services(file),
-        *_reading(file),
-        *_notes(file),
-    ]
+    findings = [*_version(file), *table, *_words(file, rejected)]
+    findings += [*_services(file), *_reading(file), *_notes(file)]
     findings.sort(key=lambda f: (f.line or 0, f.option))
     return Explanation(file, tuple(findings))
 

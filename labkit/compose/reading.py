@@ -99,21 +99,11 @@ def load(text: str, file: str, environment: Mapping[str, str]) -> Raw:
     texts = {p: t for p, t in reader.changed.items() if isinstance(t, _Text)}
     words = {p: w for p, w in reader.changed.items() if isinstance(w, str)}
     stack = _overlaid(data, {p: _cast(p, t) for p, t in texts.items()})
-    raw = Raw(
-        file,
-        data,
-        reader.lines,
-        _variables(texts.values()),
-        frozenset(texts),
-        Reading(
-            stack,
-            words,
-            tuple(fault for path, t in texts.items() for fault in t.faults(path)),
-            reader.twice,
-            reader.merged,
-            reader.starts[1] if len(reader.starts) > 1 else None,
-        ),
-    )
+    faults = tuple(fault for path, t in texts.items() for fault in t.faults(path))
+    rest = reader.starts[1] if len(reader.starts) > 1 else None
+    reading = Reading(stack, words, faults, reader.twice, reader.merged, rest)
+    variables = _variables(texts.values())
+    raw = Raw(file, data, reader.lines, variables, frozenset(texts), reading)
     for fault in raw.reading.faults:
         if fault.rule == "wrong" and not re.search(r"\$\{\w+:?\+", fault.excerpt):
             # docker compose has "${A:+b}", and takes nothing else of the kind

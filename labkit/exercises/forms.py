@@ -55,10 +55,9 @@ class Form:
 
     def _line(self, row: str) -> Any:
         """Make what is shown and clicked for a row."""
+        layout = {"width": "170px"}
         boxes = {
-            (row, column): widgets.Checkbox(
-                description=column, indent=False, layout={"width": "170px"}
-            )
+            (row, column): widgets.Checkbox(description=column, indent=False, layout=layout)
             for column in self.columns
         }
         self._boxes |= boxes
@@ -97,20 +96,12 @@ class Form:
 
     def correction(self) -> Verdict:
         """Return the answer set against the truth, row by row; pure."""
-        answer = self.answer
-        return Verdict.of(
-            self.title,
-            [
-                Row.whether(
-                    row,
-                    self._said(self.truth[row]),
-                    answer[row] == self.truth[row],
-                    self._said(answer[row]),
-                    self.hints.get(row, ""),
-                )
-                for row in self.rows
-            ],
-        )
+        rows = []
+        for row, given in self.answer.items():
+            hint, ok = self.hints.get(row, ""), given == self.truth[row]
+            expected = self._said(self.truth[row])
+            rows.append(Row.whether(row, expected, ok, self._said(given), hint))
+        return Verdict.of(self.title, rows)
 
     def python(self, name: str) -> str:
         """Return the right answer as the student would write it in a cell."""
@@ -186,14 +177,10 @@ def option_form(files: Iterable[ComposeFile]) -> Form:
         own |= {f.option: f.why for f in findings.of(Fate.SWARM)}
     rows = sorted(used)
     both = "docker compose, sur une seule machine, s’en sert aussi."
-    return Form(
-        "Les options propres à Swarm",
-        "Cochez les options qui sont propres à Swarm.",
-        rows,
-        [OWN],
-        {row: [OWN] for row in rows if row in own},
-        {row: own.get(row) or why.get(row) or both for row in rows},
-    )
+    question = "Cochez les options qui sont propres à Swarm."
+    truth = {row: [OWN] for row in rows if row in own}
+    hints = {row: own.get(row) or why.get(row) or both for row in rows}
+    return Form("Les options propres à Swarm", question, rows, [OWN], truth, hints)
 
 
 def network_form(file: ComposeFile, networks: Iterable[str]) -> Form:
@@ -201,19 +188,14 @@ def network_form(file: ComposeFile, networks: Iterable[str]) -> Form:
 
     Networks that the file does not use are there to mislead.
     """
-    return Form(
-        f"Les réseaux de {file.name}",
-        f"{file.name} : sur quels réseaux est chaque service ?",
-        [s.name for s in file.services],
-        networks,
-        {s.name: s.networks for s in file.services},
-        {
-            s.name: f"Relisez {file.name}, à partir de la ligne {s.line}. Un service qui ne nomme "
-            "aucun réseau est sur « default »."
-            for s in file.services
-        },
-        file,
-    )
+    question = f"{file.name} : sur quels réseaux est chaque service ?"
+    truth = {s.name: s.networks for s in file.services}
+    hints = {
+        s.name: f"Relisez {file.name}, à partir de la ligne {s.line}. Un service qui ne nomme "
+        "aucun réseau est sur « default »."
+        for s in file.services
+    }
+    return Form(f"Les réseaux de {file.name}", question, truth, networks, truth, hints, file)
 
 
 _forms: dict[str, Form] = {}

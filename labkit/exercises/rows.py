@@ -139,17 +139,16 @@ def running_row(state: ClusterState, name: str, wanted: int | None) -> Row:
         most = min(most, sum(n.state == "ready" for n in state.nodes))
     errors = sorted({t.error for t in tasks if t.error and not t.running})
     hint = f"Lisez « docker service ps --no-trunc {name} »"
-    return Row(
-        "Tasks en marche",
-        str(most),
-        f"{running}, et {done} terminée{'s' if done > 1 else ''}" if done else str(running),
-        running == most and running > 0,
-        f"{hint} : {errors[0]}"
-        if errors
-        else f"{hint} : une task qui se termine d’elle-même n’est pas remplacée."
-        if done
-        else f"{hint}, attendez, puis revérifiez.",
-    )
+    found = str(running)
+    if done:
+        found += f", et {done} terminée{'s' if done > 1 else ''}"
+    if errors:
+        hint += f" : {errors[0]}"
+    elif done:
+        hint += " : une task qui se termine d’elle-même n’est pas remplacée."
+    else:
+        hint += ", attendez, puis revérifiez."
+    return Row("Tasks en marche", str(most), found, running == most and running > 0, hint)
 
 
 def find_service(state: ClusterState, name: str) -> Service | None:

@@ -208,13 +208,10 @@ def _told(error: ManifestError, text: str) -> ManifestError:
     near = range(max((error.line or 1) - 2, 1), min((error.line or 1) + 2, len(lines) + 1))
     first = next((n for n in near if _TEMPLATE.search(lines[n - 1])), None)
     if first:
-        return ManifestError(
-            error.file,
-            first,
-            "« {{ … }} » est une expression de modèle, comme en écrit Helm : ce n’est pas un "
-            "manifeste, cela sert à en fabriquer.",
-            remedy="Fabriquez d’abord le manifeste, par exemple avec « helm template ».",
-        )
+        why = "« {{ … }} » est une expression de modèle, comme en écrit Helm : ce n’est pas un "
+        why += "manifeste, cela sert à en fabriquer."
+        remedy = "Fabriquez d’abord le manifeste, par exemple avec « helm template »."
+        return ManifestError(error.file, first, why, remedy=remedy)
     there = range(min(error.line or 1, len(lines)), 0, -1)  # it may end after the last one
     for n in [*there[:2], *range(len(there) + 1, min(len(there) + 3, len(lines) + 1))]:
         if re.fullmatch(r"\s*(--|-{4,}|—+|–+)\s*|\s+---\s*|---[^\s-].*", lines[n - 1]):

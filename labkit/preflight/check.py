@@ -39,14 +39,9 @@ def preflight() -> Verdict:
         images = tuple(image for image in status().images if image.loaded)
     except LabkitError as error:
         return Verdict.of(_TITLE, [Row.fault("Cluster", "répond", error.message, error.remedy)])
-    looked = preflight_rows(
-        state,
-        images,
-        cli=shutil.which("docker") is not None,
-        memory=limits().free,
-        disk=shutil.disk_usage(os.environ.get("HOME") or ".").free,
-    )
-    return Verdict.of(_TITLE, looked)
+    cli, memory = shutil.which("docker") is not None, limits().free
+    disk = shutil.disk_usage(os.environ.get("HOME") or ".").free
+    return Verdict.of(_TITLE, preflight_rows(state, images, cli=cli, memory=memory, disk=disk))
 
 
 def _amiss(state: ClusterState) -> Iterator[Row]:
@@ -70,18 +65,13 @@ def preflight_rows(
     yield Row.whether("Versions", "la même partout", len(versions) == 1, found, hint)
     known = list(images)
     for image in (i for i in known if i.origin != "course"):
-        yield Row(
-            f"Image {image.name.removesuffix(':latest')}",
-            "présente",
-            f"n’est plus sur {', '.join(image.missing)}"
-            if image.missing
-            else _ORIGINS.get(image.origin, image.origin),
-            bool(image.origin) and not image.missing,
-            f"« docker --context {image.missing[0]} pull {image.name} » la reprend dans le "
-            "registre de la machine ; une task aussi, dès qu’il la lui faut."
-            if image.missing
-            else _DOCTOR,
-        )
+        found, hint = _ORIGINS.get(image.origin, image.origin), _DOCTOR
+        if image.missing:
+            found = f"n’est plus sur {', '.join(image.missing)}"
+            hint = f"« docker --context {image.missing[0]} pull {image.name} » la reprend dans le "
+            hint += "registre de la machine ; une task aussi, dès qu’il la lui faut."
+        ok = bool(image.origin) and not image.missing
+        yield Row(f"Image {image.name.removesuffix(':latest')}", "présente", found, ok, hint)
     if own := [i for i in known if i.origin == "course"]:
         yield Row.fine("Images de l’application de vote", "présentes", f"{len(own)} images")
     if not known:

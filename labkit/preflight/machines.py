@@ -155,15 +155,12 @@ def _addresses(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
     for machine in machines:
         what, expected = f"Adresse de {machine.name}", "une seule"
         if machine.addresses is None:
-            found = f"{_UNKNOWN} : {machine.unprobed}"
-            yield Row.fault(
-                what,
-                expected,
-                found,
-                "Tapez « ip -4 -brief address » sur la machine. S’il y en a plusieurs, "
-                "donnez à « docker swarm init » et « join » --advertise-addr et celle que les "
-                "autres machines atteignent.",
+            hint = (
+                "Tapez « ip -4 -brief address » sur la machine. S’il y en a plusieurs, donnez à "
+                "« docker swarm init » et « join » --advertise-addr et celle que les autres "
+                "machines atteignent."
             )
+            yield Row.fault(what, expected, f"{_UNKNOWN} : {machine.unprobed}", hint)
             continue
         listed = ", ".join(machine.addresses) or "aucune en IPv4"
         best = advertised(machine, survey)
@@ -178,15 +175,13 @@ def _addresses(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
 
 def _ports(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
     if len(machines) == 1:
-        yield Row.fault(
-            "Ports entre les machines",
-            "plusieurs machines",
-            f"{_UNKNOWN} : une seule machine est connue",
-            "Vous restez sur une seule ? Rien à faire. En groupe, nommez toutes les machines : "
-            "LABKIT_ENGINE=ssh://etudiante@vm1,ssh://etudiant@vm2.",
-        )
+        alone = f"{_UNKNOWN} : une seule machine est connue"
+        hint = "Vous restez sur une seule ? Rien à faire. En groupe, nommez toutes les machines : "
+        hint += "LABKIT_ENGINE=ssh://etudiante@vm1,ssh://etudiant@vm2."
+        yield Row.fault("Ports entre les machines", "plusieurs machines", alone, hint)
         return
-    ways = {(a, b, port) for a, b, _, port in _best_ways(machines, survey)}
+    best = {m.name: advertised(m, survey) for m in machines}  # the address to advertise
+    ways = {(a, b, port) for a, b, at, port in survey.reached if best.get(b) == at}
     by_name = {m.name: m for m in machines}
     pairs = [(a, b) for a in by_name for b in by_name if a != b]
     for port in PORTS:
@@ -206,12 +201,6 @@ def _ports(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
         expected = "ouvert entre toutes les machines"
         hint = (_open_it(port) if blocked else "") + (_try_it(port, machines) if unknown else "")
         yield Row.whether(f"Port {port}", expected, not found, " ; ".join(found), hint)
-
-
-def _best_ways(machines: Sequence[Machine], survey: Survey) -> Iterator[tuple[str, str, str, str]]:
-    """Return the open ways to the address that each machine should advertise."""
-    best = {m.name: advertised(m, survey) for m in machines}
-    return (way for way in survey.reached if best.get(way[1]) == way[2])
 
 
 def _open_it(port: str) -> str:

@@ -86,10 +86,7 @@ def _dechunk(data: bytes, at: int) -> bytes | None:
 
 _ERRORS: Mapping[str, str] = {
     "ECONNREFUSED": "connexion refusée",
-    "ECONNRESET": "connexion coupée",
-    "EPIPE": "connexion coupée",
-    "ENOTCONN": "connexion coupée",
-    "ECONNABORTED": "connexion coupée",
+    **dict.fromkeys(("ECONNRESET", "EPIPE", "ENOTCONN", "ECONNABORTED"), "connexion coupée"),
     "ETIMEDOUT": "pas de réponse",
     "EHOSTUNREACH": "nœud injoignable",
     "ENETUNREACH": "nœud injoignable",

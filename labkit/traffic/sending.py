@@ -84,17 +84,10 @@ def send(
         behind = {cluster.service(name).id for name in names}
         replicas = tuple(t for t in cluster.tasks if t.running and t.service_id in behind)
     clients = min(concurrency, requests)
-    run = Run(
-        targets=[
-            target_of(name, *fleet.published(name, port), path, keep_alive, host) for name in asked
-        ],
-        requests=requests,
-        clients=clients,
-        keep_alive=keep_alive,
-        cookies=cookies,
-        timeout=timeout,
-        limit=limit,
-    )
+    targets = [
+        target_of(name, *fleet.published(name, port), path, keep_alive, host) for name in asked
+    ]
+    run = Run(targets, requests, clients, keep_alive, timeout, limit, cookies)
     empty = Sample(
         frame=pd.DataFrame(),
         port=port,

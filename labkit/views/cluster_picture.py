@@ -400,8 +400,10 @@ def _why(state: ClusterState) -> tuple[str, str]:
     if state.swarm == "inactive":
         return "Pas encore de swarm", "Créez-le dans un terminal : docker swarm init"
     if state.swarm == "unreachable":
-        why = "Regardez « labkit status », puis relancez « labkit up ». Cette vue reprendra seule."
-        return ("Le cluster ne répond plus", why)
+        return (
+            "Le cluster ne répond plus",
+            "Regardez « labkit status », puis relancez « labkit up ». Cette vue reprendra seule.",
+        )
     try:
         state.require()
     except LabkitError as error:

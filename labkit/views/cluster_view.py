@@ -40,18 +40,10 @@ class ClusterView(LiveBox):
         )
         self._note = widgets.HTML("suivi en direct")
         self._controls = NodeControls(fleet, self.refresh)
-        super().__init__(
-            [
-                widgets.HBox(
-                    [self._pause, self._tabular, self._note], layout={"align_items": "center"}
-                ),
-                self._controls,
-                self._html,
-                self._table,
-            ],
-            fleet=fleet,
-            interval=interval,
-        )
+        controls = [self._pause, self._tabular, self._note]
+        row = widgets.HBox(controls, layout={"align_items": "center"})
+        children = [row, self._controls, self._html, self._table]
+        super().__init__(children, fleet=fleet, interval=interval)
         self._pause.observe(self._on_pause, names="value")
         self._tabular.observe(self._on_tabular, names="value")
         self.refresh()

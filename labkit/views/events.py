@@ -27,7 +27,8 @@ def events(before: ClusterState | None, now: ClusterState) -> tuple[Event, ...]:
         return ()
     found: list[tuple[str, bool]] = []
     if before.swarm != now.swarm:
-        found.append(_swarm(now))
+        alarm = now.swarm not in ("active", "inactive")
+        found.append((_SWARM.get(now.swarm, now.swarm), alarm))
     if before.active and now.active:
         found += _nodes(before, now)
         found += _services(before, now)
@@ -43,10 +44,6 @@ _SWARM = {
     "locked": "le swarm est verrouillé",
     "unreachable": "le cluster ne répond plus",
 }
-
-
-def _swarm(now: ClusterState) -> tuple[str, bool]:
-    return _SWARM.get(now.swarm, now.swarm), now.swarm not in ("active", "inactive")
 
 
 def _nodes(before: ClusterState, now: ClusterState) -> list[tuple[str, bool]]:

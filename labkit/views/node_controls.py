@@ -39,16 +39,9 @@ class NodeControls(Acting):
         self._buttons = [button(*action[:2], partial(self._ask, action[2])) for action in _ACTIONS]
         self._command = widgets.HTML()
         self._status = widgets.HTML()
-        super().__init__(
-            [
-                widgets.HBox(
-                    [self._node, *self._buttons],
-                    layout={"align_items": "center", "flex_flow": "row wrap"},
-                ),
-                self._command,
-                self._status,
-            ]
-        )
+        layout = {"align_items": "center", "flex_flow": "row wrap"}
+        row = widgets.HBox([self._node, *self._buttons], layout=layout)
+        super().__init__([row, self._command, self._status])
         self.show(None)
 
     def show(self, state: ClusterState | None) -> None:
@@ -59,16 +52,12 @@ class NodeControls(Acting):
         if state is not None and state.active:
             stale = state.stale  # known by their ids: docker calls their names ambiguous
             twice = {n.name for n in stale}
-            offered = tuple(
-                (
-                    f"{n.name}{f' (ancien, {n.id[:12]})' if n in stale else ''} — {_standing(n)}",
-                    n.id[:12] if n.name in twice else n.name,
-                )
-                for n in state.nodes
-            )
+            old = {n.id: f" (ancien, {n.id[:12]})" for n in stale}
+            said = [f"{n.name}{old.get(n.id, '')} — {_standing(n)}" for n in state.nodes]
+            names = [n.id[:12] if n.name in twice else n.name for n in state.nodes]
+            offered = tuple(zip(said, names, strict=True))
             if self._node.options != offered:
                 chosen = self._node.value
-                names = [name for _, name in offered]
                 with self._node.hold_sync():
                     self._node.options = offered
                     self._node.value = chosen if chosen in names else names[0]

@@ -70,17 +70,11 @@ class Repartition(Acting):
         self._status = widgets.HTML()
         self._image = widgets.Image(format="png", layout={"width": "100%", "display": "none"})
         self._table = widgets.HTML()
-        row = {"flex_flow": "row wrap", "align_items": "center"}
-        super().__init__(
-            [
-                widgets.HTML(STYLE),
-                widgets.HBox([self._requests, self._concurrency, self._nodes], layout=row),
-                widgets.HBox([self._mode, self._start, self._halt], layout=row),
-                self._status,
-                self._image,
-                self._table,
-            ]
-        )
+        layout = {"flex_flow": "row wrap", "align_items": "center"}
+        rows = ([self._requests, self._concurrency, self._nodes],
+                [self._mode, self._start, self._halt])  # fmt: skip
+        boxes = (widgets.HBox(row, layout=layout) for row in rows)
+        super().__init__([widgets.HTML(STYLE), *boxes, self._status, self._image, self._table])
         self.add_class("labkit")
         self._start.on_click(lambda _: self.ask())
         self._halt.on_click(lambda _: self.stop())

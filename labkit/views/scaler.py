@@ -31,38 +31,23 @@ class Scaler(Acting, LiveBox):
         self._setting = 0  # the thread that sets the slider from here
         self._failed = False  # a message stays until something is asked or changes
         self._latest: Latest[int] = Latest(self._apply)
+        layout, style = {"width": "min(620px, 60%)"}, {"description_width": "initial"}
         self._slider = widgets.IntSlider(
-            value=0,
-            min=0,
-            max=maximum,
-            description="Replicas",
-            continuous_update=False,
-            disabled=True,
-            layout={"width": "min(620px, 60%)"},
-            style={"description_width": "initial"},
+            max=maximum, description="Replicas", continuous_update=False, layout=layout, style=style
         )
         self._less = button("−1", "Un replica de moins", lambda: self.step(-1), "64px")
         self._more = button("+1", "Un replica de plus", lambda: self.step(1), "64px")
-        self._less.disabled = self._more.disabled = True
+        self._slider.disabled = self._less.disabled = self._more.disabled = True
         self._again = widgets.Button(
             description="Réessayer", layout={"display": "none", "width": "auto"}
         )
         self._command = widgets.HTML()
         self._status = widgets.HTML()
         self._tasks = widgets.HTML()
-        super().__init__(
-            [
-                widgets.HBox(
-                    [self._slider, self._less, self._more, self._again],
-                    layout={"align_items": "center"},
-                ),
-                self._command,
-                self._status,
-                self._tasks,
-            ],
-            fleet=fleet,
-            interval=1.0,
-        )
+        controls = [self._slider, self._less, self._more, self._again]
+        row = widgets.HBox(controls, layout={"align_items": "center"})
+        children = [row, self._command, self._status, self._tasks]
+        super().__init__(children, fleet=fleet, interval=1.0)
         self._slider.observe(self._on_slider, names="value")
         self._again.on_click(lambda _: self._ask(self._slider.value))
         self.refresh()

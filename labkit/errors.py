@@ -45,22 +45,12 @@ student, and a French ``remedy`` that says what to do next::
 no-such-service
 """
 
-from __future__ import annotations
-
 import errno
 import re
 
 
 class LabkitError(Exception):
-    """Base of all labkit errors.
-
-    Parameters
-    ----------
-    message
-        What happened, in French, without secrets.
-    remedy
-        What to do next, in French; empty when there is nothing to do.
-    """
+    """Base of all labkit errors: what happened, in French, without secrets; what to do next."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -106,20 +96,9 @@ class SettingError(LabkitError):
 
 
 class FileError(LabkitError):
-    """A file cannot be read.
+    """A file cannot be read: its name, the line, from 1, or None, and the reason, in French.
 
-    Parameters
-    ----------
-    file
-        Its name.
-    line
-        Where, from 1; None when no line is to blame.
-    reason
-        What is wrong, in French.
-    remedy
-        What to do next, in French.
-    others
-        Further lines that are wrong, each with its reason.
+    ``others`` are further lines that are wrong, each with its reason.
     """
 
     def __init__(

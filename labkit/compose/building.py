@@ -183,14 +183,9 @@ def _external(options: Mapping[str, Any]) -> bool:
 def _networks(raw: Raw, services: tuple[ComposeService, ...]) -> Iterator[ComposeNetwork]:
     declared = raw.data.get("networks") or {}
     for key, options in declared.items():
-        options = options or {}
-        yield ComposeNetwork(
-            key,
-            _label(key, options),
-            external=_external(options),
-            driver=options.get("driver") or "",
-            line=raw.line(("networks", key)),
-        )
+        options, line = options or {}, raw.line(("networks", key))
+        label, driver = _label(key, options), options.get("driver") or ""
+        yield ComposeNetwork(key, label, external=_external(options), driver=driver, line=line)
     seen = set(declared)
     for service in services:
         for key in service.networks:

@@ -267,14 +267,12 @@ def _table(
         here = (*path, key)
         since, wanted = (form.keys or {}).get(key, (0, None))
         free = form.open is not None and minor >= form.open
-        extension = (
-            form.extensions is not None and minor >= form.extensions and key.startswith("x-")
-        )
+        extended = form.extensions is not None and minor >= form.extensions
         if wanted is not None and since <= minor:
             yield from unfit(inner, minor, wanted, here)
         elif form.names is not None and re.fullmatch(form.pattern, key):
             yield from unfit(inner, minor, form.names, here)
-        elif free or extension:
+        elif free or (extended and key.startswith("x-")):
             continue
         elif wanted is not None:
             yield Unfit(here, "since", form, inner, since)
@@ -282,16 +280,14 @@ def _table(
             yield Unfit(here, "unknown" if form.names is None else "name", form, inner)
 
 
+_PLAIN = {"text": str, "boolean": bool, "null": type(None)}
+
+
 def _is(value: Any, kind: str) -> bool:
-    if kind == "text":
-        return isinstance(value, str)
-    if kind == "boolean":
-        return isinstance(value, bool)
-    if kind == "null":
-        return value is None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return kind == "number" or value == int(value)
+    if kind in _PLAIN:
+        return isinstance(value, _PLAIN[kind])
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and (kind == "number" or value == int(value))
 
 
 def _twice(items: list[Any]) -> int | None:

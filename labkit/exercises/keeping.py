@@ -48,13 +48,10 @@ def sauvegarder(dossier: str | Path = ".") -> Saved:
             for path in files:
                 out.write(path, path.relative_to(folder))
     except OSError as error:
-        raise FileError(
-            ARCHIVE,
-            None,
-            f"impossible à écrire, {error.strerror}.",
-            remedy="Dans le navigateur de fichiers, à gauche : clic droit sur chaque notebook, "
-            "« Télécharger ».",
-        ) from error
+        why = f"impossible à écrire, {error.strerror}."
+        remedy = "Dans le navigateur de fichiers, à gauche : clic droit sur chaque notebook, "
+        remedy += "« Télécharger »."
+        raise FileError(ARCHIVE, None, why, remedy=remedy) from error
     return Saved(archive, tuple(str(p.relative_to(folder)) for p in files))
 
 

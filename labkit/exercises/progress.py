@@ -128,13 +128,9 @@ def _attempt(line: str) -> Attempt | None:
         at = datetime.fromisoformat(data["at"])
         if at.tzinfo is None or at.year not in _YEARS:
             return None
-        return Attempt(
-            at.astimezone(UTC),
-            _text(data["exercise"]),
-            _text(data["title"]),
-            data["ok"] is True,
-            tuple(map(_text, data["wrong"][:_MOST])),
-        )
+        exercise, title = _text(data["exercise"]), _text(data["title"])
+        wrong = tuple(map(_text, data["wrong"][:_MOST]))
+        return Attempt(at.astimezone(UTC), exercise, title, data["ok"] is True, wrong)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 

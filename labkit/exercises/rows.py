@@ -83,13 +83,8 @@ def service_rows(
         flag = f"« docker service rm {name} », puis recréez-le avec {flag}"
     elif service:
         flag = f"« docker service update --publish-add {wanted_port} {name} »"
-    yield Row.among(
-        "Port publié",
-        port_text(port, 80, mode),
-        [port_text(p.published, p.target, p.mode) for p in ports],
-        flag,
-        none="—",
-    )
+    found = [port_text(p.published, p.target, p.mode) for p in ports]
+    yield Row.among("Port publié", port_text(port, 80, mode), found, flag, none="—")
     wanted = service.replicas if service else None
     yield replicas_row(wanted, replicas, f"« --replicas {replicas[0]} »")
     yield running_row(state, name, wanted if wanted in replicas else replicas[0])

@@ -89,9 +89,5 @@ ONLY_KUBERNETES = {
 }
 """Objects that notebook 06 names as Kubernetes's alone, and what they are."""
 
-_KINDS = {kind for equivalent in EQUIVALENTS.values() for kind in equivalent.kinds}
-
-
-def has_equivalent(kind: str) -> bool:
-    """Return whether an option of a stack does what objects of this kind do."""
-    return kind in _KINDS
+KINDS = {kind for equivalent in EQUIVALENTS.values() for kind in equivalent.kinds}
+"""Kinds of objects that do what an option of a stack does."""

@@ -19,7 +19,7 @@ from labkit.compose import (
     ComposeVolume,
 )
 from labkit.compose import draw as draw_compose
-from labkit.kubernetes.equivalents import has_equivalent
+from labkit.kubernetes.equivalents import KINDS
 from labkit.kubernetes.manifest import KubeObject, Manifest, Table, table, tables, word
 from labkit.kubernetes.options import options_of
 from labkit.kubernetes.pods import PODS
@@ -66,7 +66,7 @@ def without_equivalent(manifest: Manifest) -> tuple[KubeObject, ...]:
     return tuple(
         o
         for o in manifest.objects
-        if not (_own(o) and has_equivalent(o.kind)) or (o.kind == "Service" and id(o) not in useful)
+        if not (_own(o) and o.kind in KINDS) or (o.kind == "Service" and id(o) not in useful)
     )
 
 

@@ -119,10 +119,9 @@ def _exchange(fleet: Fleet, machines: Sequence[Machine], pool: ThreadPoolExecuto
     late = first + _EXCHANGE - _TOGETHER
 
     def why_not(said: Mapping[str, Any]) -> str:
-        too_late = said.get("started", first) > late
-        return (
-            "l’essai y a commencé trop tard, recommencez" if too_late else said.get("unprobed", "")
-        )
+        if said.get("started", first) > late:
+            return "l’essai y a commencé trop tard, recommencez"
+        return str(said.get("unprobed", ""))
 
     machines = tuple(
         replace(m, busy=tuple(answers[i]["busy"]), unprobed=why_not(answers[i]))

@@ -4,6 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import zip_longest
 
 _WIDTH = 110  # characters of a line in a terminal
 _WORD = 38  # characters of a word that is not broken if that can be helped
@@ -40,13 +41,9 @@ def _lines(row: Sequence[str], widths: Sequence[int]) -> list[str]:
         textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
         for cell, width in zip(row, widths, strict=True)
     ]
-    height = max(map(len, wrapped))
     return [
-        "  ".join(
-            (cell[i] if i < len(cell) else "").ljust(width)
-            for cell, width in zip(wrapped, widths, strict=True)
-        ).rstrip()
-        for i in range(height)
+        "  ".join(map(str.ljust, line, widths)).rstrip()
+        for line in zip_longest(*wrapped, fillvalue="")
     ]
 
 

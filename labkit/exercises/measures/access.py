@@ -39,12 +39,8 @@ class Addresses:
         table = named_html(rows, f"Le port {self.port} du cluster")
         if self.udp:
             return f"{table}<p>{self._not_http()}</p>"
-        return (
-            f"{table}"
-            "<p>Votre navigateur n’atteint pas ces adresses (Binder, JupyterHub, WSL, tunnel "
-            "SSH) ? "
-            f"{self._through()}</p>"
-        )
+        why = "Votre navigateur n’atteint pas ces adresses (Binder, JupyterHub, WSL, tunnel SSH) ?"
+        return f"{table}<p>{why} {self._through()}</p>"
 
     def _link(self, url: str) -> str:
         if self.udp:

@@ -92,17 +92,11 @@ class Curves:
     @property
     def alternative(self) -> str:
         """The picture in French words, for those who do not see it."""
-        said = (
-            f"{title} : "
-            + (
-                ", ".join(
-                    f"{name} de {_number(frame[name].min())} à {_number(frame[name].max())}"
-                    for name in frame.columns
-                )
-                or "aucune mesure"
-            )
-            for title, frame in self.panels.items()
-        )
+        said = []
+        for title, frame in self.panels.items():
+            ends = {name: (frame[name].min(), frame[name].max()) for name in frame.columns}
+            spans = (f"{n} de {_number(low)} à {_number(high)}" for n, (low, high) in ends.items())
+            said.append(f"{title} : {', '.join(spans) or 'aucune mesure'}")
         return "Courbes dans le temps ; " + " ; ".join(said) + "."
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
 from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES, KUBERNETES_QUESTIONS
 from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
 from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES
-from labkit.exercises.course.nb09_balancers import BALANCER_EXERCISES
+from labkit.exercises.course.nb09_balancers import BALANCER_EXERCISES, BALANCER_QUESTIONS
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.questions import Question
 from labkit.state import ClusterState
@@ -37,6 +37,7 @@ QUESTIONS: dict[str, Question] = {
     for q in (
         *SWARM_QUESTIONS,
         *VOTING_QUESTIONS,
+        *BALANCER_QUESTIONS,
         *KUBERNETES_QUESTIONS,
     )
 }

@@ -163,6 +163,27 @@ CASES: dict[str, tuple[Callable[[], ClusterState], Any, list[str], list[str]]] =
         ['{"Parallelism":12}', "vote_vote  2/2", ""],
     ),
     "file-de-redis": (vote, "3", ["3\n", "(integer) 3"], ["0\n", "13\n", "3 votes"]),
+    "vip-de-front": (
+        front, {"Endpoint": {"VirtualIPs": [{"NetworkID": "net2", "Addr": "10.0.1.5/24"}]}},
+        ['[{"Addr":"10.0.0.9/24"},{"Addr":"10.0.1.5/24"}]'],
+        ['[{"Addr":"10.0.0.9/24"}]', ""],
+    ),
+    "adresses-des-replicas": (
+        front, {"10.0.1.7": "id-node2", "10.0.1.9": "id-node3"},
+        ["10.0.1.9  node3\n10.0.1.7  node2"],
+        ["10.0.1.9\n10.0.1.7", "10.0.1.9  node3", "node2 node3", ""],
+    ),
+    "config-de-haproxy": (front, CONFIG, [CONFIG], ["defaults", ""]),
+    "ports-de-haproxy": (
+        front, None,
+        ["PublishedPort = 8001\nPublishMode = host\nPublishedPort = 8404\nPublishMode = host"],
+        ["a  front_haproxy  replicated  1/1  *:8001, *:8404", "8001 host", ""],
+    ),
+    "replica-tue": (
+        front, None,
+        [listed(front(), "front_whoami")],
+        [listed(front(), "front_whoami", current=True), NODES],
+    ),
     "objets-du-manifeste": (
         swarm, PAGE,
         ["'12 objets (5 Service, 2 PersistentVolumeClaim, 5 Deployment)'",

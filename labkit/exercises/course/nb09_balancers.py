@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import requests
 from docker.errors import DockerException
@@ -25,6 +26,17 @@ from labkit.exercises.measures.balancing import (
     WHOAMI,
     answering,
     serveurs,
+)
+from labkit.exercises.questions import (
+    Question,
+    asked_of,
+    config,
+    config_rows,
+    definition,
+    listing,
+    seen,
+    virtual,
+    whole,
 )
 from labkit.exercises.rows import find_service
 from labkit.files import replacing
@@ -262,4 +274,70 @@ BALANCER_EXERCISES = (
         _no_hub,
     ),
     Exercise("haproxy-ranger", "Ranger", _removed, None, _START),
+)
+
+
+# -- the questions at the end ---------------------------------------------------------------
+
+_HAPROXY, _PUBLIC = f"{STACK}_haproxy", f"{STACK}_public"
+
+
+def _virtual(state: ClusterState, said: str, service: Any) -> Iterator[Row]:
+    address = virtual(service, state, _PUBLIC)
+    hint = f"{WHOAMI} est sur plusieurs réseaux : que dit sa définition de son point d’entrée ?"
+    yield seen(said, "Adresse virtuelle", f"celle sur {_PUBLIC}", address, hint)
+
+
+def _ask_addresses() -> dict[str, str]:
+    """Return the node's id of each running replica, by its address in the public network."""
+    filters = {"service": WHOAMI, "desired-state": "running"}
+    tasks = asked_of(None, f"docker service ps {WHOAMI}", lambda api: api.tasks(filters=filters))
+    return {
+        address.partition("/")[0]: task.get("NodeID", "")
+        for task in tasks
+        for attached in task.get("NetworksAttachments") or ()
+        if attached["Network"]["Spec"]["Name"] == _PUBLIC
+        for address in attached.get("Addresses") or ()
+    }
+
+
+def _addresses(state: ClusterState, said: str, found: Any) -> Iterator[Row]:
+    hint = f"Que sait {_PUBLIC} des tasks de ses services ? « docker network inspect --help »."
+    for address in sorted(found or ()) or [""]:
+        yield seen(said, "Adresse d’un replica", f"sur {_PUBLIC}", address, hint)
+    hint = "Et où sont-ils ? Le nom de chaque nœud suffit, ou son adresse."
+    for node in state.nodes:
+        if node.id in (found or {}).values():
+            forms = (whole(node.name), whole(node.address or node.name))
+            yield seen(said, "Nœud", "son nom, ou son adresse", node.name, hint, *forms)
+
+
+def _ports(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    service = find_service(state, _HAPROXY)
+    hint = f"Où la définition de {_HAPROXY} parle-t-elle de ses ports ?"
+    for port in service.ports if service else ():
+        yield seen(said, "Port publié", "celui du dehors", port.published or "", hint)
+    hint = "Voyez-vous les ports, mais pas leur mode ? Demandez la définition, et non la liste."
+    mode = service.ports[0].mode if service and service.ports else ""
+    yield seen(said, "Mode", "celui de ces ports", mode, hint)
+
+
+def _killed(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    tasks = state.tasks_of(WHOAMI, current=False) if find_service(state, WHOAMI) else ()
+    dead = [t for t in tasks if t.failed]
+    after = [t for t in tasks if t.current and t.slot in {d.slot for d in dead}]
+    hint = f"Quelle liste garde les tasks passées de {WHOAMI}, et leur état ?"
+    names = enumerate_fr([t.label for t in dead])
+    yield seen(said, "Replicas tués", "leurs lignes", names, hint, listing(dead))
+    hint = "Quelle task a pris la même place, et tourne à présent ?"
+    answer = "une task à la même place" if after else ""
+    yield seen(said, "Remplacement", "les tasks qui tournent", answer, hint, listing(after))
+
+
+BALANCER_QUESTIONS = (
+    Question("vip-de-front", "L’adresse virtuelle", _virtual, definition(WHOAMI)),
+    Question("adresses-des-replicas", "Les adresses des replicas", _addresses, _ask_addresses),
+    Question("config-de-haproxy", "La config de HAProxy", config_rows, config(_HAPROXY)),
+    Question("ports-de-haproxy", "Les ports de HAProxy", _ports),
+    Question("replica-tue", "Le replica tué", _killed),
 )

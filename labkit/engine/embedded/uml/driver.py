@@ -32,9 +32,12 @@ MARK = "uml"  # directory of a run directory whose machine is one of these
 SWITCH = "switch.pid"
 FULL = 80 * MIB  # bytes free on this host's disk below which the machine pauses
 LOOK = 0.5  # seconds between looks at it
+# An engine that knows its networks, none of which is a student's, sets them up before it makes its
+# bridge anew, and calls iptables 124 times instead of 69.
 CLOSE = """killall docker-registry 2>/dev/null
 for socket in /run/node?.sock; do node=${socket#/run/node}; node stop ${node%.sock}; done
 killall containerd 2>/dev/null
+rm -f /var/lib/docker/node?/network/files/local-kv.db
 sync
 """
 SHARED_MEMORY = Path("/dev/shm")
@@ -118,7 +121,7 @@ class Uml:
 
     def traits(self, settings: Settings, guest: Guest) -> list[str]:
         """Return all that a prepared disk depends on: no memory is saved."""
-        return ["uml", str(settings.nodes)]
+        return ["uml", CLOSE, str(settings.nodes)]
 
     def start(self, plan: Plan, disk: Path) -> None:
         """Start a machine from nothing, with a data disk of its own."""

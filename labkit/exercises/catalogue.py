@@ -5,6 +5,7 @@ from typing import Any
 
 from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES, SWARM_QUESTIONS
 from labkit.exercises.course.nb02_voting import VOTING_EXERCISES, VOTING_QUESTIONS
+from labkit.exercises.course.nb03_breakdown import BREAKDOWN_QUESTIONS
 from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES
 from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
@@ -37,6 +38,7 @@ QUESTIONS: dict[str, Question] = {
     for q in (
         *SWARM_QUESTIONS,
         *VOTING_QUESTIONS,
+        *BREAKDOWN_QUESTIONS,
         *BALANCER_QUESTIONS,
         *KUBERNETES_QUESTIONS,
     )

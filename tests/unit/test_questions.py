@@ -163,6 +163,33 @@ CASES: dict[str, tuple[Callable[[], ClusterState], Any, list[str], list[str]]] =
         ['{"Parallelism":12}', "vote_vote  2/2", ""],
     ),
     "file-de-redis": (vote, "3", ["3\n", "(integer) 3"], ["0\n", "13\n", "3 votes"]),
+    "echecs-du-worker": (
+        debug, None,
+        [listed(debug(), "debug_worker"), "0\n"],
+        [listed(debug(), "debug_worker", current=True), "1\n", NODES],
+    ),
+    "registre-du-worker": (
+        debug, None,
+        ["a  debug_worker  1/1  registry:5000/examplevotingapp_worker:2", "registry:5000"],
+        ["examplevotingapp_worker:2", "registry", ""],
+    ),
+    "empreinte-du-worker": (
+        debug, DEFINED,
+        [f"registry:5000/examplevotingapp_worker:2@sha256:{'ab' * 32}", f"sha256:{'ab' * 32}"],
+        ["registry:5000/examplevotingapp_worker:2", f"sha256:{'cd' * 32}", ""],
+    ),
+    "images-du-registre": (
+        debug, None,
+        ['{"repositories":["examplevotingapp_result","examplevotingapp_worker"]}',
+         "examplevotingapp_result\nexamplevotingapp_worker\n"],
+        ["registry:5000/examplevotingapp_result\nregistry:5000/examplevotingapp_worker",
+         '{"repositories":["examplevotingapp_result"]}', ""],
+    ),
+    "votes-comptes": (
+        debug, 3,
+        ["Chats : 2, Chiens : 1 (« 3 votes »)", " count\n-------\n     3\n(1 row)"],
+        ["Chats : 2, Chiens : 1 (« 13 votes »)", " count\n-------\n     4\n(1 row)"],
+    ),
     "vip-de-front": (
         front, {"Endpoint": {"VirtualIPs": [{"NetworkID": "net2", "Addr": "10.0.1.5/24"}]}},
         ['[{"Addr":"10.0.0.9/24"},{"Addr":"10.0.1.5/24"}]'],

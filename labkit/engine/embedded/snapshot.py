@@ -37,6 +37,7 @@ from labkit.polling import until
 
 PREPARE_SECONDS = 120
 PULL_SECONDS = 120
+SHARE_SECONDS = 300
 REGISTRY = "registry:5000"  # as the engines name it
 REPOSITORIES = "/var/lib/registry/docker/registry/v2/repositories"
 SNAPSHOT = 1_200_000_000  # bytes of disk that a snapshot takes at its largest, while it is made
@@ -179,7 +180,7 @@ def _load_images(machine: Machine) -> list[dict[str, Any]]:
                 _take(client, image)
             origins.append({"name": image.name, "origin": origin, "loaded": loaded, "why": why})
         machine.shell(": >/etc/resolv.conf; fstrim /var")  # what was shelved is not saved twice
-    machine.shell(f"share-images {machine.settings.nodes}", 120)  # without a copy
+    machine.shell(f"share-images {machine.settings.nodes}", SHARE_SECONDS)  # without a copy
     machine.shell("sync; echo 1 >/proc/sys/vm/drop_caches")  # of all that, little is read again
     return origins
 

@@ -11,7 +11,7 @@ from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
 from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES, KUBERNETES_QUESTIONS
 from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
-from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES
+from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES, MONITORING_QUESTIONS
 from labkit.exercises.course.nb09_balancers import BALANCER_EXERCISES, BALANCER_QUESTIONS
 from labkit.exercises.exercise import Exercise
 from labkit.exercises.questions import Question
@@ -39,6 +39,7 @@ QUESTIONS: dict[str, Question] = {
         *SWARM_QUESTIONS,
         *VOTING_QUESTIONS,
         *BREAKDOWN_QUESTIONS,
+        *MONITORING_QUESTIONS,
         *BALANCER_QUESTIONS,
         *KUBERNETES_QUESTIONS,
     )

@@ -190,6 +190,32 @@ CASES: dict[str, tuple[Callable[[], ClusterState], Any, list[str], list[str]]] =
         ["Chats : 2, Chiens : 1 (« 3 votes »)", " count\n-------\n     3\n(1 row)"],
         ["Chats : 2, Chiens : 1 (« 13 votes »)", " count\n-------\n     4\n(1 row)"],
     ),
+    "tasks-du-manager": (
+        swarm, 11.0,
+        ["   instance  state  value\n0  192.168.77.11:9323  running  11.0", '"value":[17.5,"11"]'],
+        ["0  192.168.77.11:9323  running  12.0", "11.5", ""],
+    ),
+    "leader-mesure": (
+        swarm, None,
+        ["0  swarm_manager_leader  192.168.77.11:9323  moteurs  node1    1.0",
+         '{"metric":{"node":"node1"},"value":[1796035.1,"1"]}'],
+        ["0  swarm_manager_leader  192.168.77.12:9323  moteurs  node2    1.0", "node1  0.0", NODES],
+    ),
+    "duree-des-lectures": (
+        swarm, None,
+        ["\n".join(f"{n}  192.168.77.1{n}:9323  moteurs  node{n}  0.01{n}" for n in (1, 2, 3))],
+        ["node1  0.012\nnode2  0.013", "node1 1.0\nnode2 1.0", NODES],
+    ),
+    "silence-de-node3": (
+        swarm, 75.0,
+        ["node3   75.0", "node3   70.0", "80\n", '"value":[17.5,"75"]'],
+        ["node3   60.0", "node3  175.0", ""],
+    ),
+    "config-de-prometheus": (
+        swarm, CONFIG,
+        [CONFIG, f"ID: x\nData:\n{CONFIG}"],
+        ["scrape_configs:", "Z2xvYmFsOgogIHNjcmFwZQ==", ""],
+    ),
     "vip-de-front": (
         front, {"Endpoint": {"VirtualIPs": [{"NetworkID": "net2", "Addr": "10.0.1.5/24"}]}},
         ['[{"Addr":"10.0.0.9/24"},{"Addr":"10.0.1.5/24"}]'],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from labkit import metrics
 from labkit.errors import MetricsError
 from labkit.exercises.course.nb02_voting import gone_row, stack_rows, tasks_row
 from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.questions import Question, config, config_rows, seen
 from labkit.exercises.rows import find_service
 from labkit.polling import until
 from labkit.state import ClusterState, Service, capture
@@ -280,4 +282,74 @@ MONITORING_EXERCISES = (
     Exercise("noeud-tue", "Un nœud disparaît", _killed, _probe(_judge_killed), _SEEN),
     Exercise("noeud-revenu", "Le nœud revient", _back, _probe(_judge_nodes), _SEEN),
     Exercise("ranger-supervision", "Ranger la supervision", _removed, None, _START),
+)
+
+
+# -- the questions at the end ---------------------------------------------------------------
+
+_RUNNING = 'swarm_manager_tasks_total{state="running"}'
+_SILENT = f'5 * count_over_time((up{{job="moteurs", node="{VICTIM}"}} == 0)[5m:5s])'
+_CLOSE = 5  # s by which two answers may differ
+
+
+def _value(query: str) -> float | None:
+    """Return the largest value of a query now; None where there is no series."""
+    frame = metrics.query(query)
+    return None if frame.empty else float(frame["value"].max())
+
+
+def _number(low: float, high: float) -> str:
+    """Return the pattern of a whole number in these bounds, as Prometheus and pandas write it."""
+    numbers = "|".join(str(n) for n in range(int(low), int(high) + 1))
+    return rf"(?<![\w.:-])(?:{numbers})(?:\.0)?(?![\w.:-])"
+
+
+def _running(state: ClusterState, said: str, value: Any) -> Iterator[Row]:
+    hint = "Quelle mesure du manager compte les tasks, et quel label choisit leur état ?"
+    number = "" if value is None else int(value)
+    yield seen(
+        said, "Tasks en marche", "leur nombre", number, hint, _number(value or 0, value or 0)
+    )
+
+
+def _leader(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    leader = state.leader.name if state.leader else ""
+    hint = "Quelle mesure des moteurs vaut 1 pour le leader, et pour lui seul ?"
+    forms = (rf"(?m)\b{leader}\b.*(?<![\d.])1(?:\.0)?\W*$", rf'"{leader}".{{,80}}"1"')
+    yield seen(said, "Leader", "son nom, et 1", leader, hint, *forms)
+
+
+def _durations(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    hint = "Prometheus mesure aussi ses lectures (scrape) : quelle mesure, et pour quel job ?"
+    for node in state.nodes or [None]:
+        name = node.name if node else ""
+        forms = (rf"\b{name}\b.*(?<![\d.])\d\.\d+",)
+        yield seen(
+            said,
+            f"Lecture de {name}".strip(),
+            "une durée",
+            "une durée" if name else "",
+            hint,
+            *forms,
+        )
+
+
+def _silence(state: ClusterState, said: str, value: Any) -> Iterator[Row]:
+    hint = f"Combien de lectures de {VICTIM} ont échoué (up à 0), et combien de secondes chacune ?"
+    answer = "" if value is None else f"{int(value)} s environ"
+    bounds = ((value or 0) - _CLOSE, (value or 0) + _CLOSE)
+    yield seen(said, f"Silence de {VICTIM}", "des secondes", answer, hint, _number(*bounds))
+
+
+MONITORING_QUESTIONS = (
+    Question("tasks-du-manager", "Les tasks du manager", _running, partial(_value, _RUNNING)),
+    Question("leader-mesure", "Le leader, mesuré", _leader),
+    Question("duree-des-lectures", "La durée des lectures", _durations),
+    Question("silence-de-node3", "Le silence de node3", _silence, partial(_value, _SILENT)),
+    Question(
+        "config-de-prometheus",
+        "La config de Prometheus",
+        config_rows,
+        config(f"{STACK}_prometheus"),
+    ),
 )

@@ -185,6 +185,8 @@ class Reader:
         said = ""
         for command in commands:
             self.typed.append((cell, command))
+            # the file that it copies stands for what a student writes, who was shown the text
+            course.provide(command, Path(self.client.resources["metadata"]["path"]))
             for attempt in range(AGAIN):
                 said, failed = self._execute(command)
                 if command.startswith("!"):

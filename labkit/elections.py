@@ -84,6 +84,25 @@ def awaited(state: ClusterState) -> str:
     return ""
 
 
+def way_out(state: ClusterState) -> str:
+    """Say in French what mends a swarm that goes on awaiting something; pure.
+
+    A leader whose plug is pulled forgets what Raft had not written yet: where that was the last
+    manager's coming, and this one leads now, the old leader cannot even answer it.
+    """
+    for engine in state.engines:
+        if state.leader and engine.reachable and engine.manager and engine.error:
+            at = f"docker --context {state.leader.name} node"
+            return (
+                f"{engine.name} n’arrive pas à suivre {state.leader.name} : rendez-lui sa place de "
+                f"manager, par « {at} demote {engine.name} », puis « {at} promote {engine.name} »."
+            )
+    return (
+        "« labkit node ls » montre l’état de chaque machine ; « labkit node logs … --election », "
+        "ce que les managers se disent."
+    )
+
+
 def led(fleet: Fleet | None = None) -> ClusterState:
     """Capture the cluster, after an election that is under way; at most after :data:`LIMIT`.
 
@@ -116,8 +135,6 @@ def wait(
     missing, leader = awaited(state), state.require().leader
     if missing or leader is None:
         raise ConvergenceTimeout(
-            f"Après {limit:.0f} s, on attend encore {missing}.",
-            remedy="« labkit node ls » montre l’état de chaque machine ; « labkit node logs … "
-            "--election », ce que les managers se disent.",
+            f"Après {limit:.0f} s, on attend encore {missing}.", remedy=way_out(state)
         )
     return Leader(leader.name, time.monotonic() - start)

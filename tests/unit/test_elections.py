@@ -56,6 +56,14 @@ def test_what_is_missing_until_a_leader_leads(state: ClusterState, missing: str)
     assert bool(elections.awaited(state)) == bool(missing)
 
 
+def test_a_manager_that_cannot_follow_is_given_its_place_anew() -> None:
+    remedy = elections.way_out(BACK)
+    assert "« docker --context node2 node demote node1 », puis" in remedy
+    assert "node promote node1" in remedy
+    for state in (VOTING, BUSY, lost()):  # others have nothing to demote, or nobody to ask
+        assert "demote" not in elections.way_out(state)
+
+
 @pytest.fixture
 def states(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ClusterState]]:
     """What is seen, one after the other; the last stays."""

@@ -10,6 +10,7 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import SettingError
 from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
 from labkit.exercises.measures.ballots import RESULT_PORT, VOTE_PORT, cast
+from labkit.polling import until
 from labkit.traffic.answers import parse
 
 COUNTS = next(e.probe for e in VOTING_EXERCISES if e.name == "reparer-vote")
@@ -43,7 +44,10 @@ def test_a_vote_that_waits_is_not_counted_and_loses_nothing(app: App) -> None:
     assert ballot.accepted and not ballot.counted
     assert "pas compté" in repr(ballot)
     assert COUNTS and [row.ok for row in COUNTS.judge(ballot)] == [True, False]
-    app.workers[0].start()
+    worker = app.workers[0]
+    began = worker.said("Connected")
+    worker.start()
+    assert until(lambda: worker.said("Connected") > began, bool, 30)
     later = cast("a", fleet=here)  # the one that waited is counted first, and is not taken for it
     assert later.counted and later.after and later.after.a == 2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import sys
 from typing import Any
@@ -22,8 +21,8 @@ _COMMAND = re.compile(r"^(?=(?:docker|labkit|curl) )", re.MULTILINE)
 _INTERRUPTED = 130  # exit code
 
 
-class _Heard(io.TextIOBase):
-    """A stream that passes on what is written to it, and keeps it."""
+class _Heard:
+    """A stream that passes on what is written to it, and keeps it; else it is the one before."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -33,8 +32,8 @@ class _Heard(io.TextIOBase):
         self.text += text
         return self._out.write(text)
 
-    def flush(self) -> None:
-        self._out.flush()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
 
 
 def answer(line: str, cell: str) -> Verdict | None:
@@ -55,7 +54,8 @@ def answer(line: str, cell: str) -> Verdict | None:
         typed = _COMMAND.sub("!", typed)
     shell: Any = get_ipython()
     shell.user_ns["_exit_code"] = 0
-    with contextlib.redirect_stdout(_Heard()) as heard:
+    heard: Any = _Heard()
+    with contextlib.redirect_stdout(heard):
         result = shell.run_cell(typed, store_history=False)
     interrupted = shell.user_ns.get("_exit_code") == _INTERRUPTED
     if not result.success or interrupted or isinstance(result.result, Solution):

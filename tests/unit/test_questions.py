@@ -321,6 +321,7 @@ def test_no_question_raises_on_an_empty_state(name: str) -> None:
 @pytest.fixture
 def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Run cells below ``%%reponse`` in a shell, against a state; return what is said."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     config = Config()
     config.HistoryManager.enabled = False
     shell = InteractiveShell(config=config)

@@ -257,8 +257,9 @@ class Drill:
         """Return the processes of this cluster that nobody should have left."""
         for _ in range(20):  # what ends has a moment to do it
             machine = process_of(self.run)
-            keeper = process_of(self.run, "keeper.pid") if machine else None
-            meant = {p.pid for p in (machine, keeper) if p} | {os.getpid()}
+            beside = ("keeper.pid", "switch.pid") if machine else ()
+            known = (machine, *(process_of(self.run, name) for name in beside))
+            meant = {p.pid for p in known if p} | {os.getpid()}
             found = [f"{p.pid} {' '.join(p.cmdline())[:80]}" for p in self._processes(meant)]
             if not found:
                 break

@@ -19,6 +19,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -171,7 +172,7 @@ def one_round(settings: Settings, rows: Rows) -> None:
     side.remove()
     for node in side.manager.nodes.list()[1:]:
         if not node.attrs.get("ManagerStatus", {}).get("Leader"):
-            node.update({"Role": "worker", "Availability": "active"})
+            side.until(partial(demoted, side, node.id))
     others = [n for n in side.manager.nodes.list() if n.attrs["Spec"]["Role"] == "worker"]
     rest(rows, settings.run, f"{3 - len(others)} manager(s), no task")
     last = others[-1].attrs["Description"]["Hostname"]
@@ -181,6 +182,15 @@ def one_round(settings: Settings, rows: Rows) -> None:
     time.sleep(2)
     side.measure(mesh=False, last=None)
     another_leader(side)
+
+
+def demoted(side: Side, node: str) -> bool:
+    """Demote a manager; False while the swarm is not sure of the others."""
+    with suppress(docker.errors.APIError):
+        return bool(
+            side.manager.nodes.get(node).update({"Role": "worker", "Availability": "active"})
+        )
+    return False
 
 
 def another_leader(side: Side) -> None:
@@ -302,6 +312,7 @@ def main() -> None:
                         side.measure(mesh=False, last=None)
                     beside = side.rows
         ours[driver] = embedded(settings, options.rounds, not options.no_cold)
+        print(driver, ours[driver], file=sys.stderr, flush=True)  # should a later one fail
 
     def text(values: list[float] | None) -> str:
         if not values:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from labkit.engine.embedded import snapshot
 from labkit.engine.embedded.build.guest import Guest
-from labkit.engine.embedded.build.sealed import atomic_directory
+from labkit.engine.embedded.build.sealed import atomic_directory, verify
 from labkit.engine.embedded.qemu import finding as qemu_finding
 from labkit.engine.embedded.qemu.driver import Qemu
 from labkit.engine.embedded.qemu.finding import find_qemu
@@ -144,6 +145,18 @@ def test_a_path_that_it_cannot_say_is_told(tmp_path: Path) -> None:
     with atomic_directory(kernel.kernel_directory(settings)) as made:
         (made / "linux").touch()
     assert "ni espace" in look_up(Guest(settings.cache, "key"), settings)[0]
+
+
+def test_a_byte_that_changed_in_it_is_seen_by_a_build(tmp_path: Path) -> None:
+    settings = Settings(cache=tmp_path, mirror="http://127.0.0.1:9/debian")
+    built = kernel.kernel_directory(settings)
+    with atomic_directory(built) as made:
+        (made / "linux").write_text("a kernel")
+    (built / "linux").write_text("a colone")
+    assert verify(built), "sizes say nothing"
+    with pytest.raises(BuildError):  # nothing is downloaded here
+        snapshot.build(settings, Report(quiet=True), thorough=True)
+    assert not verify(built)
 
 
 @pytest.fixture

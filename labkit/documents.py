@@ -29,6 +29,26 @@ def nearest_line(lines: Mapping[tuple[Step, ...], int], path: tuple[Step, ...]) 
     return lines.get(path)
 
 
+Table = Mapping[str, Any]
+
+
+def table(value: Any) -> Table:
+    """Return a table of keys; anything else, which a schema refuses, is an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def value_at(value: Any, *path: str) -> Any:
+    """Return what is at a path of keys; None where there is nothing, or another shape."""
+    for key in path:
+        value = table(value).get(key)
+    return value
+
+
+def below(value: Any, *path: str) -> Table:
+    """Return the table at a path of keys; an empty one where there is none."""
+    return table(value_at(value, *path))
+
+
 def read_text(path: Path, reader: type[Reader]) -> str:
     """Return the text of a file that a reader is for.
 
@@ -70,7 +90,10 @@ def read_text(path: Path, reader: type[Reader]) -> str:
 _TAG = "tag:yaml.org,2002:"
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(FastLoader):  # type: ignore[misc]
     """Resolves plain scalars as docker 26.1 and Kubernetes do: YAML 1.1, such as ``8_080``."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}

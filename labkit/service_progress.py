@@ -12,19 +12,41 @@ class Progress:
     """Progress of a service towards the state that was asked for."""
 
     service: str  # name
+    job: bool  # its tasks are to complete, not to run for ever
     wanted: int | None  # tasks that must run (or complete, for a job); None while that is not known
     # tasks that run as wanted; tasks of a former version do not count. Of a job, those that have
     # completed in its present run.
     running: int
+    # tasks of a service that is no job, which ended by themselves and are not replaced
+    completed: int
     starting: int  # tasks on their way
+    former: int  # tasks of a former version that are still wanted
+    stopping: int  # tasks whose container has still to stop
     failed: int  # tasks that failed since the wait began
     tasks: tuple[Task, ...]  # every task of the service, history included
     elapsed: float  # seconds since the wait began
-    message: str  # the same in a French sentence
-    stopping: int = 0  # tasks whose container has still to stop
-    # tasks of a service that is no job, which ended by themselves and are not replaced
-    completed: int = 0
-    done: bool = False  # the service is as wanted
+
+    @property
+    def done(self) -> bool:
+        """The service is as wanted."""
+        enough = self.running + self.completed == self.wanted
+        return enough and not (self.starting or self.former or self.stopping)
+
+    @property
+    def message(self) -> str:
+        """The same in a French sentence."""
+        what = f"terminée{'s' if self.running > 1 else ''}" if self.job else "en marche"
+        parts = [f"{self.running}/{'?' if self.wanted is None else self.wanted} {what}"]
+        for count, one, many in (
+            (self.completed, "terminée", "terminées"),
+            (self.starting, "démarre", "démarrent"),
+            (self.former, "à remplacer", "à remplacer"),
+            (self.stopping, "s’arrête", "s’arrêtent"),
+            (self.failed, "échec", "échecs"),
+        ):
+            if count:
+                parts.append(f"{count} {one if count == 1 else many}")
+        return ", ".join(parts)
 
 
 OnProgress = Callable[[Progress], None]
@@ -48,36 +70,25 @@ def progress_of(
     version = _version(raw_service["Spec"]["TaskTemplate"])
     same = {raw["ID"] for raw in raw_tasks if _version(raw.get("Spec") or {}) == version}
     fresh = {t.id for t in tasks if t.id in same and t.iteration == service.iteration}
-    wanted = _wanted(service, tasks, nodes)
     good = {
         t.slot or t.node_id
         for t in tasks
         if t.id in fresh and (t.completed if service.job else t.running)
     }
-    completed = 0
-    if not service.job:
-        completed = sum(t.completed and t.id in fresh for t in ended(service, tasks))
-    starting = sum(t.starting for t in tasks if t.id in fresh)
-    former = sum(t.current and not t.failed for t in tasks if t.id not in fresh)
-    failed = sum(t.failed for t in tasks if t.id in fresh and t.id not in seen)
+    over = () if service.job else ended(service, tasks)
     down = {node.id for node in nodes.values() if node.state == "down"}  # nobody can stop those
-    stopping = sum(t.stopping for t in tasks if t.node_id not in down)
-    enough = len(good) + completed == wanted
-    done = enough and not (starting or former or stopping)
     return Progress(
         service=service.name,
-        wanted=wanted,
+        job=service.job,
+        wanted=_wanted(service, tasks, nodes),
         running=len(good),
-        starting=starting,
-        failed=failed,
+        completed=sum(t.completed and t.id in fresh for t in over),
+        starting=sum(t.starting for t in tasks if t.id in fresh),
+        former=sum(t.current and not t.failed for t in tasks if t.id not in fresh),
+        stopping=sum(t.stopping for t in tasks if t.node_id not in down),
+        failed=sum(t.failed for t in tasks if t.id in fresh and t.id not in seen),
         tasks=tasks,
         elapsed=elapsed,
-        message=_sentence(
-            len(good), wanted, starting, stopping, failed, former, completed, job=service.job
-        ),
-        stopping=stopping,
-        completed=completed,
-        done=done,
     )
 
 
@@ -93,28 +104,3 @@ def _wanted(service: Service, tasks: Sequence[Task], nodes: Mapping[str, Node]) 
     if not service.constraints:
         return sum(n.state == "ready" and n.availability == "active" for n in nodes.values())
     return len({t.node_id for t in tasks if t.current or (service.job and t.completed)}) or None
-
-
-def _sentence(
-    running: int,
-    wanted: int | None,
-    starting: int,
-    stopping: int,
-    failed: int,
-    former: int,
-    completed: int = 0,
-    *,
-    job: bool = False,
-) -> str:
-    what = f"terminée{'s' if running > 1 else ''}" if job else "en marche"
-    parts = [f"{running}/{'?' if wanted is None else wanted} {what}"]
-    for count, one, many in (
-        (completed, "1 terminée", f"{completed} terminées"),
-        (starting, "1 démarre", f"{starting} démarrent"),
-        (former, "1 à remplacer", f"{former} à remplacer"),
-        (stopping, "1 s’arrête", f"{stopping} s’arrêtent"),
-        (failed, "1 échec", f"{failed} échecs"),
-    ):
-        if count:
-            parts.append(one if count == 1 else many)
-    return ", ".join(parts)

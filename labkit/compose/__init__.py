@@ -18,8 +18,8 @@ from labkit.compose.model import (
     ComposePort,
     ComposeService,
     ComposeVolume,
+    Variable,
 )
-from labkit.compose.reading import Variable
 from labkit.compose.swarm_options import Finding, Verdict
 
 __all__ = [

@@ -15,7 +15,7 @@ from labkit.compose.model import (
     ComposeService,
     ComposeVolume,
 )
-from labkit.compose.reading import ComposeReader, Raw, load
+from labkit.compose.reading import ComposeReader, load
 from labkit.documents import read_text
 from labkit.errors import ComposeError, NoSuchStack
 from labkit.state import ClusterState, Service
@@ -40,26 +40,19 @@ def parse(
     text: str, name: str = "compose.yml", *, environment: Mapping[str, str] | None = None
 ) -> ComposeFile:
     """Read the text of a compose file; ``name`` is for messages. See :func:`read`."""
-    raw = load(text.removeprefix("\ufeff"), name, environment or {})
-    data = raw.data
+    file = load(text.removeprefix("\ufeff"), name, environment or {})
     services = tuple(
-        _service(raw, key, value) for key, value in (data.get("services") or {}).items()
+        _service(file, key, value) for key, value in (file.data.get("services") or {}).items()
     )
-    return ComposeFile(
-        name=name,
-        version=data.get("version", ""),
+    return replace(
+        file,
         services=services,
-        networks=tuple(_networks(raw, services)),
-        volumes=tuple(_volumes(raw, services)),
-        variables=raw.variables,
-        data=data,
-        lines=raw.lines,
-        substituted=raw.substituted,
-        reading=raw.reading,
+        networks=tuple(_networks(file, services)),
+        volumes=tuple(_volumes(file, services)),
     )
 
 
-def _service(raw: Raw, name: str, options: Mapping[str, Any]) -> ComposeService:
+def _service(file: ComposeFile, name: str, options: Mapping[str, Any]) -> ComposeService:
     deploy = options.get("deploy") or {}
     build = options.get("build") or ""
     if isinstance(build, dict):
@@ -75,12 +68,12 @@ def _service(raw: Raw, name: str, options: Mapping[str, Any]) -> ComposeService:
         mode=mode,
         replicas=None if mode.startswith("global") else replicas,
         networks=networks or (() if network_mode else ("default",)),
-        ports=tuple(sorted(_ports(raw, name, options), key=lambda p: p.order)),
-        mounts=tuple(sorted(_mounts(raw, name, options), key=lambda m: (m.target, m.source))),
+        ports=tuple(sorted(_ports(file, name, options), key=lambda p: p.order)),
+        mounts=tuple(sorted(_mounts(file, name, options), key=lambda m: (m.target, m.source))),
         constraints=tuple((deploy.get("placement") or {}).get("constraints") or ()),
         depends_on=tuple(options.get("depends_on") or ()),
         network_mode=network_mode,
-        line=raw.line(("services", name)),
+        line=file.line("services", name),
         options=options,
     )
 
@@ -88,7 +81,7 @@ def _service(raw: Raw, name: str, options: Mapping[str, Any]) -> ComposeService:
 # -- ports ----------------------------------------------------------------------------------
 
 
-def _ports(raw: Raw, service: str, options: Mapping[str, Any]) -> Iterator[ComposePort]:
+def _ports(file: ComposeFile, service: str, options: Mapping[str, Any]) -> Iterator[ComposePort]:
     for i, port in enumerate(options.get("ports") or ()):
         if isinstance(port, dict):
             target, published = str(port.get("target", "")), str(port.get("published", ""))
@@ -101,8 +94,8 @@ def _ports(raw: Raw, service: str, options: Mapping[str, Any]) -> Iterator[Compo
                     values.check_ports(text)
             except values.Bad as bad:
                 raise ComposeError(
-                    raw.file,
-                    raw.line(("services", service, "ports", i)),
+                    file.name,
+                    file.line("services", service, "ports", i),
                     f"« {text[:60]} » n’est pas un port du service « {service} » : {bad}",
                     remedy='Écrivez « PORT_PUBLIÉ:PORT_DU_CONTENEUR », par exemple "5000:80".',
                 ) from None
@@ -134,8 +127,8 @@ def _numbers(text: str) -> list[str]:
 # -- mounts ---------------------------------------------------------------------------------
 
 
-def _mounts(raw: Raw, service: str, options: Mapping[str, Any]) -> Iterator[ComposeMount]:
-    known = raw.data.get("volumes") or {}
+def _mounts(file: ComposeFile, service: str, options: Mapping[str, Any]) -> Iterator[ComposeMount]:
+    known = file.data.get("volumes") or {}
     for i, mount in enumerate(options.get("volumes") or ()):
         if isinstance(mount, dict):
             yield ComposeMount(
@@ -149,8 +142,8 @@ def _mounts(raw: Raw, service: str, options: Mapping[str, Any]) -> Iterator[Comp
             parts = values.split_mount(mount)
         except values.Bad as bad:
             raise ComposeError(
-                raw.file,
-                raw.line(("services", service, "volumes", i)),
+                file.name,
+                file.line("services", service, "volumes", i),
                 f"« {mount[:60]} » n’est pas un volume du service « {service} » : {bad}",
                 remedy="Écrivez « nom-du-volume:/chemin », ou « ./dossier:/chemin ».",
             ) from None
@@ -180,10 +173,10 @@ def _external(options: Mapping[str, Any]) -> bool:
     return options.get("external") not in (None, False, "false")
 
 
-def _networks(raw: Raw, services: tuple[ComposeService, ...]) -> Iterator[ComposeNetwork]:
-    declared = raw.data.get("networks") or {}
+def _networks(file: ComposeFile, services: tuple[ComposeService, ...]) -> Iterator[ComposeNetwork]:
+    declared = file.data.get("networks") or {}
     for key, options in declared.items():
-        options, line = options or {}, raw.line(("networks", key))
+        options, line = options or {}, file.line("networks", key)
         label, driver = _label(key, options), options.get("driver") or ""
         yield ComposeNetwork(key, label, external=_external(options), driver=driver, line=line)
     seen = set(declared)
@@ -191,15 +184,15 @@ def _networks(raw: Raw, services: tuple[ComposeService, ...]) -> Iterator[Compos
         for key in service.networks:
             if key not in seen:
                 seen.add(key)
-                line = raw.line(("services", service.name, "networks"))
+                line = file.line("services", service.name, "networks")
                 yield ComposeNetwork(key, key, declared=key == "default", line=line)
 
 
-def _volumes(raw: Raw, services: tuple[ComposeService, ...]) -> Iterator[ComposeVolume]:
-    declared = raw.data.get("volumes") or {}
+def _volumes(file: ComposeFile, services: tuple[ComposeService, ...]) -> Iterator[ComposeVolume]:
+    declared = file.data.get("volumes") or {}
     for key, options in declared.items():
         options = options or {}
-        line = raw.line(("volumes", key))
+        line = file.line("volumes", key)
         yield ComposeVolume(key, _label(key, options), external=_external(options), line=line)
     seen = set(declared)
     for service in services:
@@ -207,7 +200,7 @@ def _volumes(raw: Raw, services: tuple[ComposeService, ...]) -> Iterator[Compose
             named = mount.kind in ("volume", "cluster") and not mount.source.startswith("group:")
             if named and mount.source and mount.source not in seen:
                 seen.add(mount.source)
-                line = raw.line(("services", service.name, "volumes"))
+                line = file.line("services", service.name, "volumes")
                 yield ComposeVolume(mount.source, mount.source, declared=False, line=line)
 
 

@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from labkit.compose.reading import Reading, Variable
 from labkit.documents import Step, nearest_line
 from labkit.text.tables import table_html, table_text
 
@@ -116,6 +115,51 @@ class ComposeVolume:
     line: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable that a file refers to."""
+
+    name: str  # without dollar or braces
+    line: int  # where it is first used
+    default: str | None = None  # what is used when it is not set; None if the file gives nothing
+    value: str | None = None  # what it was given; None if it was not set
+    required: bool = False  # Docker refuses the file without it (``${A:?…}``), and it was not set
+
+    @property
+    def missing(self) -> bool:
+        """Neither set nor with a default: it is left in the text as it stands."""
+        return self.value is None and self.default is None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A place in a text where a variable is not as docker wants it."""
+
+    # path, line: of the dollar
+    path: tuple[Step, ...]
+    line: int
+    excerpt: str  # what is around it
+    # ``wrong`` or ``needed``, for which docker refuses the file; ``lost`` where it removes the
+    # dollar without a word
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Notes taken while a file was read, besides its data."""
+
+    # the data as ``docker stack deploy`` has them: variables without value are empty there
+    stack: Mapping[str, Any] = field(default_factory=dict)
+    # texts such as ``yes`` that are true or false, by path
+    words: Mapping[tuple[Step, ...], str] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()  # variables that docker does not take as they stand
+    # paths of keys that were written before, with the line of the first
+    twice: Mapping[tuple[Step, ...], int] = field(default_factory=dict)
+    # paths of keys that a later ``<<`` replaced, with the line of the key
+    merged: Mapping[tuple[Step, ...], int] = field(default_factory=dict)
+    rest: int | None = None  # line of the second document; None if there is only one
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ComposeFile:
     """A compose file, or a live stack in the same terms."""
@@ -131,8 +175,6 @@ class ComposeFile:
     # data, lines: the file's own words, and the line of each path in them; empty for a live stack
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     lines: Mapping[tuple[Step, ...], int] = field(default_factory=dict, repr=False)
-    # paths of values that a variable is part of
-    substituted: frozenset[tuple[Step, ...]] = field(default=frozenset(), repr=False)
     # what else was seen while the file was read
     reading: Reading = field(default=Reading(), repr=False)
     directory: Path | None = None  # where the file is; None for a text and for a live stack

@@ -10,45 +10,17 @@ defaults by docker's rules. Then both the closed format of ``docker stack deploy
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
+from labkit.compose.model import ComposeFile, Fault, Reading, Variable
 from labkit.compose.schema import Problem, find_problems
 from labkit.compose.stack_checks import refusals
-from labkit.compose.stack_format import NEWEST, minor_of, unfit
-from labkit.documents import Reader, Step, is_empty, line_of, nearest_line
+from labkit.compose.stack_format import unfit
+from labkit.documents import Reader, Step, is_empty, line_of
 from labkit.errors import ComposeError
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A variable that a file refers to."""
-
-    name: str  # without dollar or braces
-    line: int  # where it is first used
-    default: str | None = None  # what is used when it is not set; None if the file gives nothing
-    value: str | None = None  # what it was given; None if it was not set
-    required: bool = False  # Docker refuses the file without it (``${A:?…}``), and it was not set
-
-    @property
-    def missing(self) -> bool:
-        """Neither set nor with a default: it is left in the text as it stands."""
-        return self.value is None and self.default is None
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A place in a text where a variable is not as docker wants it."""
-
-    # path, line: of the dollar
-    path: tuple[Step, ...]
-    line: int
-    excerpt: str  # what is around it
-    # ``wrong`` or ``needed``, for which docker refuses the file; ``lost`` where it removes the
-    # dollar without a word
-    rule: str
 
 
 class Unusable(str):
@@ -57,44 +29,12 @@ class Unusable(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Notes taken while a file was read, besides its data."""
-
-    # the data as ``docker stack deploy`` has them: variables without value are empty there
-    stack: Mapping[str, Any] = field(default_factory=dict)
-    # texts such as ``yes`` that are true or false, by path
-    words: Mapping[tuple[Step, ...], str] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()  # variables that docker does not take as they stand
-    # paths of keys that were written before, with the line of the first
-    twice: Mapping[tuple[Step, ...], int] = field(default_factory=dict)
-    # paths of keys that a later ``<<`` replaced, with the line of the key
-    merged: Mapping[tuple[Step, ...], int] = field(default_factory=dict)
-    rest: int | None = None  # line of the second document; None if there is only one
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """A file as plain data."""
-
-    file: str  # name, for messages
-    data: dict[str, Any]  # mappings, lists and scalars
-    lines: Mapping[tuple[Step, ...], int]  # line, from 1, by path
-    variables: tuple[Variable, ...]  # by name
-    substituted: frozenset[tuple[Step, ...]]  # paths of values that a variable is part of
-    reading: Reading  # what else was seen
-
-    def line(self, path: tuple[Step, ...]) -> int:
-        """Return the line of a path, or of the nearest thing around it."""
-        return nearest_line(self.lines, path) or 1
-
-
-def load(text: str, file: str, environment: Mapping[str, str]) -> Raw:
-    """Read the text of a compose file.
+def load(text: str, name: str, environment: Mapping[str, str]) -> ComposeFile:
+    """Read the text of a compose file as plain data; its parts are made of them elsewhere.
 
     Raises ``ComposeError`` when neither docker stack deploy nor docker compose would take it.
     """
-    reader = ComposeReader(file, environment)
+    reader = ComposeReader(name, environment)
     data = reader.document(text)
     texts = {p: t for p, t in reader.changed.items() if isinstance(t, _Text)}
     words = {p: w for p, w in reader.changed.items() if isinstance(w, str)}
@@ -102,25 +42,30 @@ def load(text: str, file: str, environment: Mapping[str, str]) -> Raw:
     faults = tuple(fault for path, t in texts.items() for fault in t.faults(path))
     rest = reader.starts[1] if len(reader.starts) > 1 else None
     reading = Reading(stack, words, faults, reader.twice, reader.merged, rest)
-    variables = _variables(texts.values())
-    raw = Raw(file, data, reader.lines, variables, frozenset(texts), reading)
-    for fault in raw.reading.faults:
+    for fault in faults:
         if fault.rule == "wrong" and not re.search(r"\$\{\w+:?\+", fault.excerpt):
             # docker compose has "${A:+b}", and takes nothing else of the kind
             why = f"« {fault.excerpt} » : une variable est mal écrite."
             remedy = "Écrivez ${NOM} ou ${NOM:-défaut} ; un dollar seul s’écrit $$."
-            raise ComposeError(file, fault.line, why, remedy=remedy)
-    minor = minor_of(stack.get("version", ""))
-    unfitting = {u.path for u in unfit(stack, NEWEST if minor is None else minor)}
+            raise ComposeError(name, fault.line, why, remedy=remedy)
+    unfitting = {one.path for one in unfit(stack)}
+    # where docker wants a text, « yes » is one for a reader
+    read = _overlaid(data, {path: word for path, word in words.items() if path in unfitting})
+    file = ComposeFile(
+        name,
+        version=read.get("version", ""),
+        variables=_variables(texts.values()),
+        data=read,
+        lines=reader.lines,
+        reading=reading,
+    )
     problems = find_problems(_overlaid(data, words))
     if problems:
         refused = unfitting | {path for path, _ in refusals(stack, None)}
         shared = [p for p in problems if any(_along(p.path, path) for path in refused)]
         if shared:
-            raise _error(raw, shared)
-    # where docker wants a text, « yes » is one for a reader
-    texts_after_all = {path: word for path, word in words.items() if path in unfitting}
-    return replace(raw, data=_overlaid(data, texts_after_all))
+            raise _error(file, shared)
+    return file
 
 
 def _along(one: tuple[Step, ...], other: tuple[Step, ...]) -> bool:
@@ -129,11 +74,11 @@ def _along(one: tuple[Step, ...], other: tuple[Step, ...]) -> bool:
     return one[:shortest] == other[:shortest]
 
 
-def _error(raw: Raw, problems: list[Problem]) -> ComposeError:
-    placed = sorted(((raw.line(p.path), p) for p in problems), key=lambda pair: pair[0])
+def _error(file: ComposeFile, problems: list[Problem]) -> ComposeError:
+    placed = sorted(((file.line(*p.path) or 1, p) for p in problems), key=lambda pair: pair[0])
     line, first = placed[0]
     others = tuple((n, p.reason) for n, p in placed[1:6])
-    return ComposeError(raw.file, line, first.reason, remedy=first.remedy, others=others)
+    return ComposeError(file.name, line, first.reason, remedy=first.remedy, others=others)
 
 
 def _overlaid(data: Any, other: Mapping[tuple[Step, ...], Any]) -> Any:

@@ -212,6 +212,16 @@ def short(value: Any, most: int = 50) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def written(value: Any) -> str:
+    """Return a value in a few words."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        parts = [k if isinstance(v, dict) else f"{k}: {written(v)}" for k, v in value.items()]
+        return short(", ".join(parts), 90)
+    return short(", ".join(map(written, value)), 90) if isinstance(value, list) else short(value)
+
+
 def _option(path: tuple[str | int, ...]) -> str:
     if not path:
         return "le fichier"

@@ -6,20 +6,16 @@ schema tells: a mode that does not exist, a source that a mount must have, a fil
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from labkit.compose import values
 from labkit.compose.schema import short
-from labkit.documents import Step
+from labkit.documents import Step, table, value_at
 
 _Refusals = Iterator[tuple[tuple[Step, ...], str]]
 
-_COUNTS = (  # which docker refuses below zero
-    "deploy.replicas deploy.update_config.parallelism deploy.rollback_config.parallelism "
-    "deploy.restart_policy.max_attempts deploy.placement.max_replicas_per_node healthcheck.retries"
-).split()
 _MODES = ("replicated", "global", "replicated-job", "global-job")
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 _MOUNTS = {  # by type: the options that go with it
@@ -39,32 +35,17 @@ def refusals(data: Mapping[str, Any], directory: Path | None) -> _Refusals:
     ``data`` are as the docker command has them, variables replaced. The file's relative paths begin
     at ``directory``; None looks at no other file.
     """
-    for name, service in _table(data.get("services")).items():
-        for path, why in _service(_table(service), data, directory):
+    for name, service in table(data.get("services")).items():
+        for path, why in _service(table(service), data, directory):
             yield ("services", name, *path), why
     for kind in ("networks", "volumes", "secrets", "configs"):
-        for name, options in _table(data.get(kind)).items():
+        for name, options in table(data.get(kind)).items():
             for path, why in _declared(kind, options, directory):
                 yield (kind, name, *path), why
 
 
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _at(options: Mapping[str, Any], path: str) -> Any:
-    value: Any = options
-    for key in path.split("."):
-        value = _table(value).get(key)
-    return value
-
-
-def _path(text: str) -> tuple[Step, ...]:
-    return tuple(text.split("."))
 
 
 # -- services -------------------------------------------------------------------------------
@@ -74,10 +55,9 @@ def _service(
     options: Mapping[str, Any], data: Mapping[str, Any], directory: Path | None
 ) -> _Refusals:
     yield from _numbers(options)
-    yield from _texts(options)
     yield from _ports(options)
     for i, mount in enumerate(_list(options.get("volumes"))):
-        for inner, why in _mount(mount, _table(data.get("volumes"))):
+        for inner, why in _mount(mount, table(data.get("volumes"))):
             yield ("volumes", i, *inner), why
     yield from _env_files(options, directory)
     yield from _deployment(options)
@@ -85,35 +65,16 @@ def _service(
 
 
 def _numbers(options: Mapping[str, Any]) -> _Refusals:
-    for path in _COUNTS:
-        value = _at(options, path)
-        if isinstance(value, int | float) and value < 0:
-            yield _path(path), "un nombre négatif n’a pas de sens ici."
     for kind in ("secrets", "configs"):
         for i, item in enumerate(_list(options.get(kind))):
-            mode = _table(item).get("mode")
+            mode = table(item).get("mode")
             if isinstance(mode, int | float) and mode < 0:
                 yield (kind, i, "mode"), "des droits ne sont pas un nombre négatif."
-    for name, limit in _table(options.get("ulimits")).items():
+    for name, limit in table(options.get("ulimits")).items():
         numbers = limit.values() if isinstance(limit, dict) else [limit]
         complete = not isinstance(limit, dict) or {"soft", "hard"} <= limit.keys()
         if not complete or not all(type(n) is int for n in numbers):
             yield ("ulimits", name), "une limite est un entier, ou « soft » et « hard » entiers."
-
-
-def _texts(options: Mapping[str, Any]) -> _Refusals:
-    sizes = [f"deploy.resources.{kind}.memory" for kind in ("limits", "reservations")]
-    shares = [f"deploy.resources.{kind}.cpus" for kind in ("limits", "reservations")]
-    checks: list[tuple[str, Callable[[str], Any], str]] = [
-        *((p, values.size, "une taille est un nombre et son unité : 512M, 1G.") for p in sizes),
-        *((p, lambda share: values.cpus(share or "0"),
-           'un nombre de processeurs s’écrit "0.5", au milliardième près.') for p in shares),
-        *((p, values.words, "un guillemet n’est jamais fermé.") for p in ("command", "entrypoint")),
-    ]  # fmt: skip
-    for path, read, why in checks:
-        value = _at(options, path)
-        if isinstance(value, str) and read(value) is None:
-            yield _path(path), why
 
 
 def _ports(options: Mapping[str, Any]) -> _Refusals:
@@ -170,7 +131,7 @@ def _long(parts: list[str]) -> dict[str, Any]:
 
 
 def _deployment(options: Mapping[str, Any]) -> _Refusals:
-    deploy = _table(options.get("deploy"))
+    deploy = table(options.get("deploy"))
     mode = deploy.get("mode") or "replicated"
     if not isinstance(mode, str):
         pass
@@ -184,10 +145,10 @@ def _deployment(options: Mapping[str, Any]) -> _Refusals:
         name, _, count = restart.partition(":")
         if name not in _RESTARTS or not (count == "" or count.lstrip("+-").isdecimal()):
             yield ("restart",), f"« {short(restart)} » n’existe pas : {', '.join(_RESTARTS)}."
-    check = _table(options.get("healthcheck"))
+    check = table(options.get("healthcheck"))
     if check.get("disable") and (isinstance(check.get("test"), str) or check.get("test")):
         yield ("healthcheck",), "« test » et « disable: true » ne vont pas ensemble."
-    spec = _table(options.get("credential_spec"))
+    spec = table(options.get("credential_spec"))
     given = [key for key in ("config", "file", "registry") if spec.get(key)]
     if len(given) > 1:
         yield ("credential_spec",), f"{' et '.join(given)} ne vont pas ensemble."
@@ -195,7 +156,7 @@ def _deployment(options: Mapping[str, Any]) -> _Refusals:
 
 def _references(options: Mapping[str, Any], data: Mapping[str, Any]) -> _Refusals:
     networks = options.get("networks")
-    declared = _table(data.get("networks"))
+    declared = table(data.get("networks"))
     for name in networks if isinstance(networks, dict | list) else ():
         if isinstance(name, str) and name not in declared and name != "default":
             why = f"le réseau « {name} » n’est déclaré nulle part : ajoutez-le sous networks."
@@ -204,16 +165,16 @@ def _references(options: Mapping[str, Any], data: Mapping[str, Any]) -> _Refusal
         used = [item.get("source") or "" if isinstance(item, dict) else item
                 for item in _list(options.get(kind))]  # fmt: skip
         for i, name in enumerate(used):
-            if isinstance(name, str) and name not in _table(data.get(kind)):
+            if isinstance(name, str) and name not in table(data.get(kind)):
                 yield (kind, i), f"{title} « {name} » n’est pas sous {kind}, au premier niveau."
         targets: set[Any] = set()
         for i, item in enumerate(_list(options.get(kind))):
-            target = _table(item).get("target") or used[i]
+            target = table(item).get("target") or used[i]
             if isinstance(target, str) and target in targets:
                 yield (kind, i), f"« {target} » y est deux fois : gardez-en une."
             targets.add(target if isinstance(target, str) else None)
-    config = _at(options, "credential_spec.config")
-    if isinstance(config, str) and config and config not in _table(data.get("configs")):
+    config = value_at(options, "credential_spec", "config")
+    if isinstance(config, str) and config and config not in table(data.get("configs")):
         why = f"la config « {config} » n’est pas sous configs, au premier niveau."
         yield ("credential_spec", "config"), why
 
@@ -232,14 +193,14 @@ def _declared(kind: str, options: Any, directory: Path | None) -> _Refusals:
             for key in ("driver", "driver_opts", "labels"):
                 if options.get(key):
                     yield (key,), "un volume externe existe déjà : il n’a pas cette option ici."
-        if _table(external).get("name") and options.get("name"):
+        if table(external).get("name") and options.get("name"):
             yield ("name",), "le nom est déjà dit par external.name : gardez « name »."
         return
     if kind == "volumes":
         for key in ("required_bytes", "limit_bytes"):
-            size = _at(options, f"x-cluster-spec.capacity_range.{key}")
+            path = ("x-cluster-spec", "capacity_range", key)
+            size = value_at(options, *path)
             if isinstance(size, str) and values.size(size) is None:
-                path = ("x-cluster-spec", "capacity_range", key)
                 yield path, "une taille est un nombre et son unité : 512M, 1G."
     if kind not in ("secrets", "configs"):
         return

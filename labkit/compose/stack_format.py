@@ -1,19 +1,23 @@
 """The closed format 3.x of ``docker stack deploy``, as the course's docker command reads it.
 
-What is written here was found by asking that command, and ``tests/compose`` asks it again about
-every option and every kind of value: a newer command shows there what it does otherwise.
+What ``stack_format.yml`` says was found by asking that command, and ``tests/compose`` asks it again
+about every option and every kind of value: a newer command shows there what it does otherwise.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from labkit.compose import values
-from labkit.documents import Step
+from labkit.compose.schema import written
+from labkit.documents import FastLoader, Step
 
 DOCKER = "26.1"  # the docker command that labkit provides
 NEWEST = 12  # of the versions 3.x that it knows
@@ -38,7 +42,8 @@ class Form:
     unique: bool = False  # no element comes twice
     required: tuple[str, ...] = ()  # keys that a table must have
     choices: tuple[str, ...] = ()  # what a text may be; empty for anything
-    duration: int | None = None  # a text is a duration, from this version 3.n on; None if it is not
+    text: str = ""  # what a text is read as, of _TEXTS; empty for what it is
+    since: int = 0  # first version 3.n that reads it so
     least: int | None = None  # smallest number
 
     @property
@@ -48,166 +53,24 @@ class Form:
         return (*self.scalars, *table, *(("array",) if self.items else ()))
 
 
-def _form(scalars: str = "", keys: Mapping[str, Form] | None = None, **options: Any) -> Form:
-    """Return a form; a key ``name@7`` is there since version 3.7."""
-    table = None
-    if keys is not None:
-        split = {key.partition("@")[::2]: form for key, form in keys.items()}
-        table = {name: (int(since or 0), form) for (name, since), form in split.items()}
-    return Form(tuple(scalars.split()), table, **options)
+def _form(told: Any) -> Form:
+    """Return a form as ``stack_format.yml`` tells it."""
+    told = {"scalars": told} if isinstance(told, str) else told
+    return Form(**{key: _READ.get(key, lambda v: v)(value) for key, value in told.items()})
 
 
-def _each(names: str, form: Form) -> dict[str, Form]:
-    """Return keys that have the same form."""
-    return dict.fromkeys(names.split(), form)
+def _keys(told: Mapping[str, Any]) -> dict[str, tuple[int, Form]]:
+    keys = ((*key.partition("@")[::2], form) for same, form in told.items() for key in same.split())
+    return {name: (int(since or 0), _form(form)) for name, since, form in keys}
 
 
-_TEXT, _INTEGER, _NUMBER, _FLAG = map(_form, ("text", "integer", "number", "boolean"))
-_DURATION = _form("text", duration=0)
-_DURATION_4 = _form("text", duration=4)
-_TEXTS = _form(items=_TEXT, unique=True)
-_TEXT_OR_TEXTS = _form("text", items=_TEXT, unique=True)
-_COMMAND = _form("text", items=_TEXT)
-_PAIRS = _form(names=_form("text number null"), items=_TEXT, unique=True)
-_OPTIONS = _form(names=_form("text number"))
-_NAME = "[a-zA-Z0-9._-]+"
-_EXTERNAL = _form("boolean", {"name": _TEXT})
-_EXTERNAL_OPEN = _form("boolean", {"name": _TEXT}, open=0)
-_SIZE_OR_TEXT = _form("integer text")
-
-_UPDATE = {
-    **_each("delay monitor", _DURATION),
-    "parallelism": _INTEGER,
-    "failure_action": _TEXT,
-    "max_failure_ratio": _NUMBER,
+_READ: dict[str, Callable[[Any], Any]] = {  # what is not taken as it is
+    "scalars": lambda kinds: tuple(kinds.split()),
+    "keys": _keys,
+    **dict.fromkeys(("names", "items"), _form),
+    **dict.fromkeys(("required", "choices"), tuple),
 }
-_ORDER = _form("text", choices=("start-first", "stop-first"))
-
-_DEPLOY = _form("null", {
-    **_each("mode endpoint_mode@2", _TEXT),
-    "replicas": _INTEGER,
-    "labels": _PAIRS,
-    "rollback_config@7": _form(keys={**_UPDATE, "order": _ORDER}),
-    "update_config": _form(keys={**_UPDATE, "order@4": _ORDER}),
-    "resources": _form(keys={
-        "limits": _form(keys={"cpus": _TEXT, "memory": _TEXT, "pids@9": _INTEGER}),
-        "reservations": _form(keys={
-            **_each("cpus memory", _TEXT),
-            "generic_resources@5": _form(items=_form(keys={
-                "discrete_resource_spec": _form(keys={"kind": _TEXT, "value": _NUMBER}),
-            })),
-        }),
-    }),
-    "restart_policy": _form(keys={
-        "condition": _TEXT,
-        "max_attempts": _INTEGER,
-        **_each("delay window", _DURATION),
-    }),
-    "placement": _form(keys={
-        "constraints": _form(items=_TEXT),
-        "preferences@3": _form(items=_form(keys={"spread": _TEXT})),
-        "max_replicas_per_node@8": _INTEGER,
-    }),
-})  # fmt: skip
-
-_FILE = _form("text", {"source": _TEXT, "target": _TEXT, "uid": _TEXT, "gid": _TEXT,
-                       "mode": _NUMBER}, open=0)  # fmt: skip
-
-_SERVICE = _form(keys={
-    **_each("cgroupns_mode@9 cgroup_parent container_name domainname hostname image ipc "
-            "isolation@5 mac_address network_mode restart shm_size stop_signal user userns_mode "
-            "working_dir", _TEXT),
-    **_each("cap_add cap_drop depends_on devices external_links links security_opt", _TEXTS),
-    **_each("dns dns_search env_file tmpfs", _TEXT_OR_TEXTS),
-    **_each("command entrypoint", _COMMAND),
-    **_each("environment extra_hosts labels sysctls", _PAIRS),
-    **_each("init@7 privileged read_only stdin_open tty", _FLAG),
-    **_each("configs@3 secrets@1", _form(items=_FILE)),
-    "build": _form("text", {
-        **_each("context dockerfile network@4 target@4", _TEXT),
-        **_each("args labels@3 extra_hosts@9", _PAIRS),
-        "cache_from@2": _TEXTS,
-        "shm_size@5": _SIZE_OR_TEXT,
-    }, open=11),
-    "credential_spec@3": _form(keys=_each("config@8 file registry", _TEXT)),
-    "deploy": _DEPLOY,
-    "expose": _form(items=_form("text number"), unique=True),
-    "healthcheck": _form(keys={
-        **_each("interval timeout", _DURATION_4),
-        **_each("start_period@4 start_interval@12", _DURATION),
-        "disable": _FLAG,
-        "retries": _NUMBER,
-        "test": _COMMAND,
-    }),
-    "logging": _form(keys={"driver": _TEXT,
-                           "options": _form(names=_form("text number null"))}),
-    "networks": _form(
-        names=_form("null", {"aliases": _TEXTS, **_each("ipv4_address ipv6_address", _TEXT)}),
-        pattern=_NAME, items=_TEXT, unique=True,
-    ),
-    "pid": _form("text null"),
-    "ports": _form(unique=True, items=_form("number text", {
-        **_each("mode@2 protocol@2", _TEXT),
-        **_each("target@2 published@2", _INTEGER),
-    })),
-    "stop_grace_period": _DURATION,
-    "ulimits": _form(pattern="[a-z]+", names=_form(
-        "integer", _each("hard soft", _INTEGER), required=("soft", "hard"),
-    )),
-    "volumes": _form(items=_form("text", {
-        **_each("type@2 source@2 target@2 consistency@2", _TEXT),
-        "read_only@2": _FLAG,
-        "bind@2": _form(keys={"propagation": _TEXT}, open=0),
-        "volume@2": _form(keys={"nocopy": _FLAG}, open=0),
-        "tmpfs@6": _form(keys={"size": _form("integer", least=0)}, open=0),
-    }, required=("type",))),
-}, extensions=7)  # fmt: skip
-
-_TOPOLOGY = _form(items=_form(keys={"segments": _PAIRS}, open=0))
-
-_CLUSTER = _form(keys={
-    **_each("group availability", _TEXT),
-    "access_mode": _form(keys={
-        **_each("scope sharing", _TEXT),
-        "block_volume": _form(keys={}, open=0),
-        "mount_volume": _form(keys={"fs_type": _TEXT, "mount_flags": _form(items=_TEXT)}, open=0),
-    }, open=0),
-    "accessibility_requirements": _form(keys=_each("requisite preferred", _TOPOLOGY), open=0),
-    "capacity_range": _form(keys=_each("required_bytes limit_bytes", _TEXT), open=0),
-}, open=0)  # fmt: skip
-
-_STORED = {  # of a secret and of a config
-    **_each("name@5 file template_driver@8", _TEXT),
-    "external": _EXTERNAL_OPEN,
-    "labels": _PAIRS,
-}
-
-FORMAT = _form(keys={
-    "version": _TEXT,
-    "services": _form(pattern=_NAME, names=_SERVICE),
-    "networks": _form(pattern=_NAME, open=0, names=_form("null", {
-        **_each("name@5 driver", _TEXT),
-        **_each("internal attachable@2", _FLAG),
-        "driver_opts": _OPTIONS,
-        "ipam": _form(keys={
-            "driver": _TEXT,
-            "config": _form(items=_form(keys={"subnet": _TEXT})),
-        }),
-        "external": _EXTERNAL,
-        "labels": _PAIRS,
-    }, extensions=7)),
-    "volumes": _form(pattern=_NAME, names=_form("null", {
-        **_each("name@4 driver", _TEXT),
-        "driver_opts": _OPTIONS,
-        "external": _EXTERNAL,
-        "labels": _PAIRS,
-        "x-cluster-spec@10": _CLUSTER,
-    }, extensions=7)),
-    "secrets@1": _form(pattern=_NAME, names=_form(
-        keys={**_STORED, "driver@8": _TEXT, "driver_opts@8": _OPTIONS}, extensions=7,
-    )),
-    "configs@3": _form(pattern=_NAME, names=_form(keys=_STORED, extensions=7)),
-}, extensions=4)  # fmt: skip
+FORMAT = _form(yaml.load(Path(__file__).with_suffix(".yml").read_text("utf-8"), FastLoader))
 
 
 def minor_of(version: Any) -> int | None:
@@ -226,35 +89,50 @@ class Unfit:
     """A value that the format does not have."""
 
     path: tuple[Step, ...]  # in the data
-    # ``unknown`` key, ``name`` of a service…, ``since``, ``kind``, ``missing`` key, ``twice``,
-    # ``choice``, ``duration`` or ``least``
-    rule: str
-    # what was wanted there: of the table that has the key, for ``unknown`` and ``since``
-    form: Form
-    value: Any = None  # what was found
-    since: int = 0  # the first version 3.n that has it, for ``since``
-    key: str = ""  # what is missing
+    form: Form  # what was wanted there; of the table that has the key, for an unknown key
+    value: Any  # what was found
+    why: str = ""  # in French; empty for another kind of value, and for an unknown key
+    unknown: bool = False  # nothing of the format has that key there
 
 
-def unfit(
-    value: Any, minor: int, form: Form = FORMAT, path: tuple[Step, ...] = ()
-) -> Iterator[Unfit]:
-    """Yield what of a value the format 3.``minor`` does not have."""
+def unfit(data: Mapping[str, Any]) -> Iterator[Unfit]:
+    """Yield what of a file the format has not in the version that it declares.
+
+    That of a file whose version is unknown is the newest.
+    """
+    minor = minor_of(data.get("version", ""))
+    yield from _unfit(data, NEWEST if minor is None else minor, FORMAT, ())
+
+
+def _unfit(value: Any, minor: int, form: Form, path: tuple[Step, ...]) -> Iterator[Unfit]:
     if isinstance(value, dict) and "object" in form.kinds:
         yield from _table(value, minor, form, path)
     elif isinstance(value, list) and form.items:
         for i, item in enumerate(value):
-            yield from unfit(item, minor, form.items, (*path, i))
+            yield from _unfit(item, minor, form.items, (*path, i))
         if form.unique and (twice := _twice(value)) is not None:
-            yield Unfit((*path, twice), "twice", form, value[twice])
+            why = f"« {written(value[twice])} » y est deux fois : gardez-en une."
+            yield Unfit((*path, twice), form, value[twice], why)
     elif not any(_is(value, kind) for kind in form.scalars):
-        yield Unfit(path, "kind", form, value)
+        yield Unfit(path, form, value)
     elif form.choices and value not in form.choices:
-        yield Unfit(path, "choice", form, value)
-    elif form.duration is not None and minor >= form.duration and values.duration(value) is None:
-        yield Unfit(path, "duration", form, value)
+        why = f"les valeurs possibles sont {', '.join(form.choices)}."
+        yield Unfit(path, form, value, why)
+    elif form.text and minor >= form.since and isinstance(value, str):
+        read, why = _TEXTS[form.text]
+        if read(value) is None:
+            yield Unfit(path, form, value, why)
     elif form.least is not None and value < form.least:
-        yield Unfit(path, "least", form, value)
+        yield Unfit(path, form, value, "un nombre négatif n’a pas de sens ici.")
+
+
+_TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "duration": (values.duration, "une durée s’écrit avec son unité : 10s, 1m30s."),
+    "size": (values.size, "une taille est un nombre et son unité : 512M, 1G."),
+    "cpus": (lambda share: values.cpus(share or "0"),
+             'un nombre de processeurs s’écrit "0.5", au milliardième près.'),
+    "command": (values.words, "un guillemet n’est jamais fermé."),
+}  # fmt: skip
 
 
 def _table(
@@ -262,22 +140,26 @@ def _table(
 ) -> Iterator[Unfit]:
     for key in form.required:
         if key not in value:
-            yield Unfit(path, "missing", form, value, key=key)
+            yield Unfit(path, form, value, f"il manque « {key} ».")
     for key, inner in value.items():
         here = (*path, key)
         since, wanted = (form.keys or {}).get(key, (0, None))
         free = form.open is not None and minor >= form.open
         extended = form.extensions is not None and minor >= form.extensions
         if wanted is not None and since <= minor:
-            yield from unfit(inner, minor, wanted, here)
+            yield from _unfit(inner, minor, wanted, here)
         elif form.names is not None and re.fullmatch(form.pattern, key):
-            yield from unfit(inner, minor, form.names, here)
+            yield from _unfit(inner, minor, form.names, here)
         elif free or (extended and key.startswith("x-")):
             continue
         elif wanted is not None:
-            yield Unfit(here, "since", form, inner, since)
+            why = f"demande version 3.{since} ; le fichier déclare 3.{minor}."
+            yield Unfit(here, form, inner, why)
+        elif form.names is not None:
+            why = "un nom est fait de lettres sans accent, de chiffres, de « . », « _ » et « - »."
+            yield Unfit(here, form, inner, why)
         else:
-            yield Unfit(here, "unknown" if form.names is None else "name", form, inner)
+            yield Unfit(here, form, inner, unknown=True)
 
 
 _PLAIN = {"text": str, "boolean": bool, "null": type(None)}

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -11,7 +11,16 @@ from typing import Any, ClassVar
 
 import yaml
 
-from labkit.documents import Reader, Step, is_empty, line_of, nearest_line, read_text
+from labkit.documents import (
+    Reader,
+    Step,
+    Table,
+    is_empty,
+    line_of,
+    nearest_line,
+    read_text,
+    value_at,
+)
 from labkit.errors import ManifestError
 from labkit.text.tables import table_html, table_text
 
@@ -36,10 +45,7 @@ class KubeObject:
 
     def get(self, *path: str) -> Any:
         """Return what is at a path of keys; None where there is nothing, or another shape."""
-        value: Any = self.data
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
+        return value_at(self.data, *path)
 
     @property
     def title(self) -> str:
@@ -258,13 +264,6 @@ def _as_yaml(token: re.Match[str]) -> str:
 
 # -- shapes: nothing of a manifest is sure before it is validated -------------------------------
 
-Table = Mapping[str, Any]
-
-
-def table(value: Any) -> Table:
-    """Return a table of keys; anything else, which the schema refuses, is an empty one."""
-    return value if isinstance(value, Mapping) else {}
-
 
 def tables(value: Any) -> list[Table]:
     """Return the tables of a list; anything else is left out."""
@@ -274,10 +273,3 @@ def tables(value: Any) -> list[Table]:
 def word(value: Any) -> str:
     """Return a value as text; nothing is empty."""
     return "" if value is None else str(value)
-
-
-def below(value: Any, path: Iterable[str]) -> Table:
-    """Return the table at a path of keys; an empty one where there is none."""
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else {}

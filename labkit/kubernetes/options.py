@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from labkit.kubernetes.manifest import KubeObject, Table, table, tables, word
+from labkit.documents import Table, table
+from labkit.kubernetes.manifest import KubeObject, tables, word
 from labkit.kubernetes.pods import quantity
 
 

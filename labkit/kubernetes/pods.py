@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from labkit.documents import Step
-from labkit.kubernetes.manifest import Table, below
+from labkit.documents import Step, Table, below
 
 Fault = tuple[tuple[Step, ...], str, str]
 """A path in the object, the reason and the remedy, in French."""
@@ -60,7 +59,7 @@ def pod_faults(kind: str, pod: Table, path: tuple[Step, ...], spec: Table) -> It
         if len(sources) > 1:
             yield both((*path, "volumes", i), *sources[:2])
     names = {v.get("name") for v in volumes}
-    names |= {below(t, ("metadata",)).get("name") for t in spec.get("volumeClaimTemplates", [])}
+    names |= {below(t, "metadata").get("name") for t in spec.get("volumeClaimTemplates", [])}
     for at, container in containers:
         yield from _container(container, at, names, pod)
     if kind == "Pod":

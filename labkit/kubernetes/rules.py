@@ -9,9 +9,8 @@ Service) is not looked at here.
 import re
 from collections.abc import Iterator, Mapping
 
-from labkit.documents import Step
+from labkit.documents import Step, Table, below
 from labkit.kubernetes.constraints import ACCESS_MODES
-from labkit.kubernetes.manifest import Table, below
 from labkit.kubernetes.pods import PODS, Fault, both, pod_faults, twice
 
 _EMPTY = '""'
@@ -23,21 +22,21 @@ def faults(kind: str, data: Table) -> Iterator[Fault]:
     spec = data.get("spec", {})
     if kind in PODS:
         way = PODS[kind]
-        pod = below(data, way)
+        pod = below(data, *way)
         yield from _selector(kind, spec, pod)
         yield from pod_faults(kind, pod.get("spec", {}), (*way, "spec"), spec)
     match kind:
         case "Deployment":
             yield from _strategy(spec)
         case "DaemonSet":
-            rolling = below(spec, ("updateStrategy", "rollingUpdate"))
+            rolling = below(spec, "updateStrategy", "rollingUpdate")
             rolling = {"maxUnavailable": 1, "maxSurge": 0, **rolling}
             yield from _stuck(rolling, ("spec", "updateStrategy", "rollingUpdate"))
         case "Job":
             yield from _job(spec, ("spec",))
         case "CronJob":
             yield from _cron(spec)
-            yield from _job(below(spec, ("jobTemplate", "spec")), ("spec", "jobTemplate", "spec"))
+            yield from _job(below(spec, "jobTemplate", "spec"), ("spec", "jobTemplate", "spec"))
         case "Service":
             yield from _service(spec)
         case "Ingress":
@@ -70,7 +69,7 @@ def _selector(kind: str, spec: Table, pod: Table) -> Iterator[Fault]:
             why = "un Job choisit lui-même son « selector »."
             yield ("spec", "selector"), why, "Retirez « selector »."
         return
-    labels = below(pod, ("metadata", "labels"))
+    labels = below(pod, "metadata", "labels")
     where: tuple[Step, ...] = ("spec", "selector")
     if kind == "ReplicationController":
         wanted = selector or labels
@@ -231,7 +230,7 @@ def _claim(spec: Table) -> Iterator[Fault]:
         if mode not in ACCESS_MODES:
             why = f"« {mode} » n’est pas un mode d’accès."
             yield ("spec", "accessModes", i), why, f"Choisissez parmi : {modes}."
-    if "storage" not in below(spec, ("resources", "requests")):
+    if "storage" not in below(spec, "resources", "requests"):
         remedy = "Ajoutez « requests » à « resources », et dessous « storage: 1Gi » par exemple."
         yield ("spec", "resources"), "il manque la place que ce volume demande.", remedy
 
@@ -245,7 +244,7 @@ def _ingress(spec: Table) -> Iterator[Fault]:
     if "defaultBackend" in spec:
         backends.append((("spec", "defaultBackend"), spec["defaultBackend"]))
     for i, rule in enumerate(rules):
-        for j, one in enumerate(below(rule, ("http",)).get("paths", [])):
+        for j, one in enumerate(below(rule, "http").get("paths", [])):
             at: tuple[Step, ...] = ("spec", "rules", i, "http", "paths", j)
             backends.append(((*at, "backend"), one["backend"]))
             path = one.get("path", "/" if one["pathType"] == "ImplementationSpecific" else "")
@@ -256,7 +255,7 @@ def _ingress(spec: Table) -> Iterator[Fault]:
         if ("service" in backend) == ("resource" in backend):
             yield at, "ce chemin ne mène à aucun Service, ou à deux choses.", "Gardez « service »."
         elif "service" in backend:
-            port = below(backend, ("service", "port"))
+            port = below(backend, "service", "port")
             if bool(port.get("name")) == bool(port.get("number")):
                 why = "le port du Service se dit par son nom ou par son numéro."
                 remedy = "Écrivez « port: » et dessous « number: 80 » par exemple."

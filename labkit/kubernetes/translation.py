@@ -19,8 +19,9 @@ from labkit.compose import (
     ComposeVolume,
 )
 from labkit.compose import draw as draw_compose
+from labkit.documents import Table, table
 from labkit.kubernetes.equivalents import KINDS
-from labkit.kubernetes.manifest import KubeObject, Manifest, Table, table, tables, word
+from labkit.kubernetes.manifest import KubeObject, Manifest, tables, word
 from labkit.kubernetes.options import options_of
 from labkit.kubernetes.pods import PODS
 

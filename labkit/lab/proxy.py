@@ -23,6 +23,7 @@ import re
 import secrets
 import urllib.request
 from email.message import Message
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,20 +65,7 @@ _LINK = re.compile(rb"""((?:href|src|action)=["'])(?=/(?!/))""")
 _DATA = re.compile(rb'(window\.APIUrl = "(?=\\?/)|var PATH_PREFIX = "(?="))')
 
 _HEAD = re.compile(rb"<head(?:\s[^>]*)?>", re.IGNORECASE)
-# to a page of such an origin, browsers refuse these with an error that many a program dies of
-_STORES = b"""<script>{
-const store = {
-  getItem(name) { return Object.hasOwn(this, name) ? this[name] : null; },
-  setItem(name, value) { this[name] = String(value); },
-  removeItem(name) { delete this[name]; },
-  clear() { Object.keys(this).forEach(name => delete this[name]); },
-  key(place) { return Object.keys(this)[place] ?? null; },
-  get length() { return Object.keys(this).length; },
-};
-for (const name of ["localStorage", "sessionStorage"])
-  Object.defineProperty(window, name, {value: Object.create(store)});
-Object.defineProperty(document, "cookie", {value: "", writable: true});
-}</script>"""
+_STORES = b"<script>" + Path(__file__).with_name("stores.js").read_bytes() + b"</script>"
 
 
 class _Entry(JupyterHandler):

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import ipywidgets as widgets
+from traitlets import Bool
 
 from labkit.engine.endpoint import Fleet
 from labkit.errors import LabkitError
@@ -23,10 +24,12 @@ class ClusterView(LiveBox):
     remedy, over the last state that was seen; the view recovers by itself.
     """
 
+    dark = Bool(help="Whether it is drawn for a dark background.")
+
     def __init__(
         self, fleet: Fleet | None = None, interval: float = 1.0, *, dark: bool = False
     ) -> None:
-        self._dark = dark
+        self.dark = dark
         self._last: tuple[Picture, datetime] | None = None
         self._picture: Picture | None = None
         self._state: ClusterState | None = None
@@ -46,6 +49,7 @@ class ClusterView(LiveBox):
         super().__init__(children, fleet=fleet, interval=interval)
         self._pause.observe(self._on_pause, names="value")
         self._tabular.observe(self._on_tabular, names="value")
+        self.observe(lambda _: self.refresh(), names="dark")
         self.refresh()
 
     @property
@@ -53,23 +57,13 @@ class ClusterView(LiveBox):
         """The choice of a node, and what can be done to it."""
         return self._controls
 
-    @property
-    def dark(self) -> bool:
-        """Whether it is drawn for a dark background."""
-        return self._dark
-
-    @dark.setter
-    def dark(self, dark: bool) -> None:
-        self._dark = dark
-        self.refresh()
-
     def show(self, seen: Seen) -> None:
         """Show a state, or an error over the last state that was seen."""
         self._state = seen if isinstance(seen, ClusterState) else None
         if isinstance(seen, LabkitError):
-            picture = error_picture(seen, dark=self._dark)
+            picture = error_picture(seen, dark=self.dark)
         else:
-            picture = cluster_picture(seen, dark=self._dark)
+            picture = cluster_picture(seen, dark=self.dark)
         html = picture.svg()
         if self._state is not None and self._state.active:
             html += "".join(status_html("alarm", t.what, t.remedy) for t in self._state.troubles)

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 import ipywidgets as widgets
+from traitlets import Bool
 
 from labkit.engine import connect
 from labkit.engine.endpoint import Fleet
@@ -34,9 +35,11 @@ class Repartition(Acting):
     Without ``fleet``, it is the current cluster at each run.
     """
 
+    dark = Bool(help="Whether it is drawn for a dark background.")
+
     def __init__(self, port: int = 9999, fleet: Fleet | None = None, *, dark: bool = False) -> None:
         self._port = port
-        self._dark = dark
+        self.dark = dark
         self._fleet = fleet
         self._samples: tuple[Sample, ...] = ()
         self._running = threading.Lock()
@@ -78,6 +81,7 @@ class Repartition(Acting):
         self.add_class("labkit")
         self._start.on_click(lambda _: self.ask())
         self._halt.on_click(lambda _: self.stop())
+        self.observe(lambda _: self._draw(), names="dark")
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -107,16 +111,6 @@ class Repartition(Acting):
     def port(self) -> int:
         """The published port."""
         return self._port
-
-    @property
-    def dark(self) -> bool:
-        """Whether it is drawn for a dark background."""
-        return self._dark
-
-    @dark.setter
-    def dark(self, dark: bool) -> None:
-        self._dark = dark
-        self._draw()
 
     def ask(self) -> None:
         """Begin a run as the button does; returns at once."""
@@ -196,7 +190,7 @@ class Repartition(Acting):
     def _draw(self) -> None:
         if not any(len(s.frame) for s in self._samples):
             return
-        self._image.value = png(distribution_figure(self._samples, dark=self._dark), dpi=_DPI)
+        self._image.value = png(distribution_figure(self._samples, dark=self.dark), dpi=_DPI)
         self._image.layout.display = ""
         set_html(self._table, distribution_html(self._samples))
 

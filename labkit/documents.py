@@ -90,10 +90,16 @@ def read_text(path: Path, reader: type[Reader]) -> str:
 _TAG = "tag:yaml.org,2002:"
 
 
-FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(FastLoader):  # type: ignore[misc]
+def beside(module: str, **words: object) -> Any:
+    """Read the YAML file beside a module of the same name; ``words`` are for its ``{names}``."""
+    text = Path(module).with_suffix(".yml").read_text("utf-8")
+    return yaml.load(text.format(**words) if words else text, _FastLoader)
+
+
+class _Loader(_FastLoader):  # type: ignore[misc]
     """Resolves plain scalars as docker 26.1 and Kubernetes do: YAML 1.1, such as ``8_080``."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}

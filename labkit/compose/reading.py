@@ -18,7 +18,7 @@ import yaml
 from labkit.compose.model import ComposeFile, Fault, Reading, Variable
 from labkit.compose.schema import Problem, find_problems
 from labkit.compose.stack_checks import refusals
-from labkit.compose.stack_format import unfit
+from labkit.compose.stack_format import form_at, unfit
 from labkit.documents import Reader, Step, is_empty, line_of
 from labkit.errors import ComposeError
 
@@ -265,38 +265,16 @@ def _flag(text: str) -> bool:
             "n": False, "no": False, "false": False, "off": False}[text.lower()]  # fmt: skip
 
 
-_CASTS: dict[str, Callable[[str], Any]] = {  # after ``services.*.``, then at the top
-    **dict.fromkeys(
-        [f"services.*.{path}" for path in """
-        configs.[].mode secrets.[].mode healthcheck.retries deploy.replicas ports.[].target
-        deploy.update_config.parallelism deploy.rollback_config.parallelism ports.[].published
-        deploy.restart_policy.max_attempts deploy.placement.max_replicas_per_node
-        ulimits.* ulimits.*.hard ulimits.*.soft""".split()], _integer),
-    "services.*.deploy.update_config.max_failure_ratio": float,
-    "services.*.deploy.rollback_config.max_failure_ratio": float,
-    **dict.fromkeys(
-        [f"services.*.{path}" for path in """
-        healthcheck.disable privileged read_only stdin_open tty volumes.[].read_only
-        volumes.[].volume.nocopy""".split()], _flag),
-    **dict.fromkeys("""
-        networks.*.external networks.*.internal networks.*.attachable volumes.*.external
-        secrets.*.external configs.*.external""".split(), _flag),
-}  # fmt: skip
+_CASTS: dict[str, Callable[[str], Any]] = {"integer": _integer, "flag": _flag, "number": float}
 
 
 def _cast(path: tuple[Step, ...], text: _Text) -> Any:
     """Return what docker makes of a text in which it replaced a variable."""
-    if text.given == text.node.value:
-        return text.given
     # docker looks for them by names joined with dots: a service "a.b" is none of these
-    joined = ".".join("[]" if isinstance(step, int) else step for step in path)
-    cast = next((cast for pattern, cast in _PATTERNS if pattern.fullmatch(joined)), None)
+    found = None if any("." in str(step) for step in path) else form_at(path)
+    if text.given == text.node.value or not found or not found.cast:
+        return text.given
     try:
-        return cast(text.given) if cast else text.given
+        return _CASTS[found.cast](text.given)
     except (KeyError, ValueError):
         return Unusable(text.given)
-
-
-_PATTERNS = [
-    (re.compile(re.escape(path).replace(r"\*", r"[^.]*")), cast) for path, cast in _CASTS.items()
-]

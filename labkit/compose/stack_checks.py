@@ -54,7 +54,7 @@ def _list(value: Any) -> list[Any]:
 def _service(
     options: Mapping[str, Any], data: Mapping[str, Any], directory: Path | None
 ) -> _Refusals:
-    yield from _numbers(options)
+    yield from _limits(options)
     yield from _ports(options)
     for i, mount in enumerate(_list(options.get("volumes"))):
         for inner, why in _mount(mount, table(data.get("volumes"))):
@@ -64,12 +64,7 @@ def _service(
     yield from _references(options, data)
 
 
-def _numbers(options: Mapping[str, Any]) -> _Refusals:
-    for kind in ("secrets", "configs"):
-        for i, item in enumerate(_list(options.get(kind))):
-            mode = table(item).get("mode")
-            if isinstance(mode, int | float) and mode < 0:
-                yield (kind, i, "mode"), "des droits ne sont pas un nombre négatif."
+def _limits(options: Mapping[str, Any]) -> _Refusals:
     for name, limit in table(options.get("ulimits")).items():
         numbers = limit.values() if isinstance(limit, dict) else [limit]
         complete = not isinstance(limit, dict) or {"soft", "hard"} <= limit.keys()
@@ -79,14 +74,9 @@ def _numbers(options: Mapping[str, Any]) -> _Refusals:
 
 def _ports(options: Mapping[str, Any]) -> _Refusals:
     for i, port in enumerate(_list(options.get("ports"))):
-        if isinstance(port, dict):
-            for key in ("target", "published"):
-                number = port.get(key)
-                if isinstance(number, int | float) and number < 0:
-                    yield ("ports", i, key), "un port n’est pas un nombre négatif."
-        elif isinstance(port, float):
+        if isinstance(port, float):
             yield ("ports", i), f"« {short(port)} » n’est pas un port."
-        else:
+        elif not isinstance(port, dict):
             try:
                 values.check_ports(str(port))
             except values.Bad as bad:

@@ -10,14 +10,11 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from labkit.compose import values
 from labkit.compose.schema import written
-from labkit.documents import FastLoader, Step
+from labkit.documents import Step, beside
 
 DOCKER = "26.1"  # the docker command that labkit provides
 NEWEST = 12  # of the versions 3.x that it knows
@@ -42,9 +39,13 @@ class Form:
     unique: bool = False  # no element comes twice
     required: tuple[str, ...] = ()  # keys that a table must have
     choices: tuple[str, ...] = ()  # what a text may be; empty for anything
+    # what docker makes of a text in which it replaced a variable: ``integer``, ``number`` or
+    # ``flag``; empty for what leaves it a text
+    cast: str = ""
     text: str = ""  # what a text is read as, of _TEXTS; empty for what it is
     since: int = 0  # first version 3.n that reads it so
     least: int | None = None  # smallest number
+    why: str = "un nombre négatif n’a pas de sens ici."  # said of a smaller one
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -70,7 +71,17 @@ _READ: dict[str, Callable[[Any], Any]] = {  # what is not taken as it is
     **dict.fromkeys(("names", "items"), _form),
     **dict.fromkeys(("required", "choices"), tuple),
 }
-FORMAT = _form(yaml.load(Path(__file__).with_suffix(".yml").read_text("utf-8"), FastLoader))
+FORMAT = _form(beside(__file__))
+
+
+def form_at(path: tuple[Step, ...]) -> Form | None:
+    """Return the form of what is at a path, in the newest version; None for what has none."""
+    form: Form | None = FORMAT
+    for step in path:
+        if form is not None:
+            named = (form.keys or {}).get(step, (0, form.names)) if isinstance(step, str) else None
+            form = named[1] if named else form.items
+    return form
 
 
 def minor_of(version: Any) -> int | None:
@@ -123,7 +134,7 @@ def _unfit(value: Any, minor: int, form: Form, path: tuple[Step, ...]) -> Iterat
         if read(value) is None:
             yield Unfit(path, form, value, why)
     elif form.least is not None and value < form.least:
-        yield Unfit(path, form, value, "un nombre négatif n’a pas de sens ici.")
+        yield Unfit(path, form, value, form.why)
 
 
 _TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {

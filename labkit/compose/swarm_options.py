@@ -9,17 +9,14 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from labkit.compose.model import ComposeFile
 from labkit.compose.reading import Unusable
 from labkit.compose.schema import kind_of, short, types_in_words, written
 from labkit.compose.stack_checks import refusals
 from labkit.compose.stack_format import DOCKER, NEWEST, Unfit, unfit
-from labkit.documents import FastLoader, Step
+from labkit.documents import Step, beside
 
 
 class Verdict(StrEnum):
@@ -75,8 +72,7 @@ class Finding:
 
 
 def _read_table() -> Iterator[Option]:
-    text = Path(__file__).with_suffix(".yml").read_text("utf-8")
-    for title, rows in yaml.load(text.format(DOCKER=DOCKER, NEWEST=NEWEST), FastLoader).items():
+    for title, rows in beside(__file__, DOCKER=DOCKER, NEWEST=NEWEST).items():
         verdict, _, quietly = title.partition(" ")
         for option, why in _options(rows):
             pattern, _, value = option.replace("!", "=!").partition("=")

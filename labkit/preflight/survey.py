@@ -71,15 +71,12 @@ def _cli(fleet: Fleet, endpoint: Endpoint) -> str | None:
         return None
     env = {k: v for k, v in os.environ.items() if not k.startswith("DOCKER_")}
     env |= environment(fleet.docker_config, Path(cli), env.get("PATH", os.defpath))
+    command = [cli, "--context", endpoint.name, "version", "--format", "{{.Server.Version}}"]
     try:
-        done = subprocess.run(
-            [cli, "--context", endpoint.name, "version", "--format", "{{.Server.Version}}"],
-            env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_START,
-            start_new_session=True,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return "pas de réponse dans le délai"
-    return "" if done.returncode == 0 else _last_line(done.stderr)
+        _by_command(command, "", _START, env)
+    except _NotRun as error:
+        return str(error)
+    return ""
 
 
 # -- the probe ------------------------------------------------------------------------------
@@ -169,10 +166,12 @@ def _run_probe(
     return answer
 
 
-def _by_command(command: Sequence[str], text: str, limit: float) -> str:
+def _by_command(
+    command: Sequence[str], text: str, limit: float, env: Mapping[str, str] | None = None
+) -> str:
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=limit,
+            command, env=env, input=text, capture_output=True, text=True, timeout=limit,
             start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -37,7 +38,17 @@ def prose(markdown: str) -> str:
 
 
 def messages(path: Path) -> Iterator[str]:
-    """Yield the French texts of a module that are not its docstrings."""
+    """Yield the French texts of a module that are not its docstrings, or of a table in YAML."""
+    for text in strings(path):
+        if _FRENCH.search(text):
+            yield _QUOTED.sub(" ", prose(text))
+
+
+def strings(path: Path) -> Iterator[str]:
+    if path.suffix == ".yml":
+        tokens = yaml.scan(path.read_text(encoding="utf-8"))
+        yield from (token.value for token in tokens if isinstance(token, yaml.ScalarToken))
+        return
     tree = ast.parse(path.read_text(encoding="utf-8"))
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docstrings = {
@@ -46,10 +57,9 @@ def messages(path: Path) -> Iterator[str]:
         if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
     }
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Constant) or id(node) in docstrings:
-            continue
-        if isinstance(node.value, str) and _FRENCH.search(node.value):
-            yield _QUOTED.sub(" ", prose(node.value))
+        text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if text and id(node) not in docstrings:
+            yield node.value
 
 
 def misspelled(texts: Iterable[str]) -> set[str]:
@@ -107,7 +117,8 @@ def test_pages_are_spelled(path: Path) -> None:
 
 @needs_hunspell
 def test_messages_are_spelled() -> None:
-    texts = [text for path in (ROOT / "labkit").rglob("*.py") for text in messages(path)]
+    files = [p for p in (ROOT / "labkit").rglob("*") if p.suffix in (".py", ".yml")]
+    texts = [text for path in files for text in messages(path)]
     assert len(texts) > 500
     assert misspelled(texts) == set()
 

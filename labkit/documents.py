@@ -7,7 +7,6 @@ reader says otherwise.
 from __future__ import annotations
 
 import copy
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -130,7 +129,9 @@ class Reader:
     biggest: ClassVar[int] = 1_000_000  # bytes of a file
     most: ClassVar[int] = 50_000  # values, once aliases are expanded
     deepest: ClassVar[int] = 60  # levels of nesting
-    only_first: ClassVar[bool] = False  # what follows the first document is not read
+    only_first: ClassVar[bool] = False  # what follows the first document is not looked at
+    repeats: ClassVar[bool] = False  # a key may be written twice, and the last one counts
+    free_keys: ClassVar[bool] = False  # keys may be numbers and such; they are taken as texts
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -138,18 +139,17 @@ class Reader:
         # by path, what a subclass keeps of a scalar that is read as something else
         self.changed: dict[tuple[Step, ...], Any] = {}
         self.starts: list[int] = []  # lines on which documents begin
+        # by path, the line on which a key was written before
+        self.twice: dict[tuple[Step, ...], int] = {}
+        # by path, the line of a key that a ``<<`` below it replaces, as Docker's YAML reader does
+        self.merged: dict[tuple[Step, ...], int] = {}
         self._count = 0
 
-    def nodes(self, text: str) -> list[yaml.Node | None]:
-        """Return the documents of a text; an empty one is a null or None."""
-        return list(self.each(text))
-
     def each(self, text: str) -> Iterator[yaml.Node | None]:
-        """Yield the documents of a text one by one, for a file of thousands."""
+        """Yield the documents of a text one by one; an empty one is a null or None."""
         try:
             self._check_depth(text)
-            documents = yaml.compose_all(text, Loader=_Loader)
-            yield from itertools.islice(documents, 1) if self.only_first else documents
+            yield from yaml.compose_all(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error, text) from None
         except yaml.reader.ReaderError as error:
@@ -166,19 +166,6 @@ class Reader:
     def _text(self, node: yaml.ScalarNode, path: tuple[Step, ...]) -> str:
         """Return what a text stands for."""
         return str(node.value)
-
-    def _repeated(self, path: tuple[Step, ...], line: int, first: int) -> None:
-        """Judge a key that was written before."""
-        raise self.wrong(
-            line, f"la clé « {path[-1]} » est déjà écrite ligne {first}.", "Gardez l’une des deux."
-        )
-
-    def _overridden(self, path: tuple[Step, ...], line: int) -> None:
-        """Judge a key that a ``<<`` below it replaces, as the YAML reader of Docker does."""
-
-    def _free_key(self, path: tuple[Step, ...]) -> bool:
-        """Whether keys there may be numbers and such; they are taken as texts."""
-        return False
 
     def _check_depth(self, text: str) -> None:
         """Refuse what is nested so deep that libyaml's composer would break on it, or too long.
@@ -255,7 +242,10 @@ class Reader:
             key = self._key(key_node, path)
             here, line = (*path, key), line_of(key_node)
             if key in written:
-                self._repeated(here, line, written[key])
+                if not self.repeats:
+                    why = f"la clé « {key} » est déjà écrite ligne {written[key]}."
+                    raise self.wrong(line, why, "Gardez l’une des deux.")
+                self.twice[here] = written[key]
             if key in values:
                 self._forget(here, values[key])
             written[key] = self.lines[here] = line
@@ -283,7 +273,7 @@ class Reader:
         for key in values.keys() & merged.keys():
             self._forget((*path, key), values[key])
             if key in written:
-                self._overridden((*path, key), written[key])
+                self.merged[*path, key] = written[key]
         values |= merged
         self.lines |= apart.lines
         self.changed |= apart.changed
@@ -298,7 +288,7 @@ class Reader:
 
     def _key(self, node: yaml.Node, path: tuple[Step, ...]) -> str:
         text_key = isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str"
-        if not isinstance(node, yaml.ScalarNode) or not (text_key or self._free_key(path)):
+        if not isinstance(node, yaml.ScalarNode) or not (text_key or self.free_keys):
             text = node.value if isinstance(node, yaml.ScalarNode) else "…"
             read = ""
             if node.tag == f"{_TAG}bool" and text.lower() not in ("true", "false"):

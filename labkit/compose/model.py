@@ -88,31 +88,26 @@ class ComposeService:
 
 
 @dataclass(frozen=True, slots=True)
-class ComposeNetwork:
-    """A network that a file declares or uses, or that a live stack uses."""
+class ComposeVolume:
+    """A named volume that a file declares or uses, or that a live stack uses."""
 
     name: str  # its key in the file
     label: str  # what the engine calls it, without the stack's name
-    declared: bool = True  # the file declares it; always true of ``default`` and of a live stack
+    declared: bool = True  # the file declares it; always true of a live stack
     external: bool = False  # it exists outside the stack
-    driver: str = ""  # as written; empty for the default one
     line: int | None = None  # where it is declared, or else first used
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeNetwork(ComposeVolume):
+    """A network, likewise; ``default`` counts as declared."""
+
+    driver: str = ""  # as written; empty for the default one
 
     @property
     def implicit(self) -> bool:
         """It is the network of services that name none."""
         return self.name == "default"
-
-
-@dataclass(frozen=True, slots=True)
-class ComposeVolume:
-    """A named volume; attributes as those of :class:`ComposeNetwork`."""
-
-    name: str
-    label: str
-    declared: bool = True
-    external: bool = False
-    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

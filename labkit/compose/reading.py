@@ -105,31 +105,23 @@ class ComposeReader(Reader):
     title = "un fichier compose"
     fault = ComposeError
     only_first = True
+    repeats = True
 
     def __init__(self, file: str, environment: Mapping[str, str]) -> None:
         super().__init__(file)
         self.environment = environment
-        self.twice: dict[tuple[Step, ...], int] = {}
-        self.merged: dict[tuple[Step, ...], int] = {}
 
     def document(self, text: str) -> dict[str, Any]:
         """Return the data of the first document of a text; docker reads no other."""
         self.source = text
-        nodes = self.nodes(text)
-        if not nodes or is_empty(nodes[0]):
+        node = next(self.each(text), None)
+        if is_empty(node):
             raise self.wrong(None, "le fichier est vide.", "Décrivez des « services: ».")
-        node = nodes[0]
         if not isinstance(node, yaml.MappingNode):
             kind = "une liste" if isinstance(node, yaml.SequenceNode) else "un texte"
             why = f"le fichier contient {kind} au premier niveau au lieu de clés."
             raise self.wrong(node, why, "Un fichier compose commence par « services: ».")
         return self.mapping(node, (), ())
-
-    def _repeated(self, path: tuple[Step, ...], line: int, first: int) -> None:
-        self.twice[path] = first
-
-    def _overridden(self, path: tuple[Step, ...], line: int) -> None:
-        self.merged[path] = line
 
     def _scalar(self, node: yaml.ScalarNode, path: tuple[Step, ...]) -> Any:
         value = super()._scalar(node, path)

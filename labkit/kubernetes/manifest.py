@@ -105,9 +105,7 @@ class _ManifestReader(Reader):
     biggest: ClassVar[int] = 10_000_000  # definitions of resources are long
     most: ClassVar[int] = 500_000
     deepest: ClassVar[int] = 100
-
-    def _free_key(self, path: tuple[Step, ...]) -> bool:
-        return True  # JSON, which YAML is made into first, has no other keys than texts
+    free_keys: ClassVar[bool] = True  # JSON, which YAML is made into first, has no other than texts
 
     def objects(self, text: str) -> Iterator[KubeObject]:
         for i, node in enumerate(self.each(text)):

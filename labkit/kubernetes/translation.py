@@ -6,7 +6,6 @@ a volume. All Pods of a cluster reach each other: that is one network.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.compose import (
@@ -19,7 +18,7 @@ from labkit.compose import (
     ComposeVolume,
 )
 from labkit.compose import draw as draw_compose
-from labkit.documents import Table, table
+from labkit.documents import Table, below, table, value_at
 from labkit.kubernetes.equivalents import KINDS
 from labkit.kubernetes.manifest import KubeObject, Manifest, tables, word
 from labkit.kubernetes.options import options_of
@@ -76,31 +75,27 @@ def _own(one: KubeObject) -> bool:
     return "." not in one.api_version.partition("/")[0]
 
 
-@dataclass
 class _Whole:
     """A manifest's workloads, and what of it belongs to each."""
 
-    manifest: Manifest
-    workloads: list[KubeObject] = field(init=False)
-    selecting: dict[int, list[KubeObject]] = field(init=False)  # Services by id of workload
-
-    def __post_init__(self) -> None:
-        self.workloads = [o for o in self.manifest.of(*PODS) if _own(o)]
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.workloads = [o for o in manifest.of(*PODS) if _own(o)]
         self.several = len({o.space for o in self.workloads}) > 1
         self.shared = Counter((o.space, o.name) for o in self.workloads)
         by_label: dict[tuple[str, str, str], list[KubeObject]] = defaultdict(list)
-        for service in self.manifest.of("Service"):
-            for key, value in list(table(service.get("spec", "selector")).items())[:1]:
+        for service in manifest.of("Service"):
+            for key, value in list(below(service.data, "spec", "selector").items())[:1]:
                 by_label[service.space, key, str(value)].append(service)
-        self.selecting = {}
+        self.selecting: dict[int, list[KubeObject]] = {}  # Services by id of workload
         for workload in self.workloads:
-            labels = table(workload.get(*PODS[workload.kind], "metadata", "labels"))
+            labels = below(workload.data, *PODS[workload.kind], "metadata", "labels")
             self.selecting[id(workload)] = [
                 service
                 for key, value in labels.items()
                 for service in by_label.get((workload.space, key, str(value)), ())
                 if all(
-                    labels.get(k) == v for k, v in table(service.get("spec", "selector")).items()
+                    labels.get(k) == v for k, v in below(service.data, "spec", "selector").items()
                 )
             ]
         self.useful = {id(s) for services in self.selecting.values() for s in services}
@@ -110,7 +105,7 @@ class _Whole:
         return f"{one.space}/{name}" if self.several and name else name
 
     def service(self, workload: KubeObject) -> ComposeService:
-        pod = table(workload.get(*PODS[workload.kind], "spec"))
+        pod = below(workload.data, *PODS[workload.kind], "spec")
         containers, first = tables(pod.get("containers")), tables(pod.get("initContainers"))
         sidecars = [c for c in first if c.get("restartPolicy") == "Always"]
         host = pod.get("hostNetwork") is True
@@ -236,9 +231,8 @@ def _constraints(pod: Table) -> Iterator[str]:
     """Return the nodes that a Pod wants, in the words of ``deploy.placement.constraints``."""
     for key, value in table(pod.get("nodeSelector")).items():
         yield _constraint(key, "==", value)
-    affinity = table(table(pod.get("affinity")).get("nodeAffinity"))
-    required = table(affinity.get("requiredDuringSchedulingIgnoredDuringExecution"))
-    terms = tables(required.get("nodeSelectorTerms"))
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    terms = tables(value_at(pod, "affinity", "nodeAffinity", required, "nodeSelectorTerms"))
     for rule in tables(terms[0].get("matchExpressions")) if len(terms) == 1 else ():
         values = rule.get("values")
         values = values if isinstance(values, list) else []

@@ -206,7 +206,6 @@ class Cockpit(Acting, LiveBox):
 
     def close(self) -> None:
         """Give up what is being waited for, and remove the widgets from the page."""
-        self._latest.close()
         for part in (self._view, self._scaler, self._traffic):
             if part is not None:
                 part.close()

@@ -25,13 +25,14 @@ BASE = ".labkit"
 
 _PACKAGE = Path(__file__).resolve().parent
 _SOLUTION = re.compile(r"%%solution (\S+)\n")
-_REQUEST = re.compile(r"^(?:%%reponse .*|# .*)$", re.MULTILINE)
+_REQUEST = re.compile(r"^(?:%%(?:reponse|etape) .*|# .*)$", re.MULTILINE)
+_CHECK = re.compile(r"verifier\(\"(\S+)\"\)")
 _FORM = re.compile(r"^souffler\(\"(\S+)\"\)$", re.MULTILINE)
 _FOLDED = re.compile(
     r"^(?:import |from |(?:predire|rappel|ClusterView|Scaler|Repartition|Rattrapage)\()"
     r"|(?:confronter|cocher_\w+|associer_\w+|preparer_\w+)\("
-    # measures that one cell of the course makes, for what it shows
-    r"|(?:capture|cote_a_cote|dessiner|hub_repond|lire_pages|portes|qui_suis_je|routes"
+    # measures and figures, for what they show
+    r"|(?:capture|comparer|cote_a_cote|dessiner|domaine|hub_repond|lire_pages|portes|qui_suis_je|routes"
     r"|sans_equivalent|serveurs|tableau)\(|PORTES\["
 )
 _READ = 2  # lines of Python that a student of Docker reads; more are folded
@@ -79,7 +80,8 @@ def student(notebook: Any) -> Any:
             cell.metadata.pop("jupyter", None)
             cell.metadata.tags = [t for t in cell.metadata.get("tags", []) if t != "hide-cell"]
         elif _TYPED in cell.metadata.get("tags", []):
-            cell.source = "\n".join(_REQUEST.findall(cell.source))
+            asked_for = "\n".join(_REQUEST.findall(cell.source))
+            cell.source = asked_for.replace("%%etape ", "%%reponse ")
             cell.metadata.tags = [*cell.metadata.tags, _OWN]
         elif _OWN not in cell.metadata.get("tags", []) and _folded(cell.source):
             cell.metadata.setdefault("jupyter", {})["source_hidden"] = True
@@ -238,7 +240,8 @@ def merge(base: Any, new: Any, theirs: Any) -> tuple[Any, int]:
     ``base`` was written last, ``new`` is to be written now, ``theirs`` is what the student has. A
     cell whose text the student changed, added or deleted stays so; any other is as in ``new``, and
     keeps its outputs where its text stayed the same. New cells follow those that they follow in
-    ``new``. Returns the notebook, and how many changed cells were kept that ``new`` has otherwise.
+    ``new``. A check that ``new`` makes elsewhere stays where the student's cell does not make it.
+    Returns the notebook, and how many changed cells were kept that ``new`` has otherwise.
     """
     was = {c.id: c for c in base.cells}
     coming = {c.id: c for c in new.cells}
@@ -253,6 +256,10 @@ def merge(base: Any, new: Any, theirs: Any) -> tuple[Any, int]:
             kept += after is None or after.source not in (cell.source, before and before.source)
         elif after is not None:
             cells.append(cell if after.source == cell.source else after)
+        elif (check := _CHECK.fullmatch(cell.source)) and not any(
+            re.match(f"%%(?:reponse|etape) {check[1]}\n", c.source) for c in cells
+        ):
+            cells.append(cell)
     place: Callable[[str], int] = lambda wanted: next(  # noqa: E731
         (i for i, c in enumerate(cells) if c.id == wanted), -1
     )

@@ -1,4 +1,4 @@
-"""``%%reponse``: run what the student typed under a question, then check what it shows."""
+"""``%%reponse``: run what the student typed, then check what it shows or what it did."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 
 from labkit.errors import LabkitError
-from labkit.exercises.catalogue import QUESTIONS
+from labkit.exercises.catalogue import EXERCISES, MEASURES, QUESTIONS
+from labkit.exercises.notebook import conclude, look, verifier
+from labkit.exercises.predictions import set_against
 from labkit.exercises.progress import record
 from labkit.exercises.questions import Question
 from labkit.exercises.solutions import Solution
@@ -18,7 +20,9 @@ from labkit.state import ClusterState, capture
 from labkit.verdict import Row, Verdict
 
 _COMMAND = re.compile(r"^(?=(?:docker|labkit|curl) )", re.MULTILINE)
+_SCRIPT = re.compile(r"^\w+=\$\(", re.MULTILINE)  # the shell's, as solutions are shown
 _INTERRUPTED = 130  # exit code
+_asked: set[str] = set()  # exercises whose cell was run without a command, and were not done
 
 
 class _Heard:
@@ -37,19 +41,36 @@ class _Heard:
 
 
 def answer(line: str, cell: str) -> Verdict | None:
-    """Run the commands of a cell, and check their output against the cluster's real state.
+    """Run the commands of a cell, and check what they answer, or what they did to the cluster.
 
-    They are typed as in any other cell; a ``docker …`` does without its exclamation mark, too. The
-    outcome is kept in the student's own file. A cell without a command awaits one; one that ended
-    in an error, or was interrupted, answers nothing, nor is an engine that is off a wrong answer.
+    They are typed as in any other cell; a ``docker …`` does without its exclamation mark, too, and
+    a script that keeps an answer in a variable, as solutions do, without ``%%bash``. The
+    outcome is kept in the student's own file. A cell that ended in an error, or was interrupted,
+    or only asked for help, is not checked, nor is an engine that is off a wrong answer. Without a
+    command, a question awaits one, and an exercise may have been done in a terminal.
     """
     name = line.strip()
-    if (question := QUESTIONS.get(name)) is None:
-        return Verdict.of("Question inconnue", [Row.fault("Nom", "une question", name, _KEEP)])
+    if not any(name in known for known in (EXERCISES, QUESTIONS, MEASURES)):
+        row = Row.fault("Nom", "un exercice ou une question", name, _KEEP)
+        return Verdict.of("Nom inconnu", [row])
     typed = "\n".join(text for text in cell.splitlines() if not text.startswith("#")).strip()
     if not typed:
+        if name in EXERCISES:
+            return _done_elsewhere(name)
         print(_AWAITS.format(name))
         return None
+    if (said := _run(typed)) is None:
+        return None
+    if name in EXERCISES:
+        helped = all("--help" in text for text in typed.splitlines())
+        return None if helped else verifier(name)
+    return _judged(name, said)
+
+
+def _run(typed: str) -> str | None:
+    """Run what was typed and return its output; None where it came to nothing, or to a verdict."""
+    if not typed.startswith(("%", "!")) and _SCRIPT.search(typed):
+        typed = f"%%bash\n{typed}"
     if not typed.startswith("%%"):  # which is no Python
         typed = _COMMAND.sub("!", typed)
     shell: Any = get_ipython()
@@ -58,9 +79,20 @@ def answer(line: str, cell: str) -> Verdict | None:
     with contextlib.redirect_stdout(heard):
         result = shell.run_cell(typed, store_history=False)
     interrupted = shell.user_ns.get("_exit_code") == _INTERRUPTED
-    if not result.success or interrupted or isinstance(result.result, Solution):
+    if not result.success or interrupted or isinstance(result.result, Solution | Verdict):
         return None
-    return _judged(question, f"{heard.text}\n{_text(result.result)}")
+    return f"{heard.text}\n{_text(result.result)}"
+
+
+def _done_elsewhere(name: str) -> Verdict | None:
+    """Check an exercise as the cluster is; say what it lacks only to who asks a second time."""
+    if name in _asked:
+        return verifier(name)
+    if (found := look(name, 0.0, acted=False)).verdict.ok:
+        return conclude(name, found)
+    _asked.add(name)
+    print(_ELSEWHERE)
+    return None
 
 
 def judge_answer(question: Question, state: ClusterState, said: str, more: Any = None) -> Verdict:
@@ -68,13 +100,17 @@ def judge_answer(question: Question, state: ClusterState, said: str, more: Any =
     return Verdict.of(question.title, question.check(state, said, more))
 
 
-def _judged(question: Question, said: str) -> Verdict:
+def _judged(name: str, said: str) -> Verdict | None:
+    question = QUESTIONS.get(name)
     try:
         state = capture()
+        if question is None:
+            set_against([MEASURES[name]], state, said)
+            return None
         more = question.more() if question.more else None
     except LabkitError as error:
         row = Row.fault("Cluster", "répond", error.message, error.remedy)
-        return Verdict.of(question.title, [row])
+        return Verdict.of(question.title if question else "Prédiction", [row])
     verdict = judge_answer(question, state, said, more)
     record(question.name, verdict)
     return verdict
@@ -91,4 +127,8 @@ _KEEP = "Reprenez la première ligne de la cellule telle qu’elle était."
 _AWAITS = (
     "Cette cellule attend votre commande, sous la question. "
     'Avec « solution("{}") », elle en montrera une.'
+)
+_ELSEWHERE = (
+    "Cette cellule attend votre commande. Si vous avez travaillé dans un terminal ou dans un "
+    "fichier, relancez-la : elle dira ce qui manque encore."
 )

@@ -3,17 +3,29 @@
 from difflib import get_close_matches
 from typing import Any
 
-from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES, SWARM_QUESTIONS
+from labkit.exercises.course.nb01_swarm import (
+    SWARM_EXERCISES,
+    SWARM_MEASURES,
+    SWARM_QUESTIONS,
+)
 from labkit.exercises.course.nb02_voting import VOTING_EXERCISES, VOTING_QUESTIONS
-from labkit.exercises.course.nb03_breakdown import BREAKDOWN_QUESTIONS
-from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES
+from labkit.exercises.course.nb03_breakdown import BREAKDOWN_MEASURES, BREAKDOWN_QUESTIONS
+from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES, CLUSTERING_MEASURES
 from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
 from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES, KUBERNETES_QUESTIONS
 from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
-from labkit.exercises.course.nb08_monitoring import MONITORING_EXERCISES, MONITORING_QUESTIONS
-from labkit.exercises.course.nb09_balancers import BALANCER_EXERCISES, BALANCER_QUESTIONS
-from labkit.exercises.exercise import Exercise
+from labkit.exercises.course.nb08_monitoring import (
+    MONITORING_EXERCISES,
+    MONITORING_MEASURES,
+    MONITORING_QUESTIONS,
+)
+from labkit.exercises.course.nb09_balancers import (
+    BALANCER_EXERCISES,
+    BALANCER_MEASURES,
+    BALANCER_QUESTIONS,
+)
+from labkit.exercises.exercise import Exercise, Measure
 from labkit.exercises.questions import Question
 from labkit.state import ClusterState
 from labkit.verdict import Row, Verdict
@@ -43,6 +55,15 @@ QUESTIONS: dict[str, Question] = {
         *BALANCER_QUESTIONS,
         *KUBERNETES_QUESTIONS,
     )
+}
+
+# of what is predicted of one command: by the names of the cells that ask for it
+MEASURES: dict[str, Measure] = {
+    **SWARM_MEASURES,
+    **BREAKDOWN_MEASURES,
+    **CLUSTERING_MEASURES,
+    **MONITORING_MEASURES,
+    **BALANCER_MEASURES,
 }
 
 UNASKED = object()  # None is an answer: nobody answered

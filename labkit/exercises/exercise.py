@@ -17,6 +17,18 @@ class Probe:
 
     ask: Callable[[], Any]  # asks real services, and returns a frozen record of what they answered
     judge: Callable[[Any], Iterable[Row]]  # the rows for such a record; pure
+    # asks but once, where ``ask`` waits for what is on its way; None where it does not
+    now: Callable[[], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a prediction is set against."""
+
+    prediction: str  # its name
+    # the measure, of a state and of what the probe, or a student's command, answered; pure. None
+    # where there is none
+    of: Callable[[ClusterState, Any], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +45,5 @@ class Exercise:
     # asked while the state is not as wanted: in French why the exercise cannot be done here, ""
     # when it can. None for what can be done anywhere.
     obstacle: Callable[[], str] | None = None
+    measures: tuple[Measure, ...] = ()  # of what was predicted; shown once the exercise is done
+    apart: bool = False  # its check has a cell of its own: something is to be watched before

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from labkit.elections import Leader
 from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.exercise import PATIENCE
-from labkit.exercises.predictions import FRESH
+from labkit.exercises.predictions import FRESH, set_against
 from labkit.exercises.progress import record
 from labkit.exercises.settling import moving, spread, unnoticed
 from labkit.exercises.shell import TIMED_OUT, interleaved, resumed, run
@@ -48,33 +49,53 @@ def verifier(nom: str, *, patience: float | None = None) -> Verdict:
 
     Tasks that are still starting or stopping are given ``patience`` seconds, or what the exercise
     needs; where that is long, the progress is printed. A cluster at rest is judged at once. The
-    outcome is kept in the student's own file (:mod:`labkit.exercises.progress`).
+    outcome is kept in the student's own file (:mod:`labkit.exercises.progress`), and what was
+    predicted of it is set against what is.
     """
     exercise = EXERCISES.get(nom)
     if patience is None:
         patience = exercise.patience if exercise else 0.0
-    verdict = _judged(nom, patience, _write if patience > PATIENCE else None)
-    if exercise and not verdict.skipped:
-        record(nom, verdict)
-    return verdict
+    return conclude(nom, look(nom, patience, _write if patience > PATIENCE else None))
 
 
-def _judged(
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a check found."""
+
+    verdict: Verdict
+    state: ClusterState | None = None  # None where nothing was looked at
+    answers: Any = None  # of the probe
+
+
+def conclude(name: str, found: Found) -> Verdict:
+    """Keep what a check found in the student's own file, and show it beside what was predicted."""
+    exercise = EXERCISES.get(name)
+    if exercise and not found.verdict.skipped:
+        record(name, found.verdict)
+    if exercise and found.verdict.ok and found.state:
+        set_against(exercise.measures, found.state, found.answers)
+    return found.verdict
+
+
+def look(
     name: str, patience: float, say: Callable[[str], None] | None = None, *, acted: bool = True
-) -> Verdict:
+) -> Found:
+    """Judge an exercise on the cluster as it is, or comes to be within ``patience`` seconds."""
     exercise = EXERCISES.get(name)
     try:
         asked = exercise.obstacle if exercise else None
         if asked and not judge(name, capture()).ok and (reason := asked()):
-            return Verdict(exercise.title if exercise else name, skipped=reason)
+            return Found(Verdict(exercise.title if exercise else name, skipped=reason))
         state = _settled(name, patience, say, acted=acted)
         verdict = judge(name, state)
         if exercise and exercise.probe and verdict.ok:
-            return judge(name, state, exercise.probe.ask())
-        return verdict
+            probe = exercise.probe
+            answers = probe.ask() if patience or not probe.now else probe.now()
+            return Found(judge(name, state, answers), state, answers)
+        return Found(verdict, state)
     except LabkitError as error:
         row = Row.fault("Cluster", "répond", error.message, error.remedy)
-        return Verdict.of(exercise.title if exercise else name, [row])
+        return Found(Verdict.of(exercise.title if exercise else name, [row]))
 
 
 def _settled(
@@ -249,32 +270,37 @@ def _run_led(
     return code
 
 
-def _solution(line: str, cell: str) -> None:
-    """Run the commands of a solution or a given step, unless the exercise is already done."""
+def _solution(line: str, cell: str) -> Verdict | None:
     name = line.strip()
-    if name not in EXERCISES:
-        print(repr(judge(name, capture())))
-        return
-    verdict = _judged(name, EXERCISES[name].patience, acted=False)
-    if verdict.skipped:
-        print(repr(verdict))
-        return
-    if verdict.ok:
-        print(f"Déjà fait : « {EXERCISES[name].title} ». Rien n’est relancé.")
-        return
-    note(cell)
+    return solve(name, cell) if name in EXERCISES else judge(name, capture())
+
+
+def solve(name: str, commands: str) -> Verdict | None:
+    """Run the commands of a solution or a given step, unless it is already done; check it.
+
+    Returns None where nothing was checked: the check is elsewhere, or the commands were
+    interrupted.
+    """
+    exercise = EXERCISES[name]
+    before = look(name, exercise.patience, acted=False)
+    if before.verdict.skipped:
+        return before.verdict
+    if before.verdict.ok:
+        print(f"Déjà fait : « {exercise.title} ». Rien n’est relancé.")
+        return None if exercise.apart else conclude(name, before)
+    note(commands)
     said: list[str] = []
     try:
         code = _run_led(
-            interleaved(cell),
+            interleaved(commands),
             _keeping(said),
-            again=partial(resumed, cell),
+            again=partial(resumed, commands),
             timeout=_SOLUTION_TIMEOUT,
         )
         _hint(code, said)
     except KeyboardInterrupt:
         print("Interrompu.")
-        return
+        return None
     if code == TIMED_OUT:
         print(f"Arrêté après {_SOLUTION_TIMEOUT:.0f} s : la commande n’a pas abouti.")
     elif code:
@@ -282,6 +308,7 @@ def _solution(line: str, cell: str) -> None:
             f"La dernière commande a échoué (code {code}) : lisez le message ci-dessus. Celles qui "
             "la suivent n’ont pas été lancées."
         )
+    return None if exercise.apart else verifier(name)
 
 
 def _keeping(said: list[str], write: Callable[[str], object] = _write) -> Callable[[str], None]:

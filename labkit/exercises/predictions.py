@@ -1,15 +1,18 @@
 """Predictions: a learner answers first, then the measurement is set against the answer."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
+from IPython.display import display
 
 from labkit.errors import SettingError
+from labkit.exercises.exercise import Measure
 from labkit.exercises.progress import record_reason
+from labkit.state import ClusterState
 from labkit.text.tables import named_html
 from labkit.views.live import bundle
 
@@ -165,3 +168,14 @@ def confronter(nom: str, mesure: object) -> Confrontation:
     if prediction is None:
         return Confrontation(nom, None, str(mesure), told)
     return Confrontation(prediction.question, prediction.answer, str(mesure), told)
+
+
+def set_against(measures: Iterable[Measure], state: ClusterState, said: Any = None) -> None:
+    """Show measures beside what was predicted of them; nothing of what was not asked here."""
+    for measure in measures:
+        if measure.prediction not in _predictions:
+            continue
+        if (value := measure.of(state, said)) is not None:
+            found = confronter(measure.prediction, value)
+            if found.predicted or found.told:
+                display(found)  # type: ignore[no-untyped-call]

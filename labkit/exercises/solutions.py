@@ -85,7 +85,7 @@ def _all() -> dict[str, str]:
     found: dict[str, str] = {}
     for path in sorted(course.source().glob("*.ipynb")):
         for cell in course.corrected(path.name).cells:
-            if cell.cell_type == "code":
+            if cell.cell_type == "code" and "a-vous" not in cell.metadata.get("tags", ()):
                 commands = shown(cell.source.partition("\n")[2].strip())
                 if step := _STEP.match(cell.source):
                     found.setdefault(step[1], commands)

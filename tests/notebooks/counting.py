@@ -106,7 +106,7 @@ def minutes(cells: Iterable[Any]) -> float:
         elif _PREDICTION.search(cell.source):
             total += PREDICTED / 2  # asked, and set against the measure
         elif cell.source.startswith("solution("):
-            total, typed = total + (FOUND - typed if typed else 0), 0.0
+            total, typed = total + (FOUND - typed + CHECKED if typed else 0), 0.0
         else:
             total += CHECKED if "verifier(" in cell.source else RUN
     return total

@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 
 from labkit import course
 from labkit.engine.embedded.settings import Settings
+from labkit.exercises.catalogue import MEASURES, QUESTIONS
 from labkit.exercises.solutions import shown
 from labkit.masking import contains_secret
 
@@ -30,7 +31,9 @@ _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _SOLUTION = re.compile(r"%%solution (\S+)\n(.*)", re.DOTALL)
 _PREDICTION = re.compile(r'^\s*predire\(\s*"([^"]+)"', re.MULTILINE)
 _ALONE = {"puis", "et", "enfin"}  # words between commands that are all to be typed
-_QUESTION = re.compile(r"%%reponse (\S+)")
+_QUESTION = re.compile(r"%%reponse (\S+)\n")
+_STEP = re.compile(r"%%etape (\S+)\n")
+_VERIFIER = re.compile(r'^verifier\("([^"]+)"\)', re.MULTILINE)
 _SCRIPT = re.compile(r"^\w+=|^(until|while|for) |\\$", re.MULTILINE)
 
 
@@ -97,7 +100,7 @@ class Reader:
             yield cls(
                 client,
                 {c.id: c.source for c in full if _SOLUTION.match(c.source)},
-                {c.id: c.source for c in full if "a-taper" in c.metadata.get("tags", ())},
+                {c.id: _typed(c.source) for c in full if "a-taper" in c.metadata.get("tags", ())},
             )
 
     def read(self) -> None:
@@ -128,27 +131,38 @@ class Reader:
             )
         if "confronter(" in cell.source:
             assert "rien prédit" not in said, f"{cell['id']}: {said}"
+        if checks := _VERIFIER.findall(cell.source) or _STEP.findall(cell.source):
+            self._believe(cell, checks[0], said)
+
+    def _believe(self, cell: Any, name: str, said: str) -> None:
+        """Take what a check of an exercise says; look again where it says to."""
         for _ in range(AGAIN):
             if "réussi" in said or "puis revérifiez" not in said:
                 break
             time.sleep(PAUSE)  # as the check advises
-            said, failed = self._execute(cell.source)
-        for name in re.findall(r'^verifier\("([^"]+)"\)', cell.source, re.MULTILINE):
-            if re.search(r"\s: sauté$", said, re.MULTILINE):
-                self.skipped.append(name)
-                continue
-            typed = "\n".join(c for _, c in self.typed[-6:])
-            assert "réussi" in said, f"{cell['id']}, after\n{typed}\n{said}"
-            self.passed.append(name)
+            said, _ = self._execute(f'verifier("{name}")')
+        if re.search(r"\s: sauté$", said, re.MULTILINE):
+            self.skipped.append(name)
+            return
+        typed = "\n".join(c for _, c in self.typed[-6:])
+        assert "réussi" in said, f"{cell['id']}, after\n{typed}\n{said}"
+        self.passed.append(name)
 
     def _try(self, cells: list[Any], at: int) -> None:
         """Type what the text leads to, into the room to try."""
         cell, text = cells[at], _text_of(cells, at)
+        magic = cell.source.partition("\n")[0] if cell.source.startswith("%%reponse") else ""
+        asked = magic.removeprefix("%%reponse ")
         if cell.id in self.commands:
-            said = self._type(cell["id"], [self.commands[cell.id]])
-            if (asked := _QUESTION.match(cell.source)) is not None:
+            said = self._type(cell["id"], [self.commands[cell.id]], magic)
+            if asked in QUESTIONS:
                 assert "réussi" in said, f"{cell['id']}: {said}"
-                self.answered.append(asked[1])
+                self.answered.append(asked)
+            elif asked in MEASURES:
+                assert "Mesure" in said and "rien prédit" not in said, f"{cell['id']}: {said}"
+                self.answered.append(asked)
+            elif asked:
+                self._believe(cell, asked, said)
             return
         solution = self._first_solution(cells, at)
         hints = [c.source for c in text if "<summary>Un indice" in c.source]
@@ -156,7 +170,9 @@ class Reader:
             whole = self._ask(solution)
             # where a file is to be edited, the earlier hints count as much as the last
             told = last_hint(hints[0]) if hints and "sed " not in whole else []
-            self._type(cell["id"], [f"!{c}" for c in told] or as_typed(whole))
+            said = self._type(cell["id"], [f"!{c}" for c in told] or as_typed(whole), magic)
+            if asked:
+                self._believe(cell, asked, said)
             return
         for command in (c for t in text for c in commands_of(t.source)):
             self._type(cell["id"], [f"!{command}"], again=False)
@@ -181,14 +197,16 @@ class Reader:
         self.shown.append(wanted)
         return whole
 
-    def _type(self, cell: str, commands: list[str], *, again: bool = True) -> str:
+    def _type(self, cell: str, commands: list[str], magic: str = "", *, again: bool = True) -> str:
+        """Type commands one by one; the last, under the magic, is checked."""
         said = ""
-        for command in commands:
+        for number, command in enumerate(commands, 1):
             self.typed.append((cell, command))
+            last = magic if number == len(commands) else ""
             # the file that it copies stands for what a student writes, who was shown the text
             course.provide(command, Path(self.client.resources["metadata"]["path"]))
             for attempt in range(AGAIN):
-                said, failed = self._execute(command)
+                said, failed = self._execute(f"{last}\n{command}".lstrip())
                 if command.startswith("!"):
                     failed = self._execute("print(_exit_code)")[0].strip() != "0"
                 if not failed or not again:
@@ -210,6 +228,13 @@ def _texts(outputs: list[Any]) -> Iterator[str]:
     for output in outputs:
         yield output.get("text", "") or output.get("data", {}).get("text/plain", "")
         yield "\n".join(output.get("traceback", ()))
+
+
+def _typed(source: str) -> str:
+    """Return what a student types of a cell that asks for a command."""
+    if step := _STEP.match(source):
+        return f"%%bash\n{source[step.end() :]}"
+    return _QUESTION.sub("", source, count=1)
 
 
 def _room_before(cells: list[Any], at: int) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from labkit import course
 from labkit.errors import SettingError
-from labkit.exercises import predictions, solutions
+from labkit.exercises import EXERCISES, predictions, solutions
 
 NAMES = sorted(p.name for p in course.source().glob("*.ipynb"))
 # a shorter command stands in the text, too: docker's own vocabulary is no secret
@@ -60,7 +60,7 @@ def test_a_question_keeps_its_name_and_its_words_alone(name: str) -> None:
     blank = course.student(full)
     text = "\n".join(c.source for c in blank.cells)
     for cell, left in zip(full.cells, blank.cells, strict=True):
-        if cell.source.startswith("%%reponse"):
+        if cell.source.startswith("%%reponse") and "a-taper" in cell.metadata.tags:
             magic, *words = left.source.splitlines()
             assert cell.source.startswith(f"{magic}\n")
             assert words and all(line.startswith("# ") for line in words)
@@ -158,6 +158,38 @@ def test_an_upgrade_checks_the_questions_that_are_not_answered_yet() -> None:
     base, new = notebook(a=asked, b=asked), notebook(a=checked, b=checked)
     merged, kept = course.merge(base, new, notebook(a=asked, b=f"{asked}\n!docker node ls"))
     assert (texts(merged), kept) == ({"a": checked, "b": f"{asked}\n!docker node ls"}, 1)
+
+
+def test_an_upgrade_leaves_no_exercise_without_its_check() -> None:
+    """An exercise had a cell for what is typed, and one for its check; now they are one."""
+    typed, check = "# À vous : tapez ici", 'verifier("initialiser")'
+    base = notebook(room=typed, check=check, compared='confronter("membres", 1)', next="2")
+    new = notebook(room=f"%%reponse initialiser\n{typed}", next="2")
+    blank = notebook(room=typed, check=check, compared='confronter("membres", 1)', next="2")
+    merged, kept = course.merge(base, new, blank)
+    assert (texts(merged), kept) == (texts(new), 0)
+    mine = f"{typed}\n!docker swarm init"
+    done = notebook(room=mine, check=check, compared='confronter("mon", 1)', next="2")
+    merged, kept = course.merge(base, new, done)
+    assert texts(merged) == {
+        "room": mine, "check": check, "compared": 'confronter("mon", 1)', "next": "2",
+    }  # fmt: skip
+    assert list(texts(merged)) == ["room", "check", "compared", "next"]
+    assert kept == 2  # the room, and the cell that is no more
+    again, _ = course.merge(new, new, merged)
+    assert texts(again) == texts(merged)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_typed_is_checked_where_it_is_typed(name: str) -> None:
+    blank = course.student(course.corrected(name))
+    sources = [c.source for c in blank.cells if c.cell_type == "code"]
+    for asked in re.findall(r'^solution\("(.+)"\)$', "\n".join(sources), re.MULTILINE):
+        if (exercise := EXERCISES.get(asked)) is None:
+            continue  # a form
+        room = [s for s in sources if s.startswith(f"%%reponse {asked}\n")]
+        assert len(room) == 1 - exercise.apart
+        assert exercise.apart == (f'verifier("{asked}")' in sources)
 
 
 def test_an_upgrade_does_not_bring_back_what_the_student_deleted() -> None:

@@ -16,9 +16,9 @@ from traitlets.config import Config
 
 from labkit import course
 from labkit.errors import EngineNotRunning
-from labkit.exercises import answering, progress
+from labkit.exercises import answering, notebook, predictions, progress
 from labkit.exercises.answering import answer, judge_answer
-from labkit.exercises.catalogue import EXERCISES, QUESTIONS
+from labkit.exercises.catalogue import EXERCISES, MEASURES, QUESTIONS
 from labkit.state import ClusterState, Network, Port, Service, Task, UpdatePolicy
 
 PAGE = "example-voting-app/kube-deployment.yml"
@@ -306,7 +306,8 @@ def test_every_question_is_tested_and_stands_in_a_notebook() -> None:
     paths = sorted(course.source().glob("*.ipynb"))
     code = "\n".join(c.source for p in paths for c in course.corrected(p.name).cells)
     asked = re.findall(r"^%%reponse (\S+)$", code, re.MULTILINE)
-    assert sorted(asked) == sorted(QUESTIONS)
+    rooms = {*EXERCISES, *MEASURES}
+    assert sorted(name for name in asked if name not in rooms) == sorted(QUESTIONS)
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -326,7 +327,9 @@ def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     config.HistoryManager.enabled = False
     shell = InteractiveShell(config=config)
     monkeypatch.setattr(answering, "get_ipython", lambda: shell)
+    monkeypatch.setattr(answering, "_asked", set())
     monkeypatch.setattr(answering, "capture", whoami)
+    monkeypatch.setattr(notebook, "capture", whoami)
     known = replace(QUESTIONS["adresse-virtuelle"], more=lambda: VIRTUAL)
     monkeypatch.setitem(QUESTIONS, known.name, known)
     monkeypatch.setenv("LABKIT_PROGRESS", str(tmp_path / "progress.jsonl"))
@@ -358,7 +361,7 @@ def test_what_was_no_answer_is_not_judged(
     assert "ZeroDivisionError" in capsys.readouterr().out
     assert asking("_exit_code = 130  # as a command that Ctrl-C ended\nprint('10.0.0.5')") == "None"
     assert asking('from labkit.exercises import solution\nsolution("whoami-1")') == "None"
-    assert "Question inconnue" in asking("!echo", name="adresse")
+    assert "Nom inconnu" in asking("!echo", name="adresse")
     assert progress.read() == ()
 
 
@@ -371,3 +374,76 @@ def test_an_engine_that_is_off_is_said(
     monkeypatch.setattr(answering, "capture", off)
     assert "« labkit up »" in asking("!echo 10.0.0.5")
     assert progress.read() == ()
+
+
+# -- exercises ------------------------------------------------------------------------------
+
+ROOM = "# À vous : tapez ici votre commande docker, précédée de !\n"
+
+
+def test_an_exercise_is_checked_once_its_commands_have_run(
+    asking: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = asking(f"{ROOM}!echo \\\n  done", name="creer-service")
+    assert "✘ Créer le service" in said and "Replicas demandés : 3" in said
+    assert capsys.readouterr().out.strip() == "done"
+    monkeypatch.setattr(notebook, "capture", swarm)
+    for script in ("%%bash\ntrue", "!true", "x = 1", 'x=$(echo 1)\n[ "$x" = 1 ]'):
+        assert "✔ Initialiser le Swarm : réussi" in asking(ROOM + script, name="initialiser")
+    assert [(a.exercise, a.ok) for a in progress.read()] == [
+        ("creer-service", False), *[("initialiser", True)] * 4,
+    ]  # fmt: skip
+
+
+def test_what_only_asks_for_help_is_no_attempt(asking: Callable[..., str]) -> None:
+    helped = f"{ROOM}!echo docker swarm --help"
+    assert asking(helped, name="creer-service") == "None"
+    assert asking("1/0", name="creer-service") == "None"
+    assert asking("from labkit.exercises import solution\nsolution('creer-service')") == "None"
+    assert progress.read() == ()
+    assert "✘" in asking(f"{helped}\n!echo", name="creer-service")
+
+
+def test_what_was_done_in_a_terminal_is_checked_without_a_command(
+    asking: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "✔ Initialiser le Swarm : réussi" in asking(ROOM, name="initialiser")
+    assert capsys.readouterr().out == ""
+    for exercise in EXERCISES.values():
+        if exercise.name in {"initialiser", "premier-manager", "rejoindre"} or exercise.obstacle:
+            continue
+        answering._asked.clear()
+        if asking(ROOM, name=exercise.name) == "None":  # as it stands in the corrected edition
+            assert capsys.readouterr().out == f"{answering._ELSEWHERE}\n"
+    assert {a.ok for a in progress.read()} == {True}
+    # who asks again is told what is missing
+    answering._asked.clear()
+    assert asking(ROOM, name="creer-service") == "None"
+    assert "Replicas demandés : 3" in asking(ROOM, name="creer-service")
+    assert not progress.read()[-1].ok
+
+
+def test_a_prediction_is_set_against_what_was_done(
+    asking: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(predictions.FRESH, raising=False)
+    monkeypatch.setattr(predictions, "_predictions", {})
+    asking("!true", name="initialiser")  # another notebook, which predicts nothing
+    predicted = predictions.predire("membres", "Combien de nœuds ?", ["1", "3"])
+    asking("!true", name="initialiser")
+    assert "Mesure" not in capsys.readouterr().out
+    predicted.choose("1")
+    asking("!true", name="initialiser")
+    assert "Votre prédiction : 1\nMesure : 3\n" in capsys.readouterr().out
+    predictions.predire("file", "Votre vote est…", ["perdu", "dans la file de redis"]).choose(
+        "perdu"
+    )
+    assert asking("!echo 2", name="file-en-panne") == "None"
+    assert "Mesure : dans la file de redis" in capsys.readouterr().out
+    assert asking("!echo rien", name="file-en-panne") == "None"
+    assert "Mesure" not in capsys.readouterr().out
+
+
+def test_names_are_of_one_kind() -> None:
+    assert not set(EXERCISES) & set(QUESTIONS)
+    assert not set(MEASURES) & {*EXERCISES, *QUESTIONS}

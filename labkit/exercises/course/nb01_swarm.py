@@ -5,10 +5,10 @@ They never raise, whatever the state, and each can fail. Texts are French, for s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from labkit.exercises.exercise import Exercise
+from labkit.exercises.exercise import Exercise, Measure
 from labkit.exercises.questions import (
     AGO,
     DATE,
@@ -33,7 +33,7 @@ from labkit.exercises.rows import (
     service_rows,
     way_out_for,
 )
-from labkit.exercises.settling import able_nodes
+from labkit.exercises.settling import able_nodes, spread
 from labkit.state import ClusterState, Task
 from labkit.verdict import Row
 
@@ -154,15 +154,38 @@ def _removed(state: ClusterState) -> Iterator[Row]:
 
 
 SWARM_EXERCISES = (
-    Exercise("initialiser", "Initialiser le Swarm", swarm_started),
+    Exercise(
+        "initialiser",
+        "Initialiser le Swarm",
+        swarm_started,
+        measures=(Measure("membres", lambda state, _: len(state.nodes)),),
+    ),
     Exercise("rejoindre", "Faire entrer les trois nœuds", memberships),
-    Exercise("creer-service", "Créer le service", _created),
+    Exercise(
+        "creer-service",
+        "Créer le service",
+        _created,
+        measures=(Measure("tasks-par-noeud", lambda state, _: spread(state, MESH)),),
+    ),
     Exercise("changer-echelle", "Changer d’échelle", _scaled),
     Exercise("mode-host", "Publier en mode host", _host_created),
-    Exercise("mode-host-5", "Demander plus de replicas que de nœuds", _host_scaled),
+    Exercise(
+        "mode-host-5",
+        "Demander plus de replicas que de nœuds",
+        _host_scaled,
+        measures=(Measure("host-5", lambda state, _: len(state.running(HOST))),),
+    ),
     Exercise("supprimer", "Supprimer les services", _removed),
     Exercise("quitter", "Quitter le Swarm", left_behind),
 )
+
+
+def stayed(node: str) -> Callable[[ClusterState, Any], str]:
+    """Return what tells whether a node that was to leave is still in the swarm."""
+    return lambda state, _: "Docker refuse" if state.engine(node).swarm == "active" else "il part"
+
+
+SWARM_MEASURES = {"quitter-sans-forcer": Measure("quitter", stayed("node1"))}
 
 
 # -- the questions at the end ---------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 from labkit.exercises.copies import write_copy
 from labkit.exercises.course.nb02_voting import BROKEN, FILE, REGISTRY
+from labkit.exercises.exercise import Measure
 from labkit.exercises.measures.ballots import resultats
 from labkit.exercises.questions import Question, alone, definition, listing, seen
 from labkit.exercises.rows import find_service
@@ -77,6 +78,14 @@ def _votes(state: ClusterState, said: str, number: Any) -> Iterator[Row]:
     wanted = "leur nombre"
     yield seen(said, "Votes comptés", wanted, "" if number is None else number, hint, *forms)
 
+
+def _waiting(state: ClusterState, said: Any) -> str | None:
+    """Return where a vote is, of the length of the queue."""
+    length = re.search(r"(?m)(\d+)\s*$", said)
+    return ("dans la file de redis" if int(length[1]) else "perdu") if length else None
+
+
+BREAKDOWN_MEASURES = {"file-en-panne": Measure("file", _waiting)}
 
 BREAKDOWN_QUESTIONS = (
     Question("echecs-du-worker", "Les échecs du worker", _failures),

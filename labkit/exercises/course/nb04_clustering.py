@@ -14,8 +14,8 @@ from labkit import elections
 from labkit.elections import unaware
 from labkit.engine.embedded.logs import LogLine, logs
 from labkit.errors import SettingError
-from labkit.exercises.course.nb01_swarm import left_behind, swarm_started
-from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.course.nb01_swarm import left_behind, stayed, swarm_started
+from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.rows import (
     exists_row,
     find_service,
@@ -329,6 +329,8 @@ def _apart(state: ClusterState) -> Iterator[Row]:
         yield replace(row, hint=f"« labkit node start {row.what} »") if silent else row
 
 
+_LED, _STUCK = "un autre leader est élu", "plus rien ne peut être changé"
+
 CLUSTERING_EXERCISES = (
     Exercise("premier-manager", "Initialiser le cluster", swarm_started, None, _JOIN),
     Exercise("deux-managers", "Faire entrer un manager et un worker", _joined, None, _JOIN),
@@ -339,10 +341,23 @@ CLUSTERING_EXERCISES = (
     Exercise("retrouver-le-quorum", "Retrouver le quorum", _back, None, _RETURN),
     Exercise("trois-managers", "Un troisième manager", _three_managers, None, _JOIN),
     Exercise(
-        "perdre-le-leader", "Éteindre le leader", _leader_fell, Probe(_ask_fall, judge_fall), _FALL
+        "perdre-le-leader",
+        "Éteindre le leader",
+        _leader_fell,
+        Probe(_ask_fall, judge_fall),
+        _FALL,
+        measures=(Measure("trois", lambda state, _: _LED if state.leader else _STUCK),),
+        apart=True,
     ),
-    Exercise("ancien-leader", "Rallumer l’ancien leader", _back, None, _RETURN),
+    Exercise("ancien-leader", "Rallumer l’ancien leader", _back, None, _RETURN, apart=True),
     Exercise("partir", "Faire sortir un nœud", _left_in_order, None, _RETURN),
     Exercise("rayer", "Rayer un nœud de la liste", _struck, None, _JOIN),
     Exercise("dissoudre", "Dissoudre le cluster", _apart),
 )
+
+CLUSTERING_MEASURES = {
+    "echelle-sans-quorum": Measure(
+        "deux", lambda state, _: "décide seul" if state.active else "ne peut plus rien changer"
+    ),
+    "partir-sans-forcer": Measure("partir", stayed("node3")),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from labkit.exercises.copies import COPY, Agreement, Written, agreement, written
 from labkit.exercises.course.nb02_voting import (
@@ -16,7 +17,7 @@ from labkit.exercises.course.nb02_voting import (
     task_of_image,
     tasks_row,
 )
-from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.measures.ballots import cast
 from labkit.exercises.settling import able_nodes
 from labkit.stacks import services_of
@@ -294,6 +295,28 @@ def _number(replicas: int | None) -> str:
     return "—" if replicas is None else str(replicas)
 
 
+# -- what was predicted -------------------------------------------------------------------
+
+
+def _running(prediction: str, service: str) -> Measure:
+    """Make the measure of how many tasks of a service run."""
+    return Measure(prediction, lambda state, _: len(state.running(f"{STACK}_{service}")))
+
+
+def on_the_first(state: ClusterState, _: Any) -> int | None:
+    """Return how many tasks of whoami run on node1; None without that service."""
+    there = state.has_service(WHOAMI)
+    return sum(t.node == "node1" for t in state.running(WHOAMI)) if there else None
+
+
+def _together(state: ClusterState, _: Any) -> str | None:
+    """Return whether workers in both languages ran at the same time."""
+    tasks = state.tasks_of(f"{STACK}_worker", current=False)
+    began = [t.since for t in tasks if t.since and t.running and t.image.endswith(":lua")]
+    ended = [t.since for t in tasks if t.since and t.image.endswith(":1")]
+    return ("oui" if min(began) < max(ended) else "non") if began and ended else None
+
+
 ORCHESTRATION_EXERCISES = (
     Exercise("cluster-deployer", "La stack sur trois nœuds", _deployed, PAGES, MOVE),
     Exercise(
@@ -310,16 +333,46 @@ ORCHESTRATION_EXERCISES = (
         Probe(agreement, _judge_agreement),
         MOVE,
     ),
-    Exercise("une-par-noeud", "Une task par nœud", _everywhere, None, MOVE),
-    Exercise("deux-salles", "Répartir entre deux salles", _rooms, None, MOVE),
+    Exercise(
+        "une-par-noeud",
+        "Une task par nœud",
+        _everywhere,
+        None,
+        MOVE,
+        measures=(_running("global", "result"),),
+    ),
+    Exercise(
+        "deux-salles",
+        "Répartir entre deux salles",
+        _rooms,
+        None,
+        MOVE,
+        measures=(Measure("salles", on_the_first),),
+    ),
     Exercise(
         "peu-a-peu",
         "Remplacer peu à peu",
         _little_by_little,
         Probe(partial(cast, limit=30.0), partial(judge_ballot, STACK)),
         MOVE,
+        measures=(Measure("ensemble", _together),),
+        apart=True,
     ),
-    Exercise("coquille", "La mise à jour qui échoue", _rolled_back, None, MOVE),
-    Exercise("reservation", "Une mémoire que personne n’a", _out_of_reach, None, MOVE),
+    Exercise(
+        "coquille",
+        "La mise à jour qui échoue",
+        _rolled_back,
+        None,
+        MOVE,
+        measures=(_running("coquille", "vote"),),
+    ),
+    Exercise(
+        "reservation",
+        "Une mémoire que personne n’a",
+        _out_of_reach,
+        None,
+        MOVE,
+        measures=(_running("memoire", "whoami"),),
+    ),
     Exercise("liberer", "Rendre la mémoire", _within_reach, None, MOVE),
 )

@@ -9,8 +9,15 @@ from functools import partial
 
 from labkit.exercises.copies import COPY
 from labkit.exercises.course.nb02_voting import STACK, find, judge_ballot, tasks_row
-from labkit.exercises.course.nb05_orchestration import DATA, EDIT, MOVE, WHOAMI, one_each
-from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.course.nb05_orchestration import (
+    DATA,
+    EDIT,
+    MOVE,
+    WHOAMI,
+    on_the_first,
+    one_each,
+)
+from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.measures.ballots import Ballot, Scores, cast, resultats
 from labkit.exercises.rows import memberships
 from labkit.exercises.settling import able_nodes, moving
@@ -259,7 +266,14 @@ NODE_EXERCISES = (
         MOVE,
     ),
     Exercise("vider-node1", f"Vider {FIRST}", _drained, None, MOVE),
-    Exercise("ramener-node1", f"Le retour de {FIRST}", _back, None, MOVE),
+    Exercise(
+        "ramener-node1",
+        f"Le retour de {FIRST}",
+        _back,
+        None,
+        MOVE,
+        measures=(Measure("retour", on_the_first),),
+    ),
     Exercise("reequilibrer", "Rééquilibrer", _balanced, None, MOVE),
     Exercise(
         "attacher-donnees",

@@ -10,12 +10,12 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.engine import connect
 from labkit.errors import LabkitError, SettingError, TrafficError
 from labkit.exercises.course.nb02_voting import gone_row, stack_rows, tasks_row
-from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.measures.access import fetch, problem_of
 from labkit.exercises.measures.balancing import answering
 from labkit.exercises.rows import find_service
@@ -291,8 +291,26 @@ def _removed(state: ClusterState) -> Iterator[Row]:
     )
 
 
+# -- what was predicted -------------------------------------------------------------------
+
+
+def _published(state: ClusterState, _: Any) -> int:
+    return len({port.published for service in state.services for port in service.ports})
+
+
+def _replaced(state: ClusterState, _: Any) -> int:
+    return sum(not task.current for task in state.tasks_of(f"{STACK}_whoami", current=False))
+
+
 PROXY_EXERCISES = (
-    Exercise("traefik", "Déployer Traefik", _deployed, Probe(_ask_doors, _judge_doors), _START),
+    Exercise(
+        "traefik",
+        "Déployer Traefik",
+        _deployed,
+        Probe(_ask_doors, _judge_doors),
+        _START,
+        measures=(Measure("ports", _published),),
+    ),
     Exercise(
         "traefik-bonjour",
         "Exposer un service par un domaine",
@@ -306,6 +324,7 @@ PROXY_EXERCISES = (
         _sticky,
         Probe(_ask_sticky, _judge_sticky),
         _START,
+        measures=(Measure("etiquettes", _replaced),),
     ),
     Exercise("traefik-ranger", "Ranger", _removed, None, _START),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from labkit import metrics
 from labkit.errors import MetricsError
 from labkit.exercises.course.nb02_voting import gone_row, stack_rows, tasks_row
-from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.questions import Question, config, config_rows, seen
 from labkit.exercises.rows import find_service
 from labkit.polling import until
@@ -99,7 +99,7 @@ def _probe(judge: Callable[[Any], Iterator[Row]], look: Callable[[], Any] = _loo
             raise silent[-1]
         return found
 
-    return Probe(ask, judge)
+    return Probe(ask, judge, look)
 
 
 # -- deployed -------------------------------------------------------------------------------
@@ -262,14 +262,40 @@ def _removed(state: ClusterState) -> Iterator[Row]:
     yield gone_row(state, STACK)
 
 
+# -- what was predicted -------------------------------------------------------------------
+
+
+def _exporters(_: ClusterState, scraped: Scraped) -> int:
+    return sum(job == "node-exporter" for job, *_ in scraped.targets)
+
+
+def _by_role(_: ClusterState, scraped: Scraped) -> str:
+    jobs = [job for job, *_ in scraped.targets]
+    return f"{jobs.count('tasks')} et {jobs.count('services')}"
+
+
+MONITORING_MEASURES = {
+    "ecrit-par-la-socket": Measure(
+        "socket", lambda _, said: "oui" if "ecrit-par-la-socket" in said else "non"
+    )
+}
+
 MONITORING_EXERCISES = (
-    Exercise("superviser", "Déployer la supervision", _deployed, _probe(_judge_nodes), _START),
+    Exercise(
+        "superviser",
+        "Déployer la supervision",
+        _deployed,
+        _probe(_judge_nodes),
+        _START,
+        measures=(Measure("exporteurs", _exporters),),
+    ),
     Exercise(
         "decouvrir",
         "Un service se fait découvrir",
         lambda state: _app(state, FEW, more=True),
         _probe(_judge_app),
         _START,
+        measures=(Measure("roles", _by_role),),
     ),
     Exercise(
         "decouvrir-5",

@@ -15,7 +15,7 @@ from docker.errors import DockerException
 from labkit.engine import connect
 from labkit.errors import LabkitError, SettingError, TrafficError
 from labkit.exercises.course.nb02_voting import gone_row, stack_rows
-from labkit.exercises.exercise import Exercise, Probe
+from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.measures.access import qui_repond
 from labkit.exercises.measures.balancing import (
     MESH_PORT,
@@ -275,6 +275,13 @@ BALANCER_EXERCISES = (
     ),
     Exercise("haproxy-ranger", "Ranger", _removed, None, _START),
 )
+
+BALANCER_MEASURES = {
+    "publier-sans-vip": Measure(
+        "dnsrr",
+        lambda state, _: "il se crée" if state.has_service("sans-vip") else "docker refuse",
+    )
+}
 
 
 # -- the questions at the end ---------------------------------------------------------------

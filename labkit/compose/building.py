@@ -99,20 +99,13 @@ def _ports(file: ComposeFile, service: str, options: Mapping[str, Any]) -> Itera
                     f"« {text[:60]} » n’est pas un port du service « {service} » : {bad}",
                     remedy='Écrivez « PORT_PUBLIÉ:PORT_DU_CONTENEUR », par exemple "5000:80".',
                 ) from None
-            target, published, protocol, address = _split_port(text)
+            target, published, protocol, address = values.split_port(text)
+            protocol, address = protocol.lower(), address.strip("[]")
         outs, ins = _numbers(published), _numbers(target)
         if len(ins) != len(outs) and outs:  # Docker chooses one of them
             ins, outs = [target], [published]
         for j, number in enumerate(ins):
             yield ComposePort(number, outs[j] if outs else "", protocol, mode, address)
-
-
-def _split_port(text: str) -> tuple[str, str, str, str]:
-    """Return target, published port, protocol and address of ``[[address:]port:]port[/tcp]``."""
-    rest, _, inside = text.rpartition(":")
-    target, _, protocol = inside.partition("/")
-    address, _, published = rest.rpartition(":")
-    return target, published, protocol.partition("/")[0].lower() or "tcp", address.strip("[]")
 
 
 def _numbers(text: str) -> list[str]:
@@ -128,35 +121,33 @@ def _numbers(text: str) -> list[str]:
 
 
 def _mounts(file: ComposeFile, service: str, options: Mapping[str, Any]) -> Iterator[ComposeMount]:
-    known = file.data.get("volumes") or {}
     for i, mount in enumerate(options.get("volumes") or ()):
-        if isinstance(mount, dict):
-            yield ComposeMount(
-                kind=mount.get("type", "volume"),
-                source=str(mount.get("source") or ""),
-                target=str(mount.get("target") or ""),
-                read_only=mount.get("read_only") in (True, "true"),
-            )
-            continue
-        try:
-            parts = values.split_mount(mount)
-        except values.Bad as bad:
-            raise ComposeError(
-                file.name,
-                file.line("services", service, "volumes", i),
-                f"« {mount[:60]} » n’est pas un volume du service « {service} » : {bad}",
-                remedy="Écrivez « nom-du-volume:/chemin », ou « ./dossier:/chemin ».",
-            ) from None
-        if len(parts) == 1:
-            yield ComposeMount("volume", "", parts[0])
-            continue
-        source, target = parts[:2]
-        outside = source not in known and (values.is_path(source) or source.startswith("$"))
-        flags = parts[2].split(",") if len(parts) == 3 else []
-        yield ComposeMount("bind" if outside else "volume", source, target, "ro" in flags)
+        long = mount if isinstance(mount, dict) else _long(file, service, i, mount)
+        yield ComposeMount(
+            kind=long.get("type", "volume"),
+            source=str(long.get("source") or ""),
+            target=str(long.get("target") or ""),
+            read_only=long.get("read_only") in (True, "true"),
+        )
     tmpfs = options.get("tmpfs") or ()
     for target in [tmpfs] if isinstance(tmpfs, str) else tmpfs:
         yield ComposeMount("tmpfs", "", target.partition(":")[0])
+
+
+def _long(file: ComposeFile, service: str, i: int, mount: str) -> dict[str, Any]:
+    try:
+        long = values.long_mount(mount)
+    except values.Bad as bad:
+        raise ComposeError(
+            file.name,
+            file.line("services", service, "volumes", i),
+            f"« {mount[:60]} » n’est pas un volume du service « {service} » : {bad}",
+            remedy="Écrivez « nom-du-volume:/chemin », ou « ./dossier:/chemin ».",
+        ) from None
+    source = long.get("source", "")
+    if source in (file.data.get("volumes") or {}):
+        return long | {"type": "volume"}
+    return long | {"type": "bind"} if source.startswith("$") else long
 
 
 # -- networks and volumes -------------------------------------------------------------------

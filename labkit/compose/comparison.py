@@ -224,14 +224,10 @@ def _details(service: ComposeService, networks: Mapping[str, str]) -> dict[str, 
         }
     volumes = details["volumes"] = {}
     for mount in options.get("volumes") or ():
-        if isinstance(mount, dict):
-            volumes[mount.get("target", "")] = {
-                k: v for k, v in mount.items() if k in ("bind", "volume", "tmpfs", "consistency")
-            }
-            continue
-        parts = values.split_mount(mount)
-        for option, flag in values.flags_of(parts).items():
-            volumes[parts[1]] = {option: flag}
+        long = mount if isinstance(mount, dict) else values.long_mount(mount)
+        volumes[long.get("target", "")] = {
+            k: v for k, v in long.items() if k in ("bind", "volume", "tmpfs", "consistency")
+        }
     return details
 
 

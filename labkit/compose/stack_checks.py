@@ -86,11 +86,10 @@ def _ports(options: Mapping[str, Any]) -> _Refusals:
 def _mount(mount: Any, volumes: Mapping[str, Any]) -> _Refusals:
     if isinstance(mount, str):
         try:
-            parts = values.split_mount(mount)
+            mount = values.long_mount(mount)
         except values.Bad as bad:
             yield (), str(bad)
             return
-        mount = _long(parts)
     if not isinstance(mount, dict):
         return
     kind, source = mount.get("type") or "volume", mount.get("source") or ""
@@ -110,14 +109,6 @@ def _mount(mount: Any, volumes: Mapping[str, Any]) -> _Refusals:
     named = kind == "volume" or (kind == "cluster" and not source.startswith("group:"))
     if named and source and source not in volumes:
         yield (), f"le volume « {source} » n’est déclaré nulle part : ajoutez-le sous volumes."
-
-
-def _long(parts: list[str]) -> dict[str, Any]:
-    """Return the long form of a short mount."""
-    if len(parts) == 1:
-        return {"type": "volume"}
-    kind = "bind" if values.is_path(parts[0]) else "volume"
-    return {"type": kind, "source": parts[0], **values.flags_of(parts)}
 
 
 def _deployment(options: Mapping[str, Any]) -> _Refusals:

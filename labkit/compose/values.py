@@ -7,6 +7,7 @@ docker judges it, and two spellings of one value are seen to be the same.
 import re
 from fractions import Fraction
 from ipaddress import ip_address
+from typing import Any
 
 _NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9,
                 "m": 60 * 10**9, "h": 3600 * 10**9}  # fmt: skip
@@ -84,13 +85,17 @@ def _unquoted(found: re.Match[str]) -> str:
     return found[1] if found[1] is not None else found[3]
 
 
+def split_port(text: str) -> tuple[str, str, str, str]:
+    """Return target, published port, protocol and address of ``[[address:]port:]port[/tcp]``."""
+    rest, _, inside = text.rpartition(":")
+    target, _, protocol = inside.partition("/")
+    address, _, published = rest.rpartition(":")
+    return target, published, protocol.partition("/")[0] or "tcp", address
+
+
 def check_ports(text: str) -> None:
     """Raise ``Bad`` unless a text is ``[[address:]published:]target[/protocol]``."""
-    *outside, inside = text.split(":")
-    published = outside.pop() if outside else ""
-    address = ":".join(outside)
-    target, _, protocol = inside.partition("/")
-    protocol = protocol.split("/")[0] or "tcp"
+    target, published, protocol, address = split_port(text)
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
     if address:
@@ -118,7 +123,25 @@ def _range(text: str) -> tuple[int, int]:
     return first, last
 
 
-def split_mount(text: str) -> list[str]:
+def long_mount(text: str) -> dict[str, Any]:
+    """Return the long form of a short mount, or raise ``Bad``."""
+    parts = _split_mount(text)
+    if len(parts) == 1:
+        return {"type": "volume", "target": text}
+    source, target, *flags = parts
+    kind = "bind" if _is_path(source) else "volume"
+    long: dict[str, Any] = {"type": kind, "source": source, "target": target}
+    for flag in flags[0].split(",") if flags else ():
+        if flag == "ro":
+            long["read_only"] = True
+        elif flag == "nocopy":
+            long["volume"] = {"nocopy": True}
+        elif flag in PROPAGATIONS:
+            long["bind"] = {"propagation": flag}
+    return long
+
+
+def _split_mount(text: str) -> list[str]:
     """Return source, target and flags of a short mount, or its target alone."""
     if not text:
         raise Bad("le volume est vide.")
@@ -138,17 +161,6 @@ def split_mount(text: str) -> list[str]:
     return parts
 
 
-def flags_of(parts: list[str]) -> dict[str, dict[str, object]]:
-    """Return what the flags of a short mount are in the long form."""
-    long: dict[str, dict[str, object]] = {}
-    for flag in parts[2].split(",") if len(parts) == 3 else ():
-        if flag == "nocopy":
-            long["volume"] = {"nocopy": True}
-        elif flag in PROPAGATIONS:
-            long["bind"] = {"propagation": flag}
-    return long
-
-
-def is_path(source: str) -> bool:
+def _is_path(source: str) -> bool:
     """Whether the source of a short mount is a path of the machine, and not a volume's name."""
     return source[0] in "./~" or source.startswith("\\\\") or bool(re.match(r"[^\W\d_]:", source))

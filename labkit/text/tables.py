@@ -60,6 +60,22 @@ def table_html(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]])
     )
 
 
+def numbers_html(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of named rows of numbers, which ``.n`` styles; all but ``caption`` is text."""
+    first, *others = map(escape, head)
+    columns = "".join(f"<th scope='col' class='n'>{name}</th>" for name in others)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th>"
+        + "".join(f"<td class='n'>{escape(number)}</td>" for number in numbers)
+        + "</tr>"
+        for name, *numbers in rows
+    )
+    return (
+        f"<table><caption>{caption}</caption><thead><tr><th scope='col'>{first}</th>{columns}</tr>"
+        f"</thead><tbody>{body}</tbody></table>"
+    )
+
+
 def named_html(rows: Iterable[tuple[str, str]], caption: str = "") -> str:
     """Return a table of names and values for a notebook; all is HTML already."""
     body = "".join(

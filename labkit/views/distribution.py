@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from labkit.text.tables import numbers_html
 from labkit.traffic import Sample
 from labkit.views.palette import DARK, FAILURE, LIGHT, Theme, node_colours
 
@@ -154,18 +155,12 @@ def distribution_html(samples: Sequence[Sample]) -> str:
         rows |= {key: bar for key, bar in panel.items() if key not in rows}
     if _FAILURES in rows:  # last, whichever panel it came from
         rows[_FAILURES] = rows.pop(_FAILURES)
-    head = "<th scope='col'>Replica</th>" + "".join(
-        f"<th scope='col' class='n'>{escape(_name(s))}</th><th scope='col' class='n'>attendu</th>"
-        for s in samples
+    head = ["Replica", *(name for s in samples for name in (_name(s), "attendu"))]
+    table = (
+        [bar.label, *(number for panel in panels for number in _numbers(panel.get(key)))]
+        for key, bar in rows.items()
     )
-    body = []
-    for key, bar in rows.items():
-        cells = "".join(_cells(panel.get(key)) for panel in panels)
-        body.append(f"<tr><th scope='row'>{escape(bar.label)}</th>{cells}</tr>")
-    parts = [
-        f"<table><caption>Qui a répondu</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table>"
-    ]
+    parts = [numbers_html("Qui a répondu", head, table)]
     for sample in samples:
         if len(sample.frame):
             said = escape(sample.uniformity().sentence)
@@ -179,12 +174,12 @@ def distribution_html(samples: Sequence[Sample]) -> str:
     return "".join(parts)
 
 
-def _cells(bar: _Bar | None) -> str:
+def _numbers(bar: _Bar | None) -> tuple[str, str]:
     if bar is None:
-        return "<td class='n'>0</td><td class='n'>—</td>"
+        return "0", "—"
     expected = _number(bar.expected) if bar.expected else "—"
     share = f" ({100 * bar.share:.0f}\u00a0%)" if bar.replica else ""
-    return f"<td class='n'>{bar.hits}{share}</td><td class='n'>{expected}</td>"
+    return f"{bar.hits}{share}", expected
 
 
 def _number(value: float) -> str:

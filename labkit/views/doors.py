@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
+from labkit.text.tables import numbers_html
 from labkit.traffic import Sample
 from labkit.views.palette import LIGHT, palette
 
@@ -79,14 +79,6 @@ def doors_figure(sample: Sample) -> Figure:
 def doors_html(sample: Sample) -> str:
     """Return :func:`doors` as a table; every text is escaped."""
     table = doors(sample)
-    head = "".join(f"<th scope='col' class='n'>{escape(c)}</th>" for c in table.columns)
-    body = "".join(
-        f"<tr><th scope='row'>{escape(str(node))}</th>"
-        + "".join(f"<td class='n'>{hits}</td>" for hits in row)
-        + "</tr>"
-        for node, row in zip(table.index, table.to_numpy(dtype=int), strict=True)
-    )
-    return (
-        "<table><caption>Réponses de chaque replica, à chaque porte</caption>"
-        f"<thead><tr><th scope='col'>Porte</th>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    caption = "Réponses de chaque replica, à chaque porte"
+    rows = [[str(cell) for cell in row] for row in table.astype(int).itertuples()]
+    return numbers_html(caption, ("Porte", *table.columns), rows)

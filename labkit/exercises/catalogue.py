@@ -10,9 +10,13 @@ from labkit.exercises.course.nb01_swarm import (
 )
 from labkit.exercises.course.nb02_voting import VOTING_EXERCISES, VOTING_QUESTIONS
 from labkit.exercises.course.nb03_breakdown import BREAKDOWN_MEASURES, BREAKDOWN_QUESTIONS
-from labkit.exercises.course.nb04_clustering import CLUSTERING_EXERCISES, CLUSTERING_MEASURES
+from labkit.exercises.course.nb04_clustering import (
+    CLUSTERING_EXERCISES,
+    CLUSTERING_MEASURES,
+    CLUSTERING_QUESTIONS,
+)
 from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
-from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
+from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES, NODE_QUESTIONS
 from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES, KUBERNETES_QUESTIONS
 from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
 from labkit.exercises.course.nb08_monitoring import (
@@ -51,6 +55,8 @@ QUESTIONS: dict[str, Question] = {
         *SWARM_QUESTIONS,
         *VOTING_QUESTIONS,
         *BREAKDOWN_QUESTIONS,
+        *CLUSTERING_QUESTIONS,
+        *NODE_QUESTIONS,
         *MONITORING_QUESTIONS,
         *BALANCER_QUESTIONS,
         *KUBERNETES_QUESTIONS,

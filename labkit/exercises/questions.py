@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 AGO = r"(?:\d+|[Aa]bout an?|[Ll]ess than a) (?:second|minute|hour|day)s?(?: ago)?"
 DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*"
-_ALL = "eux tous, et eux seuls"
+_ALL, _ONE = "eux tous, et eux seuls", "lui, et lui seul"
 _SHOWN = 60  # characters of an output that missed the answer
 
 
@@ -79,14 +79,15 @@ def only(said: str, what: str, wanted: list[str], among: list[str], source: str,
 
     It has all of them, and the others only beside ``source``, which says which is which.
     """
+    expected = _ALL if len(wanted) > 1 else _ONE
     missing = [name for name in wanted if not re.search(whole(name), said)]
     more = [name for name in among if name not in wanted and re.search(whole(name), said)]
     if wanted and not missing and (not more or re.search(source, said)):
-        return Row.fine(what, _ALL, enumerate_fr(wanted))
+        return Row.fine(what, expected, enumerate_fr(wanted))
     if missing == wanted:
-        return Row.fault(what, _ALL, shown(said), hint)
+        return Row.fault(what, expected, shown(said), hint)
     found = f"il manque {enumerate_fr(missing)}" if missing else f"en plus : {enumerate_fr(more)}"
-    return Row.fault(what, _ALL, found, hint)
+    return Row.fault(what, expected, found, hint)
 
 
 def compact(text: str) -> str:

@@ -337,6 +337,22 @@ def test_the_guard_refuses(spoil: Callable[[Any], None]) -> None:
             "| 2026-11-24 09:12:01.123 UTC [1] LOG:  ready",
             "| 2026-12-01 10:00:59.001 UTC [27] LOG:  ready",
         ),
+        (
+            "o9vs95dlzczs   whoami.1   a   node3   Running\n"
+            "ymnoah9csysa    \\_ whoami.1   a   node1   Shutdown   Failed 2 minutes ago\n",
+            "o9vs95dlzczs   whoami.1   a   node2   Running\n",
+        ),
+        (
+            'node2 {"Leader":true,"Reachability":"reachable"}\nnode3 {"Reachability":"reachable"}',
+            'node2 {"Reachability":"reachable"}\nnode3 {"Leader":true,"Reachability":"reachable"}',
+        ),
+        (
+            "13:55:44 info    raft: raft.node: 1b23106e (node3) elected leader 5329797a (node1) "
+            "at term 8",
+            "09:01:02 info    raft: raft.node: 42ab (node3) changed leader from 5a (node1) to 6b "
+            "(node2) at term 12",
+        ),
+        ("Heure de l’élection : 13:55:44", "Heure de l’élection : 09:01:02"),
     ],
 )
 def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
@@ -366,6 +382,10 @@ def test_what_may_differ_is_sanitised(one: str, other: str) -> None:
         ("debug_db.1.o9vs95dlzczs@node1    | x", "debug_db.1.o9vs95dlzczs@node2    | x"),
         ("Waiting for db: no password", "Waiting for db: no such table"),
         ("vote_vote   replicated   2/2", "vote_vote   replicated   1/2"),
+        (
+            'node2 {"Leader":true,"Reachability":"reachable"}',
+            'node2 {"Leader":true,"Reachability":"unreachable"}',
+        ),
         ("$ x\nUpdating service vote_db (id: y)\n", "$ x\nfailed to update service vote_db\n"),
     ],
 )

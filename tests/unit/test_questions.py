@@ -15,6 +15,7 @@ from three_nodes import NOW, swarm
 from traitlets.config import Config
 
 from labkit import course
+from labkit.engine.embedded.logs import LogLine
 from labkit.errors import EngineNotRunning
 from labkit.exercises import answering, notebook, predictions, progress
 from labkit.exercises.answering import answer, judge_answer
@@ -79,6 +80,36 @@ def debug() -> ClusterState:
     return replace(state, tasks=(*others, last, past))
 
 
+def managers() -> ClusterState:
+    """Three managers, of which node3 leads, and whoami with a task that was replaced."""
+    state = whoami()
+    nodes = tuple(
+        replace(
+            node, role="manager", leader=node.name == "node3", reachability="reachable",
+            address=f"192.168.77.1{i}",
+        )
+        for i, node in enumerate(state.nodes, 1)
+    )  # fmt: skip
+    past = replace(
+        state.tasks[0], id="oldtask000000000000000000", state="shutdown", desired="shutdown"
+    )
+    return replace(state, nodes=nodes, tasks=(*state.tasks, past))
+
+
+def survivor() -> ClusterState:
+    """The voting app after a forced new cluster: db is tied to node1, a node is no more."""
+    state = vote()
+    first, *others = state.nodes
+    nodes = (replace(first, labels={"donnees": "oui", "salle": "a"}), *others)
+    db, *services = state.services
+    db = replace(db, constraints=("node.labels.donnees == oui",))
+    gone = replace(
+        state.tasks[-1], id="gonetask00000000000000000", node_id="id-old", node=None,
+        state="orphaned", desired="shutdown",
+    )  # fmt: skip
+    return replace(state, nodes=nodes, services=(db, *services), tasks=(*state.tasks, gone))
+
+
 def front() -> ClusterState:
     """HAProxy before two replicas, one of which took the place of a dead one."""
     ports = (Port(8001, 8001, mode="host"), Port(8404, 8404, mode="host"))
@@ -108,6 +139,15 @@ VIRTUAL = {"Endpoint": {"VirtualIPs": [{"NetworkID": "net1", "Addr": "10.0.0.5/2
 DIGEST = f"registry:5000/examplevotingapp_worker:2@sha256:{'ab' * 32}"
 DEFINED = {"Spec": {"TaskTemplate": {"ContainerSpec": {"Image": DIGEST}}}}
 CONFIG = "global:\n  scrape_interval: 5s\n\nscrape_configs:\n  - job_name: moteurs\n"
+BEFORE = {
+    "PreviousSpec": {"TaskTemplate": {"Placement": {"Constraints": ["node.role == manager"]}}}
+}
+RAFT = "raft.node: 65d9b048aca0f147 (node2) {} 1b23106ee240441d (node3) at term {}"
+ELECTION = LogLine(NOW, "info", RAFT.format("elected leader", 9), "raft")
+SETTINGS = {
+    "Dispatcher": {"HeartbeatPeriod": 5_000_000_000},
+    "CAConfig": {"NodeCertExpiry": 7_776_000_000_000_000},
+}
 PS = "ID      NAME      IMAGE     NODE    CURRENT STATE\nabc     whoami.1  traefik   node2   {}\n"
 NODES = "ID  HOSTNAME  STATUS\na  node1  Ready\nb  node2  Ready\nc  node3  Ready"
 SERVICES = "vote_db\nvote_redis\nvote_result\nvote_vote\nvote_worker"
@@ -189,6 +229,60 @@ CASES: dict[str, tuple[Callable[[], ClusterState], Any, list[str], list[str]]] =
         debug, 3,
         ["Chats : 2, Chiens : 1 (« 3 votes »)", " count\n-------\n     3\n(1 row)"],
         ["Chats : 2, Chiens : 1 (« 13 votes »)", " count\n-------\n     4\n(1 row)"],
+    ),
+    "adresse-du-leader": (
+        managers, None,
+        ['node1 {"Reachability":"reachable","Addr":"192.168.77.11:2377"}\n'
+         'node3 {"Leader":true,"Reachability":"reachable","Addr":"192.168.77.13:2377"}',
+         "Hostname: node3\nManager Status:\n Address: 192.168.77.13:2377\n Leader: Yes"],
+        ["node3 Ready Active Leader", "node1 192.168.77.11\nnode3 192.168.77.13", ""],
+    ),
+    "derniere-election": (
+        managers, ELECTION,
+        [str(ELECTION), f"{RAFT.format('elected leader', 8)}\n{ELECTION}", "node3\n9\n"],
+        [RAFT.format("elected leader", 8), NODES, ""],
+    ),
+    "replicas-remplaces": (
+        managers, None,
+        [listed(managers(), "whoami")],
+        [listed(managers(), "whoami", current=True), NODES],
+    ),
+    "signe-de-vie": (
+        managers, SETTINGS,
+        ["  Heartbeat Period: 5 seconds", "5s\n", '{"HeartbeatPeriod":5000000000}'],
+        ["  Heartbeat Tick: 1", "15 seconds", "50000000000", ""],
+    ),
+    "validite-du-certificat": (
+        managers, SETTINGS,
+        ["  Expiry Duration: 3 months", "2160h0m0s\n", '"NodeCertExpiry":7776000000000000'],
+        ["13 months", "160h0m0s", ""],
+    ),
+    "attaches-de-db": (
+        survivor, None,
+        ['["node.labels.donnees == oui"]\n{"salle":"a","donnees":"oui"}',
+         '["node.labels.donnees==oui"]\nLabels:\n - donnees=oui\n - salle=a'],
+        ['["node.labels.donnees == oui"]', '{"donnees":"oui","salle":"a"}', ""],
+    ),
+    "tasks-de-l-ancien-node2": (
+        survivor, None,
+        [listed(survivor(), "vote_worker"), "gonetask0000 vote_worker.1 id-old Orphaned"],
+        [listed(survivor(), "vote_worker", current=True), NODES],
+    ),
+    "managers-de-node3": (
+        survivor, [{"NodeID": "id-node1", "Addr": "192.168.77.11:2377"}],
+        ['[{"NodeID":"id-node1","Addr":"192.168.77.11:2377"}]',
+         "Manager Addresses:\n  192.168.77.11:2377"],
+        ["192.168.77.13", "[]", NODES],
+    ),
+    "contrainte-d-avant": (
+        survivor, BEFORE,
+        ['["node.role == manager"]', "[node.role==manager]"],
+        ['["node.labels.donnees == oui"]', ""],
+    ),
+    "heure-de-l-election": (
+        survivor, ELECTION,
+        [str(ELECTION), f"{NOW.astimezone():%H:%M:%S}"],
+        [RAFT.format("elected leader", 9), "00:00:01", ""],
     ),
     "tasks-du-manager": (
         swarm, 11.0,
@@ -308,6 +402,14 @@ def test_every_question_is_tested_and_stands_in_a_notebook() -> None:
     asked = re.findall(r"^%%reponse (\S+)$", code, re.MULTILINE)
     rooms = {*EXERCISES, *MEASURES}
     assert sorted(name for name in asked if name not in rooms) == sorted(QUESTIONS)
+
+
+@pytest.mark.parametrize("name", ["derniere-election", "heure-de-l-election"])
+def test_any_election_answers_where_the_log_is_not_read(name: str) -> None:
+    line = "time=2026-11-24T10:00:00Z level=info msg=" + RAFT.format("elected leader", 3)
+    asked = judge_answer(QUESTIONS[name], managers(), line, None)
+    assert asked.ok, asked
+    refused(judge_answer(QUESTIONS[name], managers(), NODES, None))
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from labkit import elections
 from labkit.elections import unaware
@@ -16,6 +18,7 @@ from labkit.engine.embedded.logs import LogLine, logs
 from labkit.errors import SettingError
 from labkit.exercises.course.nb01_swarm import left_behind, stayed, swarm_started
 from labkit.exercises.exercise import Exercise, Measure, Probe
+from labkit.exercises.questions import Question, about, alone, asked_of, listing, only, seen
 from labkit.exercises.rows import (
     exists_row,
     find_service,
@@ -221,7 +224,9 @@ class Fall:
 
 
 _LOST = re.compile(r"(?:lost leader|changed leader from) \w+ \((\w+)\)")
-_ELECTED = re.compile(r"(?:elected leader|changed leader from \w+(?: \(\w+\))? to) \w+ \((\w+)\)")
+_ELECTED = re.compile(
+    r"(?:elected leader|changed leader from \w+(?: \(\w+\))? to) \w+ \((\w+)\) at term (\d+)"
+)
 
 
 def _ask_fall() -> Fall | None:
@@ -361,3 +366,105 @@ CLUSTERING_MEASURES = {
     ),
     "partir-sans-forcer": Measure("partir", stayed("node3")),
 }
+
+# -- the questions at the end ---------------------------------------------------------------
+
+
+def _who_leads(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    leader = state.leader
+    names = [n.name for n in state.managers]
+    hint = "Quelle commande dit de chaque manager s’il est leader ?"
+    yield only(said, "Leader du Swarm", [leader.name] if leader else [], names, "Leader", hint)
+    hint = "Que dit la définition de ce nœud, là où elle parle de lui comme manager ?"
+    address = leader.address if leader else ""
+    yield seen(said, "Adresse du leader", "celle que les autres joignent", address, hint)
+
+
+def last_election(node: str) -> LogLine | None:
+    """Return the line of a node's log that tells of the last election; an empty one without any.
+
+    None on machines whose log labkit does not read.
+    """
+    try:
+        log = logs(node, election=True)
+    except SettingError:
+        return None
+    lines = (line for line in reversed(log.lines) if _ELECTED.search(line.text))
+    return next(lines, LogLine(None, "", ""))
+
+
+def elected_row(said: str, hint: str) -> Row:
+    """Return whether an output has a log's line of an election, whichever."""
+    form = r"elected leader \w+.* at term \d+"
+    return seen(said, "Ligne de l’élection", "dans le journal", None, hint, form)
+
+
+def _last_vote(state: ClusterState, said: str, line: Any) -> Iterator[Row]:
+    hint = "Quelle ligne du journal de node2 annonce en dernier un leader élu ?"
+    if line is None:
+        yield elected_row(said, hint)
+        return
+    found = _ELECTED.search(line.text)
+    name, term = found.groups() if found else ("", "")
+    yield seen(about(said, f"term {term}"), "Leader élu en dernier", "son nom", name, hint)
+    forms = (rf"\bterm {term}\b", alone(term))
+    yield seen(said, "Term de l’élection", "son numéro", term, hint, *forms)
+
+
+def _replaced(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    tasks = state.tasks_of(MESH, current=False) if state.has_service(MESH) else ()
+    there = [t for t in tasks if t.running]
+    hint = f"Quelle commande liste les tasks de {MESH}, avec leurs nœuds ?"
+    yield seen(said, "Replicas en marche", "leurs lignes", len(there) or "", hint, listing(there))
+    hint = "Quelle liste garde aussi les tasks passées, et leur dernier état ?"
+    past = sum(not t.current for t in tasks) if tasks else ""
+    yield seen(said, "Tasks remplacées", "leurs lignes", past, hint, listing(tasks))
+
+
+_settings = partial(
+    asked_of, None, "docker info", lambda api: api.info()["Swarm"]["Cluster"]["Spec"]
+)
+_UNITS = {1: "s(?:econds)?", 3600: "h(?:0m0s|ours)?", 86400: "days", 2592000: "months"}
+
+
+def _duration(
+    state: ClusterState, said: str, settings: Any, *, of: tuple[str, str], what: str, hint: str
+) -> Iterator[Row]:
+    """Check that an output has a duration of the swarm's settings, as docker or Go write it."""
+    part, key = of
+    nanoseconds = settings[part][key] if settings else 0
+    seconds = nanoseconds // 10**9
+    spelt = (rf"{seconds // unit} ?{name}" for unit, name in _UNITS.items() if seconds >= unit)
+    form = rf"(?<![\w.])(?:{nanoseconds}|{'|'.join(spelt)})(?!\w)"
+    yield seen(said, what, "une durée", None if nanoseconds else "", hint, form)
+
+
+CLUSTERING_QUESTIONS = (
+    Question("adresse-du-leader", "Le leader et son adresse", _who_leads),
+    Question(
+        "derniere-election", "La dernière élection", _last_vote, partial(last_election, "node2")
+    ),
+    Question("replicas-remplaces", "Les replicas remplacés", _replaced),
+    Question(
+        "signe-de-vie",
+        "Le signe de vie d’un nœud",
+        partial(
+            _duration,
+            of=("Dispatcher", "HeartbeatPeriod"),
+            what="D’un signe de vie à l’autre",
+            hint="« docker info » décrit le Swarm : quelle ligne y parle d’un battement de cœur ?",
+        ),
+        _settings,
+    ),
+    Question(
+        "validite-du-certificat",
+        "La validité d’un certificat",
+        partial(
+            _duration,
+            of=("CAConfig", "NodeCertExpiry"),
+            what="Durée de validité",
+            hint="« docker info » parle de l’autorité (CA) : quelle ligne dit une échéance ?",
+        ),
+        _settings,
+    ),
+)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from labkit.exercises.copies import COPY
 from labkit.exercises.course.nb02_voting import STACK, find, judge_ballot, tasks_row
+from labkit.exercises.course.nb04_clustering import elected_row, last_election
 from labkit.exercises.course.nb05_orchestration import (
     DATA,
     EDIT,
@@ -19,7 +22,8 @@ from labkit.exercises.course.nb05_orchestration import (
 )
 from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.measures.ballots import Ballot, Scores, cast, resultats
-from labkit.exercises.rows import memberships
+from labkit.exercises.questions import Question, asked_of, compact, definition, listing, seen
+from labkit.exercises.rows import find_service, memberships
 from labkit.exercises.settling import able_nodes, moving
 from labkit.polling import until
 from labkit.stacks import services_of
@@ -290,4 +294,68 @@ NODE_EXERCISES = (
         Probe(_cast_at_last, _judge_survivor),
     ),
     Exercise("cluster-entier", "Un cluster entier", _whole, None, MOVE),
+)
+
+
+# -- the questions at the end ---------------------------------------------------------------
+
+_DB = f"{STACK}_db"
+
+
+def _ties(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    service, node = find_service(state, _DB), _node(state, FIRST)
+    rule = compact(next(iter(service.constraints), "")) if service else ""
+    hint = "Que dit la définition de db de son placement ?"
+    yield seen(compact(said), "Contrainte de db", "celle de la définition", rule, hint)
+    labels = sorted(node.labels.items()) if node else []
+    form = "".join(
+        rf"(?=.*\b{re.escape(key)}\W{{1,4}}{re.escape(value)}(?!\w))" for key, value in labels
+    )
+    answer = ", ".join(f"{key}={value}" for key, value in labels)
+    hint = f"Et la définition de {FIRST} ? Si elle n’a pas de label, qu’est-ce qui attache db ?"
+    yield seen(said, f"Labels de {FIRST}", "tous", answer, hint, f"(?s){form}")
+
+
+def _orphans(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    known = {n.id for n in state.nodes}
+    lost = [t for t in state.tasks if t.node_id and t.node_id not in known]
+    hint = "Dans la liste des tasks de la stack, que montre la colonne NODE pour un nœud disparu ?"
+    yield seen(said, "Tasks de l’ancien nœud", "leurs lignes", len(lost) or "", hint, listing(lost))
+
+
+_ask_remotes = partial(
+    asked_of, THIRD, "docker info", lambda api: api.info()["Swarm"].get("RemoteManagers") or ()
+)
+
+
+def _remotes(state: ClusterState, said: str, managers: Any) -> Iterator[Row]:
+    hint = f"Que dit le moteur de {THIRD} du Swarm, et des managers qu’il joint ?"
+    for manager in managers or [{"Addr": ""}]:
+        yield seen(said, f"Manager que {THIRD} connaît", "son adresse", manager["Addr"], hint)
+
+
+def _before(state: ClusterState, said: str, service: Any) -> Iterator[Row]:
+    tasks = ((service or {}).get("PreviousSpec") or {}).get("TaskTemplate") or {}
+    rules = (tasks.get("Placement") or {}).get("Constraints") or [""]
+    hint = "db a-t-elle déjà été mise à jour ? Sa définition garde alors aussi celle d’avant."
+    yield seen(compact(said), "Contrainte d’avant", "celle de db", compact(rules[0]), hint)
+
+
+def _election(state: ClusterState, said: str, line: Any) -> Iterator[Row]:
+    hint = f"Quelle ligne du journal de {FIRST} annonce en dernier un leader élu ?"
+    if line is None:
+        yield elected_row(said, hint)
+        return
+    answer = f"{line.when.astimezone():%H:%M:%S}" if line.when else ""
+    yield seen(said, "Heure de l’élection", "celle du journal", answer, hint)
+
+
+NODE_QUESTIONS = (
+    Question("attaches-de-db", "Ce qui attache db", _ties),
+    Question("tasks-de-l-ancien-node2", "Les tasks d’un nœud disparu", _orphans),
+    Question("managers-de-node3", "Les managers que connaît node3", _remotes, _ask_remotes),
+    Question("contrainte-d-avant", "La définition d’avant", _before, definition(_DB)),
+    Question(
+        "heure-de-l-election", "L’heure de l’élection", _election, partial(last_election, FIRST)
+    ),
 )

@@ -1,7 +1,8 @@
-"""The student's workspace in JupyterLab: the notebook, and beside it a terminal for each node.
+"""The student's workspace in JupyterLab: a notebook, the live cluster, a terminal for each node.
 
 The first one's ``docker`` speaks to node1, as the notebook's does: both are JupyterLab's children.
-The others are named after their nodes (:mod:`labkit.lab.terminals`).
+The others are named after their nodes (:mod:`labkit.lab.terminals`). The live view is that of the
+notebook's own cell, whose output JupyterLab shows in a place of its own, too.
 """
 
 import json
@@ -12,6 +13,7 @@ NAME = "cours"
 OPTION = "--TerminalsExtensionApp.terminal_manager_class=labkit.lab.terminals.NodeTerminals"
 """What JupyterLab has to be started with."""
 _TABS = 3  # terminals at most; any others are a command away
+_VIEW = "vue"  # id of the cell with the live view
 
 
 def prepare(page: str, nodes: Sequence[str] = ()) -> str:
@@ -22,27 +24,48 @@ def prepare(page: str, nodes: Sequence[str] = ()) -> str:
     folder = Path(get_workspaces_dir())
     try:
         if not (folder / f"{slugify(NAME)}{WORKSPACE_EXTENSION}").exists():
-            WorkspacesManager(str(folder)).save(NAME, json.dumps(layout(page, nodes)))
+            WorkspacesManager(str(folder)).save(NAME, json.dumps(layout(page, nodes, _view(page))))
     except OSError:  # a disk that is full, a folder of somebody else: then without a terminal
         return f"/lab/tree/{page}"
     return f"/lab/workspaces/{NAME}"
 
 
-def layout(page: str, nodes: Sequence[str] = ()) -> dict[str, object]:
-    """Return the workspace as JupyterLab stores it; pure."""
-    notebook, names = f"notebook:{page}", ["1", *nodes[1:_TABS]]
-    tabs = [
-        {"type": "tab-area", "currentIndex": 0, "widgets": widgets}
-        for widgets in ([notebook], [f"terminal:{name}" for name in names])
-    ]
-    dock = {
-        "type": "split-area", "orientation": "horizontal", "sizes": [0.6, 0.4], "children": tabs,
-    }  # fmt: skip
+def layout(page: str, nodes: Sequence[str] = (), view: int | None = None) -> dict[str, object]:
+    """Return the workspace as JupyterLab stores it; pure.
+
+    ``view`` is the index of the cell whose output has a place of its own, or None.
+    """
+    notebook = f"notebook:{page}"
+    shown: dict[str, dict[str, object]] = {notebook: {"path": page, "factory": "Notebook"}}
+    terminals = {f"terminal:{name}": {"name": name} for name in ("1", *nodes[1:_TABS])}
+    beside = _tabs(*terminals)
+    if view is not None:
+        name = f"cloned-outputs:{page}:{view}"
+        shown[name] = {"path": page, "index": view}
+        beside = _split("vertical", 0.5, _tabs(name), beside)
+    dock = _split("horizontal", 0.55, _tabs(notebook), beside)
     return {
         "data": {
             "layout-restorer:data": {"main": {"dock": dock, "current": notebook}},
-            notebook: {"data": {"path": page, "factory": "Notebook"}},
-            **{f"terminal:{name}": {"data": {"name": name}} for name in names},
+            **{name: {"data": data} for name, data in {**shown, **terminals}.items()},
         },
         "metadata": {"id": NAME},
     }
+
+
+def _tabs(*widgets: str) -> dict[str, object]:
+    return {"type": "tab-area", "currentIndex": 0, "widgets": widgets}
+
+
+def _split(way: str, share: float, *children: dict[str, object]) -> dict[str, object]:
+    """Return two areas, beside or below one another; the first has this share of the room."""
+    sizes = [share, 1 - share]
+    return {"type": "split-area", "orientation": way, "sizes": sizes, "children": children}
+
+
+def _view(page: str) -> int | None:
+    """Return the index of the cell with the live view in a notebook of the course."""
+    from labkit import course  # which imports nbformat: that takes a second
+
+    cells = getattr(course.corrected(page), "cells", ())
+    return next((at for at, cell in enumerate(cells) if cell.id == _VIEW), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import workspace
+from labkit import course, workspace
 from labkit.lab.terminals import NodeTerminals
 
 
@@ -23,10 +23,19 @@ def test_it_is_made_once_and_then_the_students_own(folder: Path) -> None:
     (file,) = folder.iterdir()
     made = json.loads(file.read_text())
     terminals = {"terminal:1", "terminal:node2", "terminal:node3"}
-    assert {"notebook:00-demarrer.ipynb", "layout-restorer:data", *terminals} == set(made["data"])
+    (view,) = set(made["data"]) - terminals - {"notebook:00-demarrer.ipynb", "layout-restorer:data"}
+    kind, page, index = view.split(":")
+    assert (kind, page) == ("cloned-outputs", "00-demarrer.ipynb")
+    assert course.corrected(page).cells[int(index)].source.endswith("ClusterView()")
     file.write_text("the student's own")
     workspace.prepare("00-demarrer.ipynb")
     assert file.read_text() == "the student's own"
+
+
+def test_a_notebook_without_a_live_view_has_terminals_beside_it() -> None:
+    made = workspace.layout("mien.ipynb", ["node1", "node2"])
+    assert "cloned-outputs" not in json.dumps(made)
+    assert "terminal:node2" in json.dumps(made)
 
 
 def test_without_room_for_it_the_page_opens_alone(folder: Path) -> None:

@@ -1,7 +1,8 @@
 // The slides of a notebook, shown in the notebook itself: one slide at a time is left visible, and
 // what students use (cells, outputs, widgets) is what is shown. The kinds of cells are those that
-// nbconvert and others know: slide, subslide, fragment, -, notes, skip. Beside it, the launcher's
-// entry for the cockpit, where Voilà is there to make its page.
+// nbconvert and others know: slide, subslide, fragment, -, notes, skip. Beside it, the names of
+// views of an output, and the launcher's entry for the cockpit, where Voilà is there to make its
+// page.
 (() => {
   "use strict";
 
@@ -40,6 +41,10 @@
   color: var(--jp-ui-font-color1); background: var(--jp-layout-color0);
   border-top: 1px solid var(--jp-border-color2); }
 .labkit-slide-foot b { font-weight: normal; white-space: nowrap; }
+.labkit-live .labkit { zoom: 0.8; }
+.labkit-live .jp-OutputArea:not(:has(.jp-OutputArea-child))::before { display: block;
+  padding: 12px; color: var(--jp-ui-font-color2);
+  content: "Lancez la cellule de la section « Le cluster en direct » : il paraîtra ici."; }
 @media (min-height: 1000px) { .labkit-presenting .jp-OutputArea .labkit { zoom: 1.45; } }`;
 
   class Deck {
@@ -196,6 +201,35 @@
     tracker.widgetAdded.connect((_, panel) => equip(panel));
   }
 
+  // JupyterLab names every view of an output alike, in English, and draws no widget in one that
+  // comes back with the page: a new view is drawn once the kernel's widgets are known
+  const TRIES = 30;
+
+  function mendViews(app, tracker) {
+    const known = new WeakSet();
+    const mend = async ({ content }) => {
+      if (!content?.hasClass?.("jp-LinkedOutputView") || known.has(content)) return;
+      const panel = tracker.find(({ context }) => context.path === content.path);
+      if (!panel) return;
+      known.add(content);
+      await panel.context.ready;
+      const cell = panel.content.widgets[content.index];
+      const live = cell?.model.id === "vue";
+      content.title.label = live ? "Le cluster en direct" : "Vue de la sortie";
+      content.toggleClass("labkit-live", live);
+      await panel.sessionContext.ready;
+      for (let tries = 0; tries < TRIES && cell && !content.isDisposed; tries += 1) {
+        if (!content.node.textContent.includes("Loading widget")) return;
+        content.widgets[0].dispose();
+        content.addWidget(cell.cloneOutputArea());
+        await new Promise((done) => { setTimeout(done, 1000); });
+      }
+    };
+    const all = () => Array.from(app.shell.widgets("main")).forEach(mend);
+    app.shell.layoutModified.connect(all);
+    app.restored.then(all);
+  }
+
   const COCKPITS = ["cockpit/cockpit.ipynb", "notebooks/cockpit/cockpit.ipynb"];
   const ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 52 52">
 <rect x="2" y="6" width="48" height="34" rx="4" fill="#16191d"/>
@@ -240,6 +274,7 @@
         optional: [ILauncher],
         activate: (app, tracker, launcher) => {
           activate(app, tracker, CommandToolbarButton);
+          mendViews(app, tracker);
           app.restored.then(() => offerCockpit(app, launcher, LabIcon));
         },
       };

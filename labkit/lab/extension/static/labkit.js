@@ -41,6 +41,11 @@
   color: var(--jp-ui-font-color1); background: var(--jp-layout-color0);
   border-top: 1px solid var(--jp-border-color2); }
 .labkit-slide-foot b { font-weight: normal; white-space: nowrap; }
+.jp-OutputArea-output.jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
+.jp-OutputArea :is(td, th)[style*="text-align:left"]:nth-child(n+3) { overflow-wrap: anywhere;
+  min-width: 3em; }
+.jp-Placeholder-contentContainer { min-width: 0; overflow: hidden; }
+.jp-RenderedHTMLCommon :is(h1, h2, h3) { line-height: 1.2; }
 .labkit-live .labkit { zoom: 0.8; }
 .labkit-live .jp-OutputArea:not(:has(.jp-OutputArea-child))::before { display: block;
   padding: 12px; color: var(--jp-ui-font-color2);

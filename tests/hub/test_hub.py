@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ FENCED = (  # what the example's hook closes, where labkit itself does not
 OPEN = {"A published page at its loopback address"}  # without the hook
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+WORK = (
+    "docker service create --quiet --name web --replicas 5 --publish 8080:80 traefik/whoami",
+    "docker service ps web",
+    "docker service scale web=8",
+    "docker node update --availability drain node2",
+    "while docker node ps node2 --filter desired-state=running -q | grep -q .; do sleep 1; done",
+    "docker node update --availability active node2",
+    "docker service scale web=2",
+    "docker service rm web",
+)
 READABLE = {"QEMU process: its command line"}  # paths, no key
 
 
@@ -82,19 +93,38 @@ def test_three_students_have_three_clusters(class_: list[Student]) -> None:
     )
 
 
+def test_three_work_at_once(class_: list[Student]) -> None:
+    """What students do in ten minutes of notebook 01, typed without a pause: what it takes."""
+
+    def work(student: Student) -> tuple[float, float]:
+        before, begin = spent(machine(student)), time.monotonic()
+        for line in WORK:
+            student.shell(line)
+        return spent(machine(student)) - before, time.monotonic() - begin
+
+    with ThreadPoolExecutor(len(class_)) as pool:
+        rows = dict(zip((s.name for s in class_), pool.map(work, class_), strict=True))
+    for student in class_:
+        replicas = student.shell("docker service ls --format '{{.Name}} {{.Replicas}}'")
+        assert replicas.split() == ["whoami", "3/3"], "as it was"
+    note(work_cpu={name: row[0] for name, row in rows.items()})
+    note(work_seconds={name: row[1] for name, row in rows.items()})
+
+
+def spent(process: psutil.Process) -> float:
+    """Return the processor seconds of a machine, with the programs that it started."""
+    total = sum(process.cpu_times()[:4])
+    for child in process.children(recursive=True):
+        with suppress(psutil.Error):
+            total += sum(child.cpu_times()[:2])
+    return total
+
+
 def busy(process: psutil.Process, seconds: float = 10) -> float:
     """Return what a machine takes of a core, in percent, with the programs that it starts."""
-
-    def spent() -> float:
-        total = sum(process.cpu_times()[:4])
-        for child in process.children(recursive=True):
-            with suppress(psutil.Error):
-                total += sum(child.cpu_times()[:2])
-        return total
-
-    before = spent()
+    before = spent(process)
     time.sleep(seconds)
-    return 100 * (spent() - before) / seconds
+    return 100 * (spent(process) - before) / seconds
 
 
 def running(student: Student) -> int:

@@ -19,7 +19,7 @@ from IPython.display import display
 from labkit import engine
 from labkit.errors import LabkitError, SettingError
 from labkit.exercises.catalogue import EXERCISES
-from labkit.exercises.notebook import solve, verifier
+from labkit.exercises.notebook import checked, solve
 from labkit.verdict import Row, Verdict
 
 KEEP, SKIP = "rattrapage", "sans-suite"
@@ -124,7 +124,7 @@ def rattraper(notebook: str, section: str, *, neufs: bool = False) -> Verdict:
                 break
             continue
         commands = step.source.partition("\n")[2]
-        verdict = solve(exercise.name, commands) or verifier(exercise.name)
+        verdict = solve(exercise.name, commands) or checked(exercise.name)
         fine = verdict.ok or bool(verdict.skipped)
         if not fine:
             display(verdict)  # type: ignore[no-untyped-call]

@@ -21,6 +21,7 @@ from labkit.elections import Leader
 from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.exercise import PATIENCE
+from labkit.exercises.leading import ask_first
 from labkit.exercises.predictions import FRESH, set_against
 from labkit.exercises.progress import record
 from labkit.exercises.settling import moving, spread, unnoticed
@@ -50,12 +51,19 @@ def verifier(nom: str, *, patience: float | None = None) -> Verdict:
     Tasks that are still starting or stopping are given ``patience`` seconds, or what the exercise
     needs; where that is long, the progress is printed. A cluster at rest is judged at once. The
     outcome is kept in the student's own file (:mod:`labkit.exercises.progress`), and what was
-    predicted of it is set against what is.
+    predicted of it is set against what is. A fault asks a question before it tells the way out.
     """
-    exercise = EXERCISES.get(nom)
+    return checked(nom, patience, leading=True)
+
+
+def checked(name: str, patience: float | None = None, *, leading: bool = False) -> Verdict:
+    """Check an exercise like ``verifier``; only where it is ``leading``, it asks questions."""
+    exercise = EXERCISES.get(name)
     if patience is None:
         patience = exercise.patience if exercise else 0.0
-    return conclude(nom, look(nom, patience, _write if patience > PATIENCE else None))
+    found = look(name, patience, _write if patience > PATIENCE else None)
+    verdict = conclude(name, found)
+    return ask_first(name, verdict, found.state) if leading and exercise else verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +316,7 @@ def solve(name: str, commands: str) -> Verdict | None:
             f"La dernière commande a échoué (code {code}) : lisez le message ci-dessus. Celles qui "
             "la suivent n’ont pas été lancées."
         )
-    return None if exercise.apart else verifier(name)
+    return None if exercise.apart else checked(name)
 
 
 def _keeping(said: list[str], write: Callable[[str], object] = _write) -> Callable[[str], None]:

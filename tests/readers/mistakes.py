@@ -167,6 +167,8 @@ def commit(mistake: Mistake) -> Met:
     """Make a mistake on new engines, in the notebooks' folder, read, and mend it."""
     _prepare(mistake.before)
     answer = type_in(mistake.typed, patience=INTERRUPTED)
+    told = " ".join(r.hint for r in verifier(mistake.exercise).rows if not r.ok)
+    assert not any(text in told for text in mistake.mend), "a question comes first"
     before = verifier(mistake.exercise)
     for command in mistake.mend:
         type_in(command)

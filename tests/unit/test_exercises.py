@@ -14,8 +14,18 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from labkit.engine.embedded.record import ImageStatus
-from labkit.exercises import EXERCISES, Confrontation, Prediction, Row, Verdict, judge, notebook
+from labkit.exercises import (
+    EXERCISES,
+    Confrontation,
+    Prediction,
+    Row,
+    Verdict,
+    judge,
+    leading,
+    notebook,
+)
 from labkit.exercises.course.nb01_swarm import SWARM_EXERCISES
+from labkit.exercises.leading import ask_first
 from labkit.exercises.notebook import Start, _system
 from labkit.exercises.settling import moving, spread
 from labkit.exercises.shell import TIMED_OUT, interleaved, run, tidy
@@ -352,6 +362,35 @@ def test_what_follows_an_exclamation_mark_keeps_the_fields_of_docker(
     _system(shell, typed)
     assert capsys.readouterr().out == said
     assert shell.user_ns["_exit_code"] == 0
+
+
+def test_a_fault_asks_a_question_before_it_tells_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leading, "_asked", set())
+    state = with_service(swarm(), "hello")
+    verdict = judge("creer-service", state)
+    hints = [row.hint for row in verdict.rows if not row.ok]
+    first, second = (
+        [row.hint for row in ask_first("creer-service", verdict, state).rows if not row.ok]
+        for _ in range(2)
+    )
+    assert "docker service rm hello" in hints[0] and second == hints
+    assert first[0].startswith("Qu’est-ce qui en décide, dans ce que vous avez tapé ?")
+    assert first[1:4] == ["", "", ""], "one question at a time"
+    assert first[4] == hints[4] and hints[4].startswith("Lisez"), "which leads already"
+    more = replace(verdict, rows=(Row.fault("Replicas", "5", "3", "« docker service scale »"),))
+    asked = ask_first("creer-service", more, state).rows[0].hint
+    assert asked.startswith("Trop, ou trop peu"), "another fault has its own question"
+
+
+def test_nobody_is_asked_about_a_cluster_that_does_not_answer() -> None:
+    row = Row.fault("Swarm", "actif", "sans quorum", "« labkit node start node2 »")
+    verdict = Verdict.of("Titre", [row])
+    for state in (None, ClusterState(NOW, "no-quorum", None)):
+        assert ask_first("essai", verdict, state) is verdict
+    waiting = Verdict.of("Titre", [Row.fault("Tasks", "5", "3", "Attendez, puis revérifiez.")])
+    assert ask_first("essai", waiting, swarm()) == waiting, "which leads, and is no answer"
 
 
 def advice(name: str, state: ClusterState, what: str) -> str:

@@ -20,7 +20,7 @@ from labkit.engine.endpoint import Endpoint, Fleet
 from labkit.errors import NoSuchService
 from labkit.failures import failure, lacks, not_placed, timed_out
 from labkit.polling import until
-from labkit.service_progress import OnProgress, Progress, progress_of
+from labkit.service_progress import OnProgress, ServiceProgress, progress_of
 from labkit.state import ClusterState, capture
 
 _INTERVAL = 0.4  # s between two looks
@@ -36,9 +36,9 @@ class Patience:
 
     good_since: float | None = None
     hopeless_since: float | None = None
-    progress: Progress | None = None
+    progress: ServiceProgress | None = None
 
-    def look(self, progress: Progress) -> Patience:
+    def look(self, progress: ServiceProgress) -> Patience:
         """Return the patience that is left once a service is seen so."""
 
         def since(before: float | None, true: bool) -> float | None:
@@ -73,7 +73,7 @@ class _Watch:
         self.fleet = fleet
         self.start = time.monotonic()
         self._on_progress = on_progress
-        self._last: Progress | None = None
+        self._last: ServiceProgress | None = None
         self._captured = float("-inf")
         self._heard = float("-inf")
         self.refresh()
@@ -111,7 +111,7 @@ class _Watch:
             return None
         return service, tasks
 
-    def tell(self, progress: Progress) -> None:
+    def tell(self, progress: ServiceProgress) -> None:
         last, self._last = self._last, progress
         if self._on_progress is None:
             return
@@ -119,7 +119,7 @@ class _Watch:
             self._on_progress(progress)
 
 
-def _shown(progress: Progress) -> tuple[object, ...]:
+def _shown(progress: ServiceProgress) -> tuple[object, ...]:
     return progress.message, progress.done, tuple((t.id, t.state) for t in progress.tasks)
 
 
@@ -175,7 +175,7 @@ def inspect(endpoint: Endpoint, service_id: str, name: str) -> dict[str, Any]:
     return raw
 
 
-def _hopeless(progress: Progress) -> bool:
+def _hopeless(progress: ServiceProgress) -> bool:
     """Whether the only tasks missing are tasks that no node can take."""
     starting = [t for t in progress.tasks if t.starting]
     waiting = [t for t in starting if t.state == "pending" and t.error]

@@ -38,7 +38,7 @@ _KEYS = "espace : suite   s : sauter   q : arrêter"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DemoStep:
     """One key press: the cells that it plays."""
 
     cell: str  # id of the cell
@@ -86,12 +86,12 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("`", "").replace("'", "’").casefold().split())
 
 
-def script(notebook: Any, section: str | None = None) -> tuple[Step, ...]:
+def script(notebook: Any, section: str | None = None) -> tuple[DemoStep, ...]:
     """Return what is to be played, in order; pure.
 
     Hints, what is folded and the cells where students try are left out.
     """
-    steps: list[Step] = []
+    steps: list[DemoStep] = []
     inside = section is None
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -100,11 +100,11 @@ def script(notebook: Any, section: str | None = None) -> tuple[Step, ...]:
                 inside = section in found
             text = unfolded(cell.source).strip()
             if inside and text and not _SOLUTION.match(text):
-                steps.append(Step(cell["id"], text))
+                steps.append(DemoStep(cell["id"], text))
         elif inside and cell.cell_type == "code" and _TRY not in cell.metadata.get("tags", ()):
             shown = _MAGIC.sub("", cell.source, count=1).strip()
             if shown:
-                steps.append(Step(cell["id"], shown, cell.source))
+                steps.append(DemoStep(cell["id"], shown, cell.source))
     return tuple(steps)
 
 
@@ -157,14 +157,14 @@ class _Stage:
     def __init__(self, console: Any) -> None:
         self._console = console
 
-    def play(self, kernel: _Kernel, steps: Sequence[Step]) -> None:
+    def play(self, kernel: _Kernel, steps: Sequence[DemoStep]) -> None:
         """Show each step, and run it when a key says so."""
         for number, step in enumerate(steps, 1):
             self.show(step)
             if self.key(f"[{number}/{len(steps)}]  {_KEYS}") and step.source is not None:
                 self.run(kernel, step.source)
 
-    def show(self, step: Step) -> None:
+    def show(self, step: DemoStep) -> None:
         """Show a text, or a command."""
         from rich.markdown import Markdown
         from rich.padding import Padding

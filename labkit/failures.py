@@ -14,14 +14,14 @@ from labkit.hints import images_at_hand
 from labkit.state import ClusterState, Task, ended, service_from_raw
 
 if TYPE_CHECKING:
-    from labkit.service_progress import Progress
+    from labkit.service_progress import ServiceProgress
 
 _CRASHES = 3  # failures of one slot after which it is given up
 
 
 def failure(
     raw_service: Mapping[str, Any],
-    progress: Progress,
+    progress: ServiceProgress,
     seen: Collection[str],
     lacks_image: Callable[[Task, str], bool],
 ) -> LabkitError | None:
@@ -91,7 +91,7 @@ def _reasons(tasks: Sequence[Task]) -> str:
     return " ; ".join(f"{', '.join(labels)} ({reason})" for reason, labels in by_reason.items())
 
 
-def not_placed(progress: Progress, state: ClusterState) -> ConvergenceTimeout | PortTaken:
+def not_placed(progress: ServiceProgress, state: ClusterState) -> ConvergenceTimeout | PortTaken:
     """Return the error of tasks that no node can take."""
     waiting = [t for t in progress.tasks if t.starting and t.error]
     ports: frozenset[int] = frozenset()
@@ -111,7 +111,7 @@ def not_placed(progress: Progress, state: ClusterState) -> ConvergenceTimeout | 
     )
 
 
-def timed_out(name: str, progress: Progress | None, elapsed: float) -> ConvergenceTimeout:
+def timed_out(name: str, progress: ServiceProgress | None, elapsed: float) -> ConvergenceTimeout:
     """Return the error of a service that is not as wanted when time is over."""
     if progress is None:
         what = "aucun manager n’a répondu"

@@ -8,7 +8,7 @@ from labkit.state import Node, Service, Task, ended, service_from_raw, tasks_fro
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ServiceProgress:
     """Progress of a service towards the state that was asked for."""
 
     service: str  # name
@@ -49,7 +49,7 @@ class Progress:
         return ", ".join(parts)
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[ServiceProgress], None]
 
 
 def progress_of(
@@ -59,7 +59,7 @@ def progress_of(
     *,
     elapsed: float = 0.0,
     seen: Collection[str] = (),
-) -> Progress:
+) -> ServiceProgress:
     """Judge a service from raw answers of the Docker API; pure.
 
     ``nodes`` are by id; tasks whose ids are in ``seen`` had failed before, and are not counted.
@@ -77,7 +77,7 @@ def progress_of(
     }
     over = () if service.job else ended(service, tasks)
     down = {node.id for node in nodes.values() if node.state == "down"}  # nobody can stop those
-    return Progress(
+    return ServiceProgress(
         service=service.name,
         job=service.job,
         wanted=_wanted(service, tasks, nodes),

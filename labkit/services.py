@@ -13,10 +13,10 @@ from labkit.engine import connect
 from labkit.engine.clients import update_spec
 from labkit.engine.endpoint import Fleet
 from labkit.errors import DockerFailed, SettingError
-from labkit.service_progress import OnProgress, Progress, progress_of
+from labkit.service_progress import OnProgress, ServiceProgress, progress_of
 from labkit.state import ClusterState, capture, manager
 
-__all__ = ["OnProgress", "Progress", "Scale", "not_scalable", "progress_of"]
+__all__ = ["OnProgress", "Scale", "ServiceProgress", "not_scalable", "progress_of"]
 
 
 @dataclass(frozen=True, slots=True)

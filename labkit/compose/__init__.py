@@ -3,7 +3,7 @@
 >>> file = parse("services: {web: {image: nginx, deploy: {replicas: 2}}}")
 >>> file.services[0].scale
 '2 replicas'
->>> [finding.option for finding in explain(file).of(Verdict.SWARM)]
+>>> [finding.option for finding in explain(file).of(Fate.SWARM)]
 ['deploy.replicas']
 """
 
@@ -20,7 +20,7 @@ from labkit.compose.model import (
     ComposeVolume,
     Variable,
 )
-from labkit.compose.swarm_options import Finding, Verdict
+from labkit.compose.swarm_options import Fate, Finding
 
 __all__ = [
     "Architecture",
@@ -33,9 +33,9 @@ __all__ = [
     "ComposeVolume",
     "Difference",
     "Explanation",
+    "Fate",
     "Finding",
     "Variable",
-    "Verdict",
     "compare",
     "draw",
     "explain",

@@ -6,7 +6,7 @@ from html import escape
 
 from labkit.compose.model import ComposeFile
 from labkit.compose.stack_format import DOCKER, NEWEST, minor_of
-from labkit.compose.swarm_options import Finding, Verdict, find, finding
+from labkit.compose.swarm_options import Fate, Finding, find, finding
 from labkit.documents import Step
 from labkit.errors import ComposeError
 from labkit.text.tables import table_html, table_text
@@ -19,21 +19,21 @@ class Explanation:
     file: ComposeFile  # what was explained
     findings: tuple[Finding, ...]  # by line
 
-    def of(self, verdict: Verdict | str) -> tuple[Finding, ...]:
+    def of(self, verdict: Fate | str) -> tuple[Finding, ...]:
         """Return the findings with that verdict."""
         return tuple(f for f in self.findings if f.verdict == verdict)
 
     @property
     def deployable(self) -> bool:
         """``docker stack deploy`` would take the file."""
-        return not self.of(Verdict.REJECTED)
+        return not self.of(Fate.REJECTED)
 
     @property
     def conclusion(self) -> str:
         """The whole in a French sentence."""
         rejected, ignored, own = (
             len({f.option for f in self.of(verdict)})
-            for verdict in (Verdict.REJECTED, Verdict.IGNORED, Verdict.SWARM)
+            for verdict in (Fate.REJECTED, Fate.IGNORED, Fate.SWARM)
         )
         if rejected:
             head = f"docker stack deploy ({DOCKER}) refuse ce fichier"
@@ -50,7 +50,7 @@ class Explanation:
         return f"{head} (options : {said})." if said else f"{head}."
 
     def _sections(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-        for verdict in Verdict:
+        for verdict in Fate:
             groups: dict[tuple[str, str], list[Finding]] = {}
             for one in self.of(verdict):
                 groups.setdefault((one.option, one.why), []).append(one)
@@ -93,7 +93,7 @@ def explain(file: ComposeFile, *, files: bool = True) -> Explanation:
     if not files:
         file = replace(file, directory=None)
     table = find(file)
-    rejected = {one.path for one in table if one.verdict is Verdict.REJECTED}
+    rejected = {one.path for one in table if one.verdict is Fate.REJECTED}
     findings = [*_version(file), *table, *_words(file, rejected)]
     findings += [*_services(file), *_reading(file), *_notes(file)]
     findings.sort(key=lambda f: (f.line or 0, f.option))
@@ -127,13 +127,13 @@ def _version(file: ComposeFile) -> Iterator[Finding]:
     if minor_of(given) is None:
         newer = " La commande docker 27 prend aussi 3.13." if given == "3.13" else ""
         why = f"docker {DOCKER} ne connaît que les versions 3 et 3.0 à 3.{NEWEST}.{newer}"
-        yield finding(file, ("version",), Verdict.REJECTED, why, file.version)
+        yield finding(file, ("version",), Fate.REJECTED, why, file.version)
     else:
         why = (
             "docker compose n’en tient plus compte ; docker stack deploy applique les règles de "
             "cette version."
         )
-        yield finding(file, ("version",), Verdict.NOTE, why, file.version)
+        yield finding(file, ("version",), Fate.NOTE, why, file.version)
 
 
 def _services(file: ComposeFile) -> Iterator[Finding]:
@@ -143,17 +143,17 @@ def _services(file: ComposeFile) -> Iterator[Finding]:
         for port in service.ports:
             if port.address and not _long_form(service.options.get("ports")):
                 why = "l’adresse est ignorée : le port est publié sur toutes celles des nœuds."
-                yield finding(file, (*path, "ports"), Verdict.IGNORED, why, str(port))
+                yield finding(file, (*path, "ports"), Fate.IGNORED, why, str(port))
         given = file.reading.stack["services"][service.name].get("image")
         if service.image and given == "":
             why = "les variables de cette image n’ont pas de valeur : il ne reste rien."
-            yield finding(file, (*path, "image"), Verdict.REJECTED, why, service.image)
+            yield finding(file, (*path, "image"), Fate.REJECTED, why, service.image)
         if not service.image and "provider" not in service.options:
             followed = "extends" not in service.options
             why = "un service de stack a besoin d’une image" + (
                 "." if followed else " (elle vient peut-être de extends, qui n’est pas suivi ici)."
             )
-            yield Finding(path, service.line, Verdict.REJECTED, "image", service.name, "", why)
+            yield Finding(path, service.line, Fate.REJECTED, "image", service.name, "", why)
 
 
 def _long_form(ports: object) -> bool:
@@ -171,25 +171,25 @@ def _reading(file: ComposeFile) -> Iterator[Finding]:
             f"la clé est déjà écrite ligne {first} : docker {DOCKER} ne garde que la dernière, "
             "docker 28 refuse le fichier."
         )
-        yield finding(file, path, Verdict.NOTE, why)
+        yield finding(file, path, Fate.NOTE, why)
     for path, line in reading.merged.items():
         why = (
             f"un « << » écrit plus bas remplace cette valeur pour docker {DOCKER}, pas pour docker "
             "compose ni docker 28 : mettez « << » en premier."
         )
         place = str(path[1]) if len(path) > 2 else ""
-        yield Finding(path, line, Verdict.NOTE, str(path[-1]), place, "", why)
+        yield Finding(path, line, Fate.NOTE, str(path[-1]), place, "", why)
     if reading.rest is not None:
         why = "docker ne lit que le premier document : ce qui suit ce « --- » est ignoré."
-        yield Finding((), reading.rest, Verdict.NOTE, "---", "", "", why)
+        yield Finding((), reading.rest, Fate.NOTE, "---", "", "", why)
 
 
 _FAULTS = {
-    "wrong": (Verdict.REJECTED, "une variable est mal écrite pour docker stack deploy, qui ne "
+    "wrong": (Fate.REJECTED, "une variable est mal écrite pour docker stack deploy, qui ne "
               "connaît que ${NOM}, ${NOM:-défaut} et ${NOM:?message} ; un dollar s’écrit $$."),
-    "needed": (Verdict.REJECTED, "docker refuse le fichier tant que cette variable n’a pas de "
+    "needed": (Fate.REJECTED, "docker refuse le fichier tant que cette variable n’a pas de "
                "valeur."),
-    "lost": (Verdict.NOTE, "docker ôte ce dollar sans le dire, parce qu’une variable correcte le "
+    "lost": (Fate.NOTE, "docker ôte ce dollar sans le dire, parce qu’une variable correcte le "
              "suit : un dollar s’écrit $$."),
 }  # fmt: skip
 
@@ -202,7 +202,7 @@ def _words(file: ComposeFile, rejected: set[tuple[Step, ...]]) -> Iterator[Findi
                 f"docker {DOCKER} lit « {word} » comme {read}, docker compose et docker 28 y "
                 f"lisent un texte : écrivez {read}."
             )
-            yield finding(file, path, Verdict.NOTE, why, word)
+            yield finding(file, path, Fate.NOTE, why, word)
 
 
 _SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
@@ -214,18 +214,18 @@ def _notes(file: ComposeFile) -> Iterator[Finding]:
         written = f"${{{variable.name}}}"
         if variable.missing and written not in needed:
             why = "cette variable n’a ni valeur ni défaut : docker mettra un texte vide."
-            yield Finding((), variable.line, Verdict.NOTE, written, "", "", why)
+            yield Finding((), variable.line, Fate.NOTE, written, "", "", why)
     if any(v.value is None for v in file.variables) and _has_dot_env(file):
         why = (
             "docker stack deploy ne lit pas ce fichier, contrairement à docker compose : donnez "
             "les valeurs dans l’environnement (set -a; . ./.env; set +a)."
         )
-        yield Finding((), None, Verdict.NOTE, ".env", "", "", why)
+        yield Finding((), None, Fate.NOTE, ".env", "", "", why)
     if not file.services:
-        yield Finding((), None, Verdict.NOTE, "services", "", "", "le fichier n’en décrit aucun.")
+        yield Finding((), None, Fate.NOTE, "services", "", "", "le fichier n’en décrit aucun.")
     if "include" in file.data:
         why = "les fichiers inclus ne sont pas lus : ce qui suit ne parle que de ce fichier."
-        yield finding(file, ("include",), Verdict.NOTE, why)
+        yield finding(file, ("include",), Fate.NOTE, why)
 
 
 def _has_dot_env(file: ComposeFile) -> bool:

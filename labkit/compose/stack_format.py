@@ -21,21 +21,21 @@ NEWEST = 12  # of the versions 3.x that it knows
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ValueForm:
     """The forms that a value may have."""
 
     # some of ``text``, ``integer``, ``number``, ``boolean``, ``null``
     scalars: tuple[str, ...] = ()
     # keys of a table, each with the first version 3.n that has it; None if it may be no table
-    keys: Mapping[str, tuple[int, Form]] | None = None
+    keys: Mapping[str, tuple[int, ValueForm]] | None = None
     # the form of what has any other name that matches; None if there are none
-    names: Form | None = None
+    names: ValueForm | None = None
     pattern: str = ".+"  # of these names; what does not match is an error, unless ``open``
     # first version 3.n in which a table may have other keys too; None for never
     open: int | None = None
     # first version 3.n with keys that begin with ``x-``; None for never
     extensions: int | None = None
-    items: Form | None = None  # the form of a list's elements; None if it may be no list
+    items: ValueForm | None = None  # the form of a list's elements; None if it may be no list
     unique: bool = False  # no element comes twice
     required: tuple[str, ...] = ()  # keys that a table must have
     choices: tuple[str, ...] = ()  # what a text may be; empty for anything
@@ -54,13 +54,13 @@ class Form:
         return (*self.scalars, *table, *(("array",) if self.items else ()))
 
 
-def _form(told: Any) -> Form:
+def _form(told: Any) -> ValueForm:
     """Return a form as ``stack_format.yml`` tells it."""
     told = {"scalars": told} if isinstance(told, str) else told
-    return Form(**{key: _READ.get(key, lambda v: v)(value) for key, value in told.items()})
+    return ValueForm(**{key: _READ.get(key, lambda v: v)(value) for key, value in told.items()})
 
 
-def _keys(told: Mapping[str, Any]) -> dict[str, tuple[int, Form]]:
+def _keys(told: Mapping[str, Any]) -> dict[str, tuple[int, ValueForm]]:
     keys = ((*key.partition("@")[::2], form) for same, form in told.items() for key in same.split())
     return {name: (int(since or 0), _form(form)) for name, since, form in keys}
 
@@ -74,9 +74,9 @@ _READ: dict[str, Callable[[Any], Any]] = {  # what is not taken as it is
 FORMAT = _form(beside(__file__))
 
 
-def form_at(path: tuple[Step, ...]) -> Form | None:
+def form_at(path: tuple[Step, ...]) -> ValueForm | None:
     """Return the form of what is at a path, in the newest version; None for what has none."""
-    form: Form | None = FORMAT
+    form: ValueForm | None = FORMAT
     for step in path:
         if form is not None:
             named = (form.keys or {}).get(step, (0, form.names)) if isinstance(step, str) else None
@@ -100,7 +100,7 @@ class Unfit:
     """A value that the format does not have."""
 
     path: tuple[Step, ...]  # in the data
-    form: Form  # what was wanted there; of the table that has the key, for an unknown key
+    form: ValueForm  # what was wanted there; of the table that has the key, for an unknown key
     value: Any  # what was found
     why: str = ""  # in French; empty for another kind of value, and for an unknown key
     unknown: bool = False  # nothing of the format has that key there
@@ -115,7 +115,7 @@ def unfit(data: Mapping[str, Any]) -> Iterator[Unfit]:
     yield from _unfit(data, NEWEST if minor is None else minor, FORMAT, ())
 
 
-def _unfit(value: Any, minor: int, form: Form, path: tuple[Step, ...]) -> Iterator[Unfit]:
+def _unfit(value: Any, minor: int, form: ValueForm, path: tuple[Step, ...]) -> Iterator[Unfit]:
     if isinstance(value, dict) and "object" in form.kinds:
         yield from _table(value, minor, form, path)
     elif isinstance(value, list) and form.items:
@@ -147,7 +147,7 @@ _TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def _table(
-    value: Mapping[str, Any], minor: int, form: Form, path: tuple[Step, ...]
+    value: Mapping[str, Any], minor: int, form: ValueForm, path: tuple[Step, ...]
 ) -> Iterator[Unfit]:
     for key in form.required:
         if key not in value:

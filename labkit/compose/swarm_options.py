@@ -19,7 +19,7 @@ from labkit.compose.stack_format import DOCKER, NEWEST, Unfit, unfit
 from labkit.documents import Step, beside
 
 
-class Verdict(StrEnum):
+class Fate(StrEnum):
     """The program that acts on an option; the gravest comes first."""
 
     REJECTED = "rejected"
@@ -35,11 +35,11 @@ class Verdict(StrEnum):
 
 
 _TITLES = {
-    Verdict.REJECTED: "Refusé par docker stack deploy",
-    Verdict.IGNORED: "Ignoré par docker stack deploy",
-    Verdict.SWARM: "Propre à Swarm",
-    Verdict.SHARED: "Suivi par Swarm et par docker compose",
-    Verdict.NOTE: "À savoir",
+    Fate.REJECTED: "Refusé par docker stack deploy",
+    Fate.IGNORED: "Ignoré par docker stack deploy",
+    Fate.SWARM: "Propre à Swarm",
+    Fate.SHARED: "Suivi par Swarm et par docker compose",
+    Fate.NOTE: "À savoir",
 }
 
 
@@ -49,7 +49,7 @@ class Option:
 
     # path with ``*`` for any name and ``[]`` for any element: ``services.*.deploy.mode``
     pattern: str
-    verdict: Verdict  # who acts on it
+    verdict: Fate  # who acts on it
     why: str  # in French
     value: str = ""  # the only one that it is about; ``!`` for any but null and false
 
@@ -64,7 +64,7 @@ class Finding:
 
     path: tuple[Step, ...]  # in the file's data
     line: int | None  # in the file; None when nothing in particular is to blame
-    verdict: Verdict  # who acts on it
+    verdict: Fate  # who acts on it
     option: str  # its name, such as ``deploy.replicas``
     place: str  # the service, network… that it is set on; empty for the whole file
     value: str  # as written, shortened
@@ -77,7 +77,7 @@ def _read_table() -> Iterator[Option]:
         for option, why in _options(rows):
             pattern, _, value = option.replace("!", "=!").partition("=")
             why = f"sans le dire : {why}" if quietly else why
-            yield Option(pattern, Verdict(verdict), why, value)
+            yield Option(pattern, Fate(verdict), why, value)
 
 
 def _options(rows: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -99,7 +99,7 @@ _FORMS = {
 
 _BY_LENGTH: dict[int, list[Option]] = {}  # what is not rejected, by the length of its path
 for _row in TABLE:
-    if _row.verdict is not Verdict.REJECTED:
+    if _row.verdict is not Fate.REJECTED:
         _BY_LENGTH.setdefault(_row.pattern.count(".") + 1, []).append(_row)
 
 
@@ -139,14 +139,14 @@ def _rejected(file: ComposeFile) -> list[Finding]:
             reasons[path] = why
     reasons.pop(("version",), None)  # that the version is unknown is said elsewhere
     return [
-        finding(file, path, Verdict.REJECTED, why, _get(file.data, path))
+        finding(file, path, Fate.REJECTED, why, _get(file.data, path))
         for path, why in reasons.items()
     ]
 
 
 def _unknown_words(one: Unfit) -> str:
     for option in TABLE:
-        if option.verdict is Verdict.REJECTED and matches(one.path, option.pattern):
+        if option.verdict is Fate.REJECTED and matches(one.path, option.pattern):
             return option.why
     key = str(one.path[-1])
     if key.startswith("x-"):
@@ -189,7 +189,7 @@ def _get(data: Any, path: tuple[Step, ...]) -> Any:
 
 
 def finding(
-    file: ComposeFile, path: tuple[Step, ...], verdict: Verdict, why: str, value: Any = None
+    file: ComposeFile, path: tuple[Step, ...], verdict: Fate, why: str, value: Any = None
 ) -> Finding:
     """Make a finding about a path of a file."""
     keys = [str(step) for step in path if not isinstance(step, int)]

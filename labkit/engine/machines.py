@@ -16,7 +16,7 @@ _TIMEOUT = 15.0  # seconds for an answer of an engine
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class OwnMachine:
     """One machine and its engine."""
 
     name: str  # name of the endpoint, such as ``node1``
@@ -58,14 +58,14 @@ class Machine:
         )
 
 
-def ask_machines(fleet: Fleet, *, image: str = "") -> tuple[Machine, ...]:
+def ask_machines(fleet: Fleet, *, image: str = "") -> tuple[OwnMachine, ...]:
     """Ask every engine who it is; one that does not answer is part of the answer."""
     with ThreadPoolExecutor(max_workers=len(fleet)) as pool:
         return tuple(pool.map(lambda endpoint: _ask(endpoint, image), fleet))
 
 
-def _ask(endpoint: Endpoint, image: str) -> Machine:
-    def question(api: APIClient) -> Machine:
+def _ask(endpoint: Endpoint, image: str) -> OwnMachine:
+    def question(api: APIClient) -> OwnMachine:
         api.ping()  # so that the next answer does not pay for the connection
         start = time.time()
         info = api.info()
@@ -78,7 +78,7 @@ def _ask(endpoint: Endpoint, image: str) -> Machine:
         clock = None
         with contextlib.suppress(ValueError, KeyError):
             clock = datetime.fromisoformat(info["SystemTime"]).timestamp() - (start + end) / 2
-        return Machine(
+        return OwnMachine(
             name=endpoint.name,
             hostname=info.get("Name", ""),
             version=info.get("ServerVersion", ""),
@@ -97,4 +97,4 @@ def _ask(endpoint: Endpoint, image: str) -> Machine:
     try:
         return read(endpoint, question, _TIMEOUT)
     except NO_ANSWER as error:
-        return Machine(endpoint.name, error=explain(error))
+        return OwnMachine(endpoint.name, error=explain(error))

@@ -32,7 +32,14 @@ from labkit.exercises.keeping import Saved, sauvegarder
 from labkit.exercises.measures.access import Addresses, Answers, adresses, qui_repond
 from labkit.exercises.measures.balancing import PORTES, Loss, perdre_un_replica, serveurs, tableau
 from labkit.exercises.measures.ballots import Ballot, Scores, resultats, voter
-from labkit.exercises.measures.figures import Comparison, Curves, Doors, comparer, courbes, portes
+from labkit.exercises.measures.figures import (
+    Curves,
+    Doors,
+    TrafficComparison,
+    comparer,
+    courbes,
+    portes,
+)
 from labkit.exercises.measures.pages import Pages, Visitors, lire_pages, qui_suis_je
 from labkit.exercises.notebook import attendre_leader, commencer, install, tasks_par_noeud, verifier
 from labkit.exercises.predictions import Confrontation, Prediction, confronter, predire
@@ -48,7 +55,6 @@ __all__ = [
     "Addresses",
     "Answers",
     "Ballot",
-    "Comparison",
     "Confrontation",
     "Curves",
     "Doors",
@@ -66,6 +72,7 @@ __all__ = [
     "Scores",
     "SideBySide",
     "Solution",
+    "TrafficComparison",
     "Verdict",
     "Visitors",
     "adresses",

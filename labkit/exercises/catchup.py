@@ -34,7 +34,7 @@ _AGAIN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CatchupStep:
     """A cell to run on the way to a section."""
 
     cell: str  # its id
@@ -57,12 +57,12 @@ def sections(notebook: Any) -> tuple[str, ...]:
     return tuple(t for t in found if any(s.exercise for s in steps_before(notebook, t)))
 
 
-def steps_before(notebook: Any, section: str) -> tuple[Step, ...]:
+def steps_before(notebook: Any, section: str) -> tuple[CatchupStep, ...]:
     """Return the cells that a section builds on, in order; pure.
 
     A section is the title of a level-2 heading; an unknown one has no steps.
     """
-    steps: list[Step] = []
+    steps: list[CatchupStep] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             if section in headings(cell):
@@ -72,7 +72,7 @@ def steps_before(notebook: Any, section: str) -> tuple[Step, ...]:
         exercise = _STEP.match(cell.source)
         imports = cell.source.startswith(("import ", "from "))
         if SKIP not in tags and (exercise or imports or KEEP in tags):
-            steps.append(Step(cell["id"], cell.source, exercise[1] if exercise else None))
+            steps.append(CatchupStep(cell["id"], cell.source, exercise[1] if exercise else None))
     return ()
 
 

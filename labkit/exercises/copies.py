@@ -56,7 +56,7 @@ def preparer_stack(fichier: str = FILE) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenCopy:
     """Replicas that a student's stack file asks for."""
 
     problem: str  # why the file cannot be read, in French; empty when it can
@@ -64,13 +64,13 @@ class Written:
     replicas: tuple[tuple[str, str], ...] = ()
 
 
-def written() -> Written:
+def written() -> WrittenCopy:
     """Read the student's file in the working directory."""
     try:
         file = compose.read(COPY)
     except ComposeError as error:
-        return Written(error.message)
-    return Written("", tuple((s.name, s.replicas or "—") for s in file.services))
+        return WrittenCopy(error.message)
+    return WrittenCopy("", tuple((s.name, s.replicas or "—") for s in file.services))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from labkit.compose import Architecture, ComposeFile, ComposeNetwork, draw, explain
-from labkit.compose import Verdict as Fate
+from labkit.compose import Architecture, ComposeFile, ComposeNetwork, Fate, draw, explain
 from labkit.errors import SettingError
 from labkit.text.french import enumerate_fr
 from labkit.text.tables import table_html, table_text

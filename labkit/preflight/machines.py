@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.engine.embedded.images import WHOAMI
-from labkit.engine.machines import Machine
+from labkit.engine.machines import OwnMachine
 from labkit.preflight.survey import PORTS, Survey
 from labkit.verdict import Row
 
@@ -40,14 +40,14 @@ def machine_rows(survey: Survey) -> Iterator[Row]:
     yield from _ports(machines, survey)
 
 
-def _versions(machines: Sequence[Machine]) -> Row:
+def _versions(machines: Sequence[OwnMachine]) -> Row:
     versions = sorted({m.version for m in machines})
     found = ", ".join(f"{m.name} {m.version}" for m in machines)
     hint = "Des versions différentes se côtoient dans un Swarm, mais les messages changent."
     return Row.whether("Versions", "la même partout", len(versions) == 1, found, hint)
 
 
-def _docker(machines: Sequence[Machine]) -> Row:
+def _docker(machines: Sequence[OwnMachine]) -> Row:
     silent = [f"{m.name} ({m.cli})" for m in machines if m.cli]
     untried = any(m.cli is None for m in machines)
     found = "répond pour chaque nœud"
@@ -66,7 +66,7 @@ def _docker(machines: Sequence[Machine]) -> Row:
     )
 
 
-def _plain(machines: Sequence[Machine]) -> Iterator[Row]:
+def _plain(machines: Sequence[OwnMachine]) -> Iterator[Row]:
     plain = [m.name for m in machines if m.plain]
     if plain:
         what = "Protection des moteurs"
@@ -74,14 +74,14 @@ def _plain(machines: Sequence[Machine]) -> Iterator[Row]:
         yield Row.fault(what, "ssh, ou TLS", "aucune : " + ", ".join(plain), hint)
 
 
-def _image(machines: Sequence[Machine]) -> Row:
+def _image(machines: Sequence[OwnMachine]) -> Row:
     absent = [m.name for m in machines if not m.image]
     what = f"Image {IMAGE}"
     hint = " ; ".join(f"« docker --context {name} pull {IMAGE} »" for name in absent)
     return Row.whether(what, "présente", not absent, "absente de " + ", ".join(absent), hint)
 
 
-def _clocks(machines: Sequence[Machine]) -> Row:
+def _clocks(machines: Sequence[OwnMachine]) -> Row:
     what, expected = "Horloges", f"moins de {_SKEW:.0f} s d’écart"
     timed = [(m.clock, m.clock_error, m.name) for m in machines if m.clock is not None]
     if len(timed) < len(machines):
@@ -103,7 +103,7 @@ def _clocks(machines: Sequence[Machine]) -> Row:
 # -- swarms ---------------------------------------------------------------------------------
 
 
-def _swarms(machines: Sequence[Machine]) -> Iterator[Row]:
+def _swarms(machines: Sequence[OwnMachine]) -> Iterator[Row]:
     """Say whose swarm each machine is in: fine when there is none, or one of these machines."""
     expected = "aucun, ou le même, dirigé par ces machines"
     groups = _groups([m for m in machines if m.swarm != "inactive"])
@@ -127,9 +127,9 @@ def _swarms(machines: Sequence[Machine]) -> Iterator[Row]:
             yield Row.fault(f"Swarm de {machine.name}", expected, machine.standing, hint)
 
 
-def _groups(machines: Iterable[Machine]) -> list[list[Machine]]:
+def _groups(machines: Iterable[OwnMachine]) -> list[list[OwnMachine]]:
     """Return the machines by swarm: those of one swarm have a manager in common."""
-    groups: list[list[Machine]] = []
+    groups: list[list[OwnMachine]] = []
     for machine in machines:
         ids = {i for i, _, _ in machine.managers}
         same = [g for g in groups if any(ids & {i for i, _, _ in m.managers} for m in g)]
@@ -141,7 +141,7 @@ def _groups(machines: Iterable[Machine]) -> list[list[Machine]]:
 # -- addresses and ports --------------------------------------------------------------------
 
 
-def advertised(machine: Machine, survey: Survey) -> str | None:
+def advertised(machine: OwnMachine, survey: Survey) -> str | None:
     """Return the address of a machine at which the others reach it best; None if they do not."""
     counts = {
         address: sum(to == machine.name and at == address for _, to, at, _ in survey.reached)
@@ -151,7 +151,7 @@ def advertised(machine: Machine, survey: Survey) -> str | None:
     return best if best is not None and counts[best] else None
 
 
-def _addresses(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
+def _addresses(machines: Sequence[OwnMachine], survey: Survey) -> Iterator[Row]:
     for machine in machines:
         what, expected = f"Adresse de {machine.name}", "une seule"
         if machine.addresses is None:
@@ -173,7 +173,7 @@ def _addresses(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
         yield Row(what, expected, listed, len(machine.addresses) == 1, hint)
 
 
-def _ports(machines: Sequence[Machine], survey: Survey) -> Iterator[Row]:
+def _ports(machines: Sequence[OwnMachine], survey: Survey) -> Iterator[Row]:
     if len(machines) == 1:
         alone = f"{_UNKNOWN} : une seule machine est connue"
         hint = "Vous restez sur une seule ? Rien à faire. En groupe, nommez toutes les machines : "
@@ -210,7 +210,7 @@ def _open_it(port: str) -> str:
     )
 
 
-def _try_it(port: str, machines: Sequence[Machine]) -> str:
+def _try_it(port: str, machines: Sequence[OwnMachine]) -> str:
     number, protocol = port.split("/")
     flag = " -u" if protocol == "udp" else ""
     why = {f"{m.name} : {m.unprobed}" for m in machines if m.unprobed}

@@ -28,7 +28,7 @@ from labkit.engine import probe
 from labkit.engine.clients import NO_ANSWER, explain, talk
 from labkit.engine.contexts import environment
 from labkit.engine.endpoint import Endpoint, Fleet
-from labkit.engine.machines import Machine, ask_machines
+from labkit.engine.machines import OwnMachine, ask_machines
 from labkit.engine.progress import Report
 from labkit.engine.ssh import ssh_command
 
@@ -42,7 +42,7 @@ _TOGETHER = 4.0  # seconds that two machines must have done so together for sile
 class Survey:
     """All machines, and what was heard from one to another."""
 
-    machines: tuple[Machine, ...]  # in the order of the fleet
+    machines: tuple[OwnMachine, ...]  # in the order of the fleet
     # ``(from, to, address, port)`` of each way that was found open; names of endpoints, and a port
     # such as ``7946/udp``
     reached: frozenset[tuple[str, str, str, str]] = frozenset()
@@ -86,7 +86,7 @@ class _NotRun(Exception):
     """The probe cannot run on a machine; the text says why, in French."""
 
 
-def _locate(endpoint: Endpoint, machine: Machine) -> Machine:
+def _locate(endpoint: Endpoint, machine: OwnMachine) -> OwnMachine:
     if machine.error:
         return replace(machine, unprobed="son moteur ne répond pas")
     try:
@@ -96,12 +96,12 @@ def _locate(endpoint: Endpoint, machine: Machine) -> Machine:
     return replace(machine, addresses=tuple(said["addresses"]), busy=tuple(said["busy"]))
 
 
-def _exchange(fleet: Fleet, machines: Sequence[Machine], pool: ThreadPoolExecutor) -> Survey:
+def _exchange(fleet: Fleet, machines: Sequence[OwnMachine], pool: ThreadPoolExecutor) -> Survey:
     """Let all machines that can knock on each other at the same time."""
     nonce = secrets.token_hex(8)
     known = [(i, e, m) for i, (e, m) in enumerate(zip(fleet, machines, strict=True)) if m.addresses]
 
-    def part(one: tuple[int, Endpoint, Machine]) -> Mapping[str, Any]:
+    def part(one: tuple[int, Endpoint, OwnMachine]) -> Mapping[str, Any]:
         me, endpoint, machine = one
         targets = [(j, a, m.busy) for j, _, m in known if j != me for a in m.addresses or ()]
         order = {"do": "exchange", "me": me, "nonce": nonce, "seconds": _EXCHANGE}
@@ -139,7 +139,7 @@ def _exchange(fleet: Fleet, machines: Sequence[Machine], pool: ThreadPoolExecuto
 
 
 def _run_probe(
-    endpoint: Endpoint, machine: Machine, order: Mapping[str, object], seconds: float
+    endpoint: Endpoint, machine: OwnMachine, order: Mapping[str, object], seconds: float
 ) -> Mapping[str, Any]:
     """Run the probe on a machine and return what it says."""
     text = Path(probe.__file__).read_text()

@@ -32,7 +32,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RequestRecord:
     """One request that has ended."""
 
     time: float
@@ -76,7 +76,7 @@ class Run:
     timeout: float
     limit: float
     cookies: bool = False
-    rows: list[Record] = field(default_factory=list)
+    rows: list[RequestRecord] = field(default_factory=list)
     connections: int = 0
     _begun: int = 0
     _start: float = 0.0
@@ -255,7 +255,7 @@ class Run:
     ) -> None:
         now = time.perf_counter()
         del self._busy[client]
-        row = Record(
+        row = RequestRecord(
             now - self._start, client.target.node, replica, now - client.began, status, error
         )
         self.rows.append(row)

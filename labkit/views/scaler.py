@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from labkit.commands import note
 from labkit.engine.endpoint import Fleet
 from labkit.errors import LabkitError
-from labkit.services import Progress, Scale, not_scalable
+from labkit.services import Scale, ServiceProgress, not_scalable
 from labkit.state import ClusterState
 from labkit.views.live import Acting, Latest, LiveBox, Overtaken, Seen, button, set_html
 from labkit.views.tasks import tasks_html
@@ -161,7 +161,7 @@ class Scaler(Acting, LiveBox):
         note(Scale(self._service, replicas).command)
         plural = "s" if replicas > 1 else ""
 
-        def progress(now: Progress) -> None:
+        def progress(now: ServiceProgress) -> None:
             if overtaken():
                 raise Overtaken
             with self._showing:

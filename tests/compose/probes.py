@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.compose.schema import published_schema
-from labkit.compose.stack_format import FORMAT, Form
+from labkit.compose.stack_format import FORMAT, ValueForm
 
 ANSWERS = Path(__file__).with_name("answers.tsv")
 
@@ -90,7 +90,7 @@ def _of_schema(
             yield from _of_schema(inner, whole, path, seen)
 
 
-def _of_form(form: Form, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _of_form(form: ValueForm, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if path:
         yield path
     for key, (_, inner) in (form.keys or {}).items():
@@ -170,7 +170,7 @@ def recorded() -> dict[str, str]:
 
 def known(option: str) -> bool:
     """Whether the format has an option, in any of its versions."""
-    form: Form | None = FORMAT
+    form: ValueForm | None = FORMAT
     for step in option.split("."):
         if form is None:
             return False

@@ -8,7 +8,7 @@ import pytest
 from inputs import FILES, INPUTS, Input
 from oracle import Oracle, docker, manager
 
-from labkit.compose import Verdict, explain, parse
+from labkit.compose import Fate, explain, parse
 from labkit.compose.stack_format import DOCKER, FORMAT
 
 pytestmark = pytest.mark.timeout(600)
@@ -65,7 +65,7 @@ def test_what_it_says_it_ignores(oracle: Oracle) -> None:
     }
     ours = {
         finding.option
-        for finding in explain(parse(text)).of(Verdict.IGNORED)
+        for finding in explain(parse(text)).of(Fate.IGNORED)
         if not finding.why.startswith("sans le dire")
     }
     assert ours == said

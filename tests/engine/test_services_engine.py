@@ -29,7 +29,7 @@ from labkit.errors import (
 )
 from labkit.nodes import Activate, Demote, Drain, NodeProgress, Promote
 from labkit.polling import until
-from labkit.services import Progress, Scale
+from labkit.services import Scale, ServiceProgress
 from labkit.state import capture
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
@@ -49,7 +49,7 @@ def test_create_scale_update_remove(clean_swarm: Fleet) -> None:
     assert len(state.running("whoami")) == 5
     assert {t.node for t in state.running("whoami")} == {"node1", "node2", "node3"}
     assert state.service("whoami").ports[0].published == 9999
-    assert all(isinstance(p, Progress) for p in seen)
+    assert all(isinstance(p, ServiceProgress) for p in seen)
     assert seen[-1].done and seen[-1].running == seen[-1].wanted == 5
     assert [p.elapsed for p in seen] == sorted(p.elapsed for p in seen)
     assert len({(p.message, tuple((t.id, t.state) for t in p.tasks)) for p in seen}) == len(seen)

@@ -20,7 +20,7 @@ from labkit.exercises.course import nb09_balancers as balancers
 from labkit.exercises.course.nb09_balancers import (
     BALANCER_EXERCISES,
     PORTAINER_FILE,
-    Doors,
+    BalancerDoors,
     Hub,
     hub_repond,
     preparer_portainer,
@@ -118,8 +118,8 @@ WRONG = {
 TestChecks = checks(BALANCER_EXERCISES, RIGHT, WRONG)
 
 
-def doors(*found: int, up: int = 5, down: int = 0) -> Doors:
-    return Doors(dict(zip(PORTES, found, strict=False)), up, down)
+def doors(*found: int, up: int = 5, down: int = 0) -> BalancerDoors:
+    return BalancerDoors(dict(zip(PORTES, found, strict=False)), up, down)
 
 
 GOOD = {"haproxy": [doors(5)], "trois-portes": [doors(5, 5, 5)], "portainer": [True]}

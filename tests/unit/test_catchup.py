@@ -13,7 +13,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from labkit.errors import SettingError
 from labkit.exercises import EXERCISES, Rattrapage, catchup, rattraper
-from labkit.exercises.catchup import Step, headings, sections, steps_before
+from labkit.exercises.catchup import CatchupStep, headings, sections, steps_before
 from labkit.verdict import Row, Verdict
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[1-9]*.ipynb"))
@@ -115,9 +115,9 @@ def test_sections_have_steps_before_and_cells_after() -> None:
 
 def test_steps_keep_their_order_and_leave_experiments_out() -> None:
     assert steps_before(_notebook(), "Use it") == (
-        Step("imports", "import os"),
-        Step("init", "%%etape initialiser\ndocker swarm init", "initialiser"),
-        Step("kept", "measure = 1"),
+        CatchupStep("imports", "import os"),
+        CatchupStep("init", "%%etape initialiser\ndocker swarm init", "initialiser"),
+        CatchupStep("kept", "measure = 1"),
     )
     assert steps_before(_notebook(), "unknown") == ()
 

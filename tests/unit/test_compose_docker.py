@@ -10,7 +10,7 @@ from typing import IO
 
 import pytest
 
-from labkit.compose import Explanation, Verdict, explain, parse, read
+from labkit.compose import Explanation, Fate, explain, parse, read
 from labkit.errors import ComposeError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compose"))
@@ -30,7 +30,7 @@ def refused(text: str, folder: Path | None = None) -> list[int | None]:
             explanation = explain(read(path))
     except ComposeError as error:
         return [error.line]
-    return [finding.line for finding in explanation.of(Verdict.REJECTED)]
+    return [finding.line for finding in explanation.of(Fate.REJECTED)]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_the_version_of_docker_is_named() -> None:
 def test_a_later_merge_key_replaces_what_is_above_it() -> None:
     file = parse("x-a: &a {image: b}\nservices:\n  web:\n    image: a\n    <<: *a\n")
     assert file.services[0].image == "b"
-    (note,) = explain(file).of(Verdict.NOTE)
+    (note,) = explain(file).of(Fate.NOTE)
     assert (note.line, note.option, note.place) == (4, "image", "web")
 
 
@@ -99,10 +99,10 @@ def test_the_files_that_docker_reads_are_looked_at_and_that_which_it_does_not(
 ) -> None:
     path = tmp_path / "stack.yml"
     path.write_text("services: {web: {image: 'x:${TAG}'}}")
-    assert [f.option for f in explain(read(path)).of(Verdict.NOTE)] == ["${TAG}"]
+    assert [f.option for f in explain(read(path)).of(Fate.NOTE)] == ["${TAG}"]
     (tmp_path / ".env").write_text("TAG=1\n")
-    assert ".env" in [f.option for f in explain(read(path)).of(Verdict.NOTE)]
-    assert not explain(read(path, environment={"TAG": "1"})).of(Verdict.NOTE)
+    assert ".env" in [f.option for f in explain(read(path)).of(Fate.NOTE)]
+    assert not explain(read(path, environment={"TAG": "1"})).of(Fate.NOTE)
 
 
 def labkit(*words: str | Path, stdout: int | IO[bytes] = subprocess.PIPE) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from compose_stack import live_state
 
-from labkit.compose import Verdict, explain, from_stack, parse
+from labkit.compose import Fate, explain, from_stack, parse
 from labkit.compose.schema import published_schema
 from labkit.compose.stack_format import FORMAT
 from labkit.compose.swarm_options import TABLE
@@ -32,7 +32,7 @@ def reread(data: dict[str, Any]) -> Any:
     return explain(parse(json.dumps(data), "stack.yml"))
 
 
-def found(data: dict[str, Any], verdict: Verdict) -> set[str]:
+def found(data: dict[str, Any], verdict: Fate) -> set[str]:
     return {finding.option for finding in reread(data).of(verdict)}
 
 
@@ -72,16 +72,16 @@ def test_swarm_options_are_told_apart() -> None:
     }
     explanation = reread(data)
     assert explanation.deployable
-    assert found(data, Verdict.SWARM) == {
+    assert found(data, Fate.SWARM) == {
         "deploy.mode", "deploy.replicas", "deploy.labels", "deploy.endpoint_mode",
         "deploy.update_config", "deploy.rollback_config", "deploy.restart_policy",
         "deploy.placement", "ports.mode", "networks.driver", "networks.attachable",
     }  # fmt: skip
-    assert found(data, Verdict.IGNORED) == {
+    assert found(data, Fate.IGNORED) == {
         "depends_on", "tmpfs", "networks.n.ipv4_address", "volumes.bind.create_host_path",
         "volumes.bind.selinux", "volumes.tmpfs.mode",
     }  # fmt: skip
-    assert "stop_grace_period" in found(data, Verdict.SHARED)
+    assert "stop_grace_period" in found(data, Fate.SHARED)
 
 
 def test_the_table_is_about_options_that_exist_and_says_why() -> None:
@@ -106,10 +106,10 @@ def test_references_that_lead_nowhere() -> None:
     ports: ["127.0.0.1:80:80"]
 """
     explanation = explain(parse(text))
-    rejected = {(f.option, f.line) for f in explanation.of(Verdict.REJECTED)}
+    rejected = {(f.option, f.line) for f in explanation.of(Fate.REJECTED)}
     assert rejected == {("networks", 4), ("volumes", 5), ("secrets", 6), ("configs", 7),
                         ("image", 8)}  # fmt: skip
-    assert [f.option for f in explanation.of(Verdict.IGNORED)] == ["ports"]
+    assert [f.option for f in explanation.of(Fate.IGNORED)] == ["ports"]
 
 
 def test_what_a_student_reads() -> None:
@@ -134,8 +134,8 @@ def test_lines_shared_by_an_anchor_are_said_once() -> None:
 def test_variables_are_said() -> None:
     text = "services: {a: {image: 'x:${TAG}', user: '${U:?}', deploy: {replicas: '${N:-2}'}}}"
     explanation = explain(parse(text))
-    assert [f.option for f in explanation.of(Verdict.NOTE)] == ["${TAG}"]
-    assert [f.option for f in explanation.of(Verdict.REJECTED)] == ["${U}"]
+    assert [f.option for f in explanation.of(Fate.NOTE)] == ["${TAG}"]
+    assert [f.option for f in explanation.of(Fate.REJECTED)] == ["${U}"]
     assert "refuse ce fichier" in explanation.conclusion
     given = explain(parse(text, environment={"U": "root"}))
     assert given.deployable  # what a variable gives is converted by docker

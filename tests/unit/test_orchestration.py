@@ -13,7 +13,7 @@ from test_voting_exercises import APP, DEAD, LOST, NOW, ballot, deployed, out, p
 
 from labkit.exercises import copies
 from labkit.exercises.catalogue import EXERCISES, judge
-from labkit.exercises.copies import Agreement, Written
+from labkit.exercises.copies import Agreement, WrittenCopy
 from labkit.exercises.course.nb02_voting import FILE
 from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
 from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES
@@ -300,8 +300,8 @@ def test_the_exercises_have_names_and_patience_of_their_own() -> None:
 ASKED = {"db": "1", "redis": "1", "result": "1", "visualizer": "1", "vote": "3", "worker": "2"}
 
 
-def asks(**changes: str) -> Written:
-    return Written("", tuple((ASKED | changes).items()))
+def asks(**changes: str) -> WrittenCopy:
+    return WrittenCopy("", tuple((ASKED | changes).items()))
 
 
 GOOD = {
@@ -315,7 +315,7 @@ GOOD = {
 BAD = {
     "cluster-deployer": [pages("connexion refusée")],
     "ecrire-echelles": [
-        Written("Ce fichier est absent."),
+        WrittenCopy("Ce fichier est absent."),
         asks(vote="2"),
         asks(worker="1"),
         asks(worker="3"),

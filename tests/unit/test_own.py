@@ -14,7 +14,7 @@ from urllib3.exceptions import MaxRetryError, ProtocolError
 import labkit
 from labkit.engine.clients import explain
 from labkit.engine.endpoint import Endpoint
-from labkit.engine.machines import Machine
+from labkit.engine.machines import OwnMachine
 from labkit.engine.ssh import SSHFailed, ssh_command
 from labkit.errors import SettingError
 from labkit.preflight.machines import advertised, machine_rows
@@ -137,7 +137,7 @@ def test_what_answers_may_not_be_docker() -> None:
 
 # -- the preflight --------------------------------------------------------------------------
 
-ONE = Machine(
+ONE = OwnMachine(
     "node1", hostname="vm1", version="28.2", clock=0.1, clock_error=0.05, image=True, cli="",
     addresses=("192.0.2.1",),
 )  # fmt: skip
@@ -146,7 +146,7 @@ THREE = replace(ONE, name="node3", hostname="vm3", addresses=("192.0.2.3",))
 ALL = (ONE, TWO, THREE)
 
 
-def open_between(*machines: Machine) -> frozenset[tuple[str, str, str, str]]:
+def open_between(*machines: OwnMachine) -> frozenset[tuple[str, str, str, str]]:
     return frozenset(
         (a.name, b.name, address, port)
         for a in machines
@@ -157,7 +157,9 @@ def open_between(*machines: Machine) -> frozenset[tuple[str, str, str, str]]:
     )
 
 
-def judged(*machines: Machine, ways: frozenset[tuple[str, str, str, str]] | None = None) -> Verdict:
+def judged(
+    *machines: OwnMachine, ways: frozenset[tuple[str, str, str, str]] | None = None
+) -> Verdict:
     reached = open_between(*machines) if ways is None else ways
     return Verdict.of("x", machine_rows(Survey(machines, reached)))
 
@@ -204,7 +206,7 @@ def test_versions_image_cli_and_protection() -> None:
 
 
 def test_a_silent_engine_leaves_its_ports_unchecked() -> None:
-    silent = Machine("node2", error="connexion refusée ou coupée", unprobed="son moteur se tait")
+    silent = OwnMachine("node2", error="connexion refusée ou coupée", unprobed="son moteur se tait")
     verdict = judged(ONE, silent, ways=frozenset())
     assert wrong(verdict)["Moteur de node2"] == "connexion refusée ou coupée"
     for port in PORTS:
@@ -250,7 +252,7 @@ def test_the_address_to_advertise_is_the_one_that_is_reached() -> None:
     assert wrong(judged(ONE, unknown))["Adresse de node2"] == "non vérifié : pas de python"
 
 
-def member(machine: Machine, *managers: Machine, state: str = "active") -> Machine:
+def member(machine: OwnMachine, *managers: OwnMachine, state: str = "active") -> OwnMachine:
     named = tuple((m.name, f"{(m.addresses or ('?',))[0]}:2377", "") for m in managers)
     return replace(machine, swarm=state, node_id=machine.name, managers=named)
 
@@ -272,7 +274,7 @@ def test_one_swarm_of_these_machines_is_theirs() -> None:
     ],
 )
 def test_a_swarm_that_is_not_theirs_is_told(
-    machines: tuple[Machine, ...], blamed: set[str]
+    machines: tuple[OwnMachine, ...], blamed: set[str]
 ) -> None:
     verdict = judged(*machines)
     assert set(wrong(verdict)) == {f"Swarm de {name}" for name in blamed}

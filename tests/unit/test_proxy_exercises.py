@@ -14,14 +14,19 @@ from labkit import compose
 from labkit.errors import SettingError
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.course import nb07_traefik as proxies
-from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES, STICKY, Doors, preparer_traefik
+from labkit.exercises.course.nb07_traefik import (
+    PROXY_EXERCISES,
+    STICKY,
+    ProxyDoors,
+    preparer_traefik,
+)
 from labkit.exercises.measures.access import Addresses
 from labkit.state import ClusterState, Port, Service, from_raw
 from labkit.traffic import Sample
 
 RECORDED = Path(__file__).parent / "recorded"
 TRAEFIK = Path(__file__).parents[2] / "notebooks" / "traefik"
-OPEN = Doors(service=200, unknown=404, closed=401, opened=200)
+OPEN = ProxyDoors(service=200, unknown=404, closed=401, opened=200)
 
 
 def recorded(name: str) -> ClusterState:
@@ -108,7 +113,7 @@ def test_a_cookie_may_be_asked_for_in_two_ways(label: str, value: str, ok: bool)
         (replace(OPEN, opened=401), ["Tableau de bord, avec le mot de passe"]),
     ],
 )
-def test_every_door_is_tried(doors: Doors, wrong: list[str]) -> None:
+def test_every_door_is_tried(doors: ProxyDoors, wrong: list[str]) -> None:
     verdict = judge("traefik", recorded("web_stack"), doors)
     assert [row.what for row in verdict.rows if not row.ok] == wrong
 

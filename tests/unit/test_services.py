@@ -14,13 +14,13 @@ from labkit.convergence import Patience
 from labkit.errors import ConvergenceTimeout, ImageNotFound, LabkitError, SettingError
 from labkit.failures import failure
 from labkit.nodes import Activate, Demote, Drain, Promote
-from labkit.services import Progress, Scale, progress_of
+from labkit.services import Scale, ServiceProgress, progress_of
 from labkit.state import from_raw
 
 RECORDED = Path(__file__).parent / "recorded"
 
 
-def judged(moment: str, **options: object) -> Progress:
+def judged(moment: str, **options: object) -> ServiceProgress:
     raw = json.loads((RECORDED / f"{moment}.json").read_text())
     nodes = {node.id: node for node in from_raw(raw).nodes}
     (service,) = raw["services"]

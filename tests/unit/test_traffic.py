@@ -25,7 +25,7 @@ from labkit.errors import NoSuchNode, NoSuchService, NoSwarm, QuorumLost, Settin
 from labkit.state import ClusterState, from_raw
 from labkit.traffic import Sample, send
 from labkit.traffic.answers import parse
-from labkit.traffic.client import Record, Run
+from labkit.traffic.client import RequestRecord, Run
 from labkit.traffic.fairness import chi_square_p, judge
 from labkit.traffic.sample import sample_so_far
 from labkit.traffic.sending import targets_of
@@ -330,7 +330,7 @@ def sample_of(rows: list[tuple[str, str | None, str | None]], **options: object)
     run._selector.close()
     run._end = 2.0
     run.rows = [
-        Record(0.1 * i, node, replica, 0.005, None if error else 200, error)
+        RequestRecord(0.1 * i, node, replica, 0.005, None if error else 200, error)
         for i, (node, replica, error) in enumerate(rows)
     ]
     empty = Sample(

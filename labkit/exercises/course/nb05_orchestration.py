@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from labkit.exercises.copies import COPY, Agreement, Written, agreement, written
+from labkit.exercises.copies import COPY, Agreement, WrittenCopy, agreement, written
 from labkit.exercises.course.nb02_voting import (
     LUA,
     PAGES,
@@ -57,7 +57,7 @@ def _there(state: ClusterState) -> Iterator[Row]:
     yield Row.whether(f"Stack {STACK}", "déployée", there, "absente", _DEPLOY)
 
 
-def _judge_written(file: Written) -> Iterator[Row]:
+def _judge_written(file: WrittenCopy) -> Iterator[Row]:
     asked = dict(file.replicas)
     edit = f"Changez {COPY} et enregistrez-le (Ctrl-S)."
     yield Row.equal(

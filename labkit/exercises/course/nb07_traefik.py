@@ -118,7 +118,7 @@ def _ask(domain: str, path: str, password: str) -> tuple[int, bytes] | str:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class ProxyDoors:
     """Traefik's answer at each of its doors: HTTP status, or why there was none."""
 
     service: int | str  # a domain that a label names
@@ -147,11 +147,11 @@ def _unpublished(service: Service) -> Row:
     )
 
 
-def _ask_doors() -> Doors:
+def _ask_doors() -> ProxyDoors:
     """Ask at each door; Traefik reads the labels every few seconds."""
     password = _password(Path(FILE).parent)
     return until(
-        lambda: Doors(
+        lambda: ProxyDoors(
             domaine("whoami.localhost"),
             domaine("personne.localhost"),
             domaine("traefik.localhost", chemin="/api/version"),
@@ -163,7 +163,7 @@ def _ask_doors() -> Doors:
     )
 
 
-def _judge_doors(doors: Doors) -> Iterator[Row]:
+def _judge_doors(doors: ProxyDoors) -> Iterator[Row]:
     logs = f"Lisez « docker service logs {STACK}_traefik », attendez, puis revérifiez."
     yield _door("whoami.localhost", 200, doors.service, logs)
     yield _door("Un domaine que rien ne nomme", 404, doors.unknown, logs)

@@ -107,7 +107,7 @@ def _no_hub() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class BalancerDoors:
     """Replicas that answer at each door, and HAProxy's statistics of its own."""
 
     answering: Mapping[str, int] = field(default_factory=dict)  # door -> replicas that answered
@@ -140,16 +140,16 @@ def _deployed(state: ClusterState) -> Iterator[Row]:
     yield _published(state, "haproxy", PORT, "host", _DEPLOY)
 
 
-def _ask(doors: tuple[str, ...]) -> Doors:
+def _ask(doors: tuple[str, ...]) -> BalancerDoors:
     """Ask at each door until it is as it should be, or time is up."""
 
-    def good(found: Doors) -> bool:
+    def good(found: BalancerDoors) -> bool:
         return all(row.ok for row in _judge_front(found))
 
     return until(lambda: _look(doors), good, _FIRST_ANSWER, 1)
 
 
-def _look(doors: tuple[str, ...]) -> Doors:
+def _look(doors: tuple[str, ...]) -> BalancerDoors:
     found = dict.fromkeys(doors, 0)
     for door in doors:
         with suppress(LabkitError):
@@ -157,15 +157,15 @@ def _look(doors: tuple[str, ...]) -> Doors:
     try:
         states = serveurs()["état"]
     except TrafficError:
-        return Doors(found)
-    return Doors(found, int((states == "UP").sum()), int((states == "DOWN").sum()))
+        return BalancerDoors(found)
+    return BalancerDoors(found, int((states == "UP").sum()), int((states == "DOWN").sum()))
 
 
-def _ask_front() -> Doors:
+def _ask_front() -> BalancerDoors:
     return _ask(("HAProxy",))
 
 
-def _judge_front(doors: Doors) -> Iterator[Row]:
+def _judge_front(doors: BalancerDoors) -> Iterator[Row]:
     for door, found in doors.answering.items():
         service = {"HAProxy": "haproxy", "Traefik": "traefik"}.get(door, "whoami")
         yield Row.equal(
@@ -197,7 +197,7 @@ def _three(state: ClusterState) -> Iterator[Row]:
     yield _published(state, "traefik", TRAEFIK_PORT, "host", _DEPLOY_MORE)
 
 
-def _ask_three() -> Doors:
+def _ask_three() -> BalancerDoors:
     return _ask(tuple(PORTES))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Comparison:
+class TrafficComparison:
     """Samples side by side; the table says what the picture shows."""
 
     def __init__(self, *samples: Sample) -> None:
@@ -111,9 +111,9 @@ def _number(value: float) -> str:
     return f"{value:.3g}".replace(".", ",") if abs(value) < 100 else f"{value:.0f}"
 
 
-def comparer(*mesures: Sample) -> Comparison:
+def comparer(*mesures: Sample) -> TrafficComparison:
     """Show measurements side by side."""
-    return Comparison(*mesures)
+    return TrafficComparison(*mesures)
 
 
 def portes(mesure: Sample) -> Doors:

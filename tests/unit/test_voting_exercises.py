@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from three_nodes import NODES, NOW, swarm
 
 from labkit.exercises.catalogue import EXERCISES, judge
 from labkit.exercises.course.nb02_voting import VOTING_EXERCISES
+from labkit.exercises.measures import access
 from labkit.exercises.measures.access import Answers
 from labkit.exercises.measures.ballots import Ballot, Scores
 from labkit.exercises.settling import moving
@@ -270,3 +272,20 @@ def test_the_services_of_a_stack() -> None:
 
 def test_exercises_that_wait_longer_say_so() -> None:
     assert all(e.patience > EXERCISES["initialiser"].patience for e in VOTING_EXERCISES)
+
+
+def test_a_page_that_is_silent_is_asked_for_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
+        server.settimeout(20)
+        port = server.getsockname()[1]
+        with pytest.raises(TimeoutError):
+            access.fetch("127.0.0.1", port)
+        with pytest.raises(TimeoutError):
+            access.fetch("127.0.0.1", port, "POST", body="vote=a")  # which would be cast twice
+        asked = []
+        for _ in range(3):
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(1000).partition(b" ")[0])
+    assert asked == [b"GET", b"GET", b"POST"]

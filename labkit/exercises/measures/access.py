@@ -134,7 +134,7 @@ class Answers:
 
 
 def qui_repond(port: int) -> Answers:
-    """Ask every node for a page at a published port, once, at the same time."""
+    """Ask every node for a page at a published port, at the same time."""
     fleet = connect()
     names = [endpoint.name for endpoint in fleet]
     if _is_udp(fleet, port) and not any(fleet.forwarded(name, port) for name in names):
@@ -160,14 +160,27 @@ def fetch(
     body: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes]:
-    """Ask once, on a connection of its own, so that the mesh chooses anew; return status and body.
+    """Ask on a connection of its own, so that the mesh chooses anew; return status and body.
 
-    Raises ``OSError`` or ``http.client.HTTPException`` when there is no whole answer;
+    A page that is silent is asked for once more: a busy host loses a packet now and then. Raises
+    ``OSError`` or ``http.client.HTTPException`` when there is no whole answer;
     :func:`problem_of` says it in French.
     """
+    headers = {**(headers or {}), "Connection": "close"}
+    try:
+        return _fetch_once(host, port, method, path, body, headers)
+    except TimeoutError:
+        if method != "GET":
+            raise
+        return _fetch_once(host, port, method, path, body, headers)
+
+
+def _fetch_once(
+    host: str, port: int, method: str, path: str, body: str | None, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
-        connection.request(method, path, body, {**(headers or {}), "Connection": "close"})
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:

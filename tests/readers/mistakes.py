@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 import labkit
-from labkit.exercises import Verdict, judge, verifier
+from labkit.exercises import Verdict, judge, leading, verifier
 from labkit.exercises.shell import TIMED_OUT, run
 from labkit.masking import mask
 from labkit.state import capture
@@ -167,6 +167,7 @@ def commit(mistake: Mistake) -> Met:
     """Make a mistake on new engines, in the notebooks' folder, read, and mend it."""
     _prepare(mistake.before)
     answer = type_in(mistake.typed, patience=INTERRUPTED)
+    leading._asked.clear()  # another student's
     told = " ".join(r.hint for r in verifier(mistake.exercise).rows if not r.ok)
     assert not any(text in told for text in mistake.mend), "a question comes first"
     before = verifier(mistake.exercise)

@@ -33,7 +33,7 @@ _FOLDED = re.compile(
     r"|(?:confronter|cocher_\w+|associer_\w+|preparer_\w+)\("
     # measures and figures, for what they show
     r"|(?:capture|comparer|cote_a_cote|dessiner|domaine|hub_repond|lire_pages|portes|qui_suis_je|routes"
-    r"|sans_equivalent|serveurs|tableau)\(|PORTES\["
+    r"|sans_equivalent|serveurs|tableau|targets|without_equivalent)\(|PORTES\["
 )
 _READ = 2  # lines of Python that a student of Docker reads; more are folded
 _OWN, _TYPED = "a-vous", "a-taper"  # tags of cells to fill in, and of those that ask for a command

@@ -15,7 +15,10 @@ from labkit.exercises.course.nb04_clustering import (
     CLUSTERING_MEASURES,
     CLUSTERING_QUESTIONS,
 )
-from labkit.exercises.course.nb05_orchestration import ORCHESTRATION_EXERCISES
+from labkit.exercises.course.nb05_orchestration import (
+    ORCHESTRATION_EXERCISES,
+    ORCHESTRATION_QUESTIONS,
+)
 from labkit.exercises.course.nb05b_nodes import NODE_EXERCISES, NODE_QUESTIONS
 from labkit.exercises.course.nb06_kubernetes import KUBERNETES_EXERCISES, KUBERNETES_QUESTIONS
 from labkit.exercises.course.nb07_traefik import PROXY_EXERCISES
@@ -56,6 +59,7 @@ QUESTIONS: dict[str, Question] = {
         *VOTING_QUESTIONS,
         *BREAKDOWN_QUESTIONS,
         *CLUSTERING_QUESTIONS,
+        *ORCHESTRATION_QUESTIONS,
         *NODE_QUESTIONS,
         *MONITORING_QUESTIONS,
         *BALANCER_QUESTIONS,

@@ -96,6 +96,32 @@ def managers() -> ClusterState:
     return replace(state, nodes=nodes, tasks=(*state.tasks, past))
 
 
+def rooms() -> ClusterState:
+    """The voting app in two rooms: result on each node, a worker that took another's place."""
+    state = vote()
+    spread = Service(
+        "w1", "vote_whoami", "traefik/whoami", "replicated", 4, stack="vote",
+        preferences=("node.labels.salle",),
+    )  # fmt: skip
+    state = with_tasks(state, spread, "1123")
+    services = tuple(
+        replace(s, mode="global", replicas=None) if s.name == "vote_result" else s
+        for s in state.services
+    )
+    rooms = ("nord", "sud", "sud")
+    nodes = tuple(replace(n, labels={"salle": r}) for n, r in zip(state.nodes, rooms, strict=True))
+    worker = "examplevotingapp_worker"
+    tasks = tuple(
+        replace(t, image=f"{worker}:lua") if t.service == "vote_worker" else t for t in state.tasks
+    )
+    (last,) = state.tasks_of("vote_worker")
+    past = replace(
+        last, id="oldtask000000000000000000", image=f"{worker}:1", state="shutdown",
+        desired="shutdown",
+    )  # fmt: skip
+    return replace(state, nodes=nodes, services=services, tasks=(*tasks, past))
+
+
 def survivor() -> ClusterState:
     """The voting app after a forced new cluster: db is tied to node1, a node is no more."""
     state = vote()
@@ -256,6 +282,24 @@ CASES: dict[str, tuple[Callable[[], ClusterState], Any, list[str], list[str]]] =
         managers, SETTINGS,
         ["  Expiry Duration: 3 months", "2160h0m0s\n", '"NodeCertExpiry":7776000000000000'],
         ["13 months", "160h0m0s", ""],
+    ),
+    "services-partout": (
+        rooms, None,
+        ["v2   vote_result   global   3/3   examplevotingapp_result:1", "vote_result\n",
+         "vote_result global\nvote_vote replicated\nvote_whoami replicated"],
+        ["vote_result\nvote_vote", "vote_whoami", ""],
+    ),
+    "preference-de-whoami": (
+        rooms, None,
+        ['[{"Spread":{"SpreadDescriptor":"node.labels.salle"}}]\n{"salle":"sud"}',
+         "Preferences: [{node.labels.salle}]\nLabels:\n - salle=sud"],
+        ['[{"Spread":{"SpreadDescriptor":"node.labels.salle"}}]', '{"salle":"sud"}',
+         '"node.labels.salle"\n{"salle":"nord"}', ""],
+    ),
+    "images-du-worker": (
+        rooms, None,
+        [listed(rooms(), "vote_worker")],
+        [listed(rooms(), "vote_worker", current=True), NODES],
     ),
     "attaches-de-db": (
         survivor, None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from labkit.exercises.course.nb02_voting import (
 )
 from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.measures.ballots import cast
+from labkit.exercises.questions import Question, listing, only, seen
 from labkit.exercises.settling import able_nodes
 from labkit.stacks import services_of
 from labkit.state import ClusterState, Service, UpdatePolicy
@@ -375,4 +377,50 @@ ORCHESTRATION_EXERCISES = (
         measures=(_running("memoire", "whoami"),),
     ),
     Exercise("liberer", "Rendre la mémoire", _within_reach, None, MOVE),
+)
+
+
+# -- the questions at the end ---------------------------------------------------------------
+
+
+def labels_row(state: ClusterState, said: str, name: str) -> Row:
+    """Return whether an output has all labels of a node, each with its value."""
+    node = next((n for n in state.nodes if n.name == name), None)
+    labels = sorted(node.labels.items()) if node else []
+    form = "".join(
+        rf"(?=.*\b{re.escape(key)}\W{{1,4}}{re.escape(value)}(?!\w))" for key, value in labels
+    )
+    answer = ", ".join(f"{key}={value}" for key, value in labels)
+    hint = f"Et la définition de {name} ? Les labels d’un nœud y sont, s’il en a."
+    return seen(said, f"Labels de {name}", "tous", answer, hint, f"(?s){form}")
+
+
+def _global(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    names = [s.name for s in state.services]
+    wanted = [s.name for s in state.services if s.mode == "global"]
+    hint = "La liste des services a une colonne MODE : que sait-elle filtrer ?"
+    yield only(said, "Services en mode global", wanted, names, "replicated", hint)
+
+
+def _spread(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    service = find(state, WHOAMI)
+    rule = next(iter(service.preferences), "") if service else ""
+    hint = "Que dit la définition de whoami de son placement ?"
+    yield seen(said, "Préférence de whoami", "celle de la définition", rule, hint)
+    yield labels_row(state, said, "node2")
+
+
+def _past(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
+    worker = f"{STACK}_worker"
+    tasks = state.tasks_of(worker, current=False) if state.has_service(worker) else ()
+    hint = "Quelle liste montre les tasks d’un service, celles d’avant comprises, et leur image ?"
+    for image in sorted({t.image for t in tasks}) or [""]:
+        yield seen(said, "Image de vote_worker", "chacune", image, hint)
+    yield seen(said, "Tasks de vote_worker", "toutes", len(tasks) or "", hint, listing(tasks))
+
+
+ORCHESTRATION_QUESTIONS = (
+    Question("services-partout", "Les services en mode global", _global),
+    Question("preference-de-whoami", "Une préférence, un label", _spread),
+    Question("images-du-worker", "Les images du worker", _past),
 )

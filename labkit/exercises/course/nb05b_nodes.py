@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ from labkit.exercises.course.nb05_orchestration import (
     EDIT,
     MOVE,
     WHOAMI,
+    labels_row,
     on_the_first,
     one_each,
 )
@@ -303,17 +303,11 @@ _DB = f"{STACK}_db"
 
 
 def _ties(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
-    service, node = find_service(state, _DB), _node(state, FIRST)
+    service = find_service(state, _DB)
     rule = compact(next(iter(service.constraints), "")) if service else ""
     hint = "Que dit la définition de db de son placement ?"
     yield seen(compact(said), "Contrainte de db", "celle de la définition", rule, hint)
-    labels = sorted(node.labels.items()) if node else []
-    form = "".join(
-        rf"(?=.*\b{re.escape(key)}\W{{1,4}}{re.escape(value)}(?!\w))" for key, value in labels
-    )
-    answer = ", ".join(f"{key}={value}" for key, value in labels)
-    hint = f"Et la définition de {FIRST} ? Si elle n’a pas de label, qu’est-ce qui attache db ?"
-    yield seen(said, f"Labels de {FIRST}", "tous", answer, hint, f"(?s){form}")
+    yield labels_row(state, said, FIRST)
 
 
 def _orphans(state: ClusterState, said: str, _: Any) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """The student's workspace in JupyterLab: a notebook, the live cluster, a terminal for each node.
 
-The first one's ``docker`` speaks to node1, as the notebook's does: both are JupyterLab's children.
-The others are named after their nodes (:mod:`labkit.lab.terminals`). The live view is that of the
+Terminals are named after their nodes, and their ``docker`` speaks to these
+(:mod:`labkit.lab.terminals`). The live view is that of the
 notebook's own cell, whose output JupyterLab shows in a place of its own, too.
 """
 
@@ -37,7 +37,7 @@ def layout(page: str, nodes: Sequence[str] = (), view: int | None = None) -> dic
     """
     notebook = f"notebook:{page}"
     shown: dict[str, dict[str, object]] = {notebook: {"path": page, "factory": "Notebook"}}
-    terminals = {f"terminal:{name}": {"name": name} for name in ("1", *nodes[1:_TABS])}
+    terminals = {f"terminal:{name}": {"name": name} for name in nodes[:_TABS] or ["1"]}
     beside = _tabs(*terminals)
     if view is not None:
         name = f"cloned-outputs:{page}:{view}"

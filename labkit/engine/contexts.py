@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.engine.names import write_names
 from labkit.errors import EngineError
 
 SECONDS = 30.0  # that one docker command may take
@@ -35,6 +36,7 @@ def write_contexts(fleet: Fleet, config: Path, cli: Path, plugins: Iterable[Path
     for plugin in plugins:
         if plugin.exists():
             (config / "cli-plugins" / plugin.name).symlink_to(plugin)
+    write_names(config, fleet)
 
 
 def write_context(endpoint: Endpoint, config: Path, cli: Path, verb: str = "create") -> None:
@@ -78,8 +80,8 @@ def environment(
 ) -> dict[str, str]:
     """Return the variables that give a shell the CLI and its contexts, and ``labkit``.
 
-    A notebook's kernel may run in a virtual environment that its shells know nothing of.
-    ``addresses`` are those of the nodes: no proxy can reach them.
+    ``curl`` finds the nodes by name. A notebook's kernel may run in a virtual environment that its
+    shells know nothing of. ``addresses`` are the nodes', and their names: no proxy can reach them.
     """
     here, last = str(cli.parent), str(Path(sys.executable).parent)
     entries = [here, *(p for p in path.split(os.pathsep) if p and p != here)]
@@ -91,6 +93,7 @@ def environment(
     return {
         "DOCKER_CONFIG": str(config),
         "DOCKER_CLI_HINTS": "false",
+        "CURL_HOME": str(config),
         "PATH": os.pathsep.join(entries),
         "no_proxy": ",".join(names),
         "NO_PROXY": ",".join(names),

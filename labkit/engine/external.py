@@ -86,7 +86,7 @@ def prepare(fleet: Fleet) -> dict[str, str]:
             (fresh / "labkit").write_text(made_of)
             shutil.rmtree(config, ignore_errors=True)
             fresh.rename(config)
-    addresses = [endpoint.address for endpoint in fleet]
+    addresses = [known for node in fleet for known in (node.name, node.address)]
     variables = environment(config, cli, os.environ.get("PATH", os.defpath), addresses)
     if os.environ.get(_CERTIFICATES):  # it is looked up again at each connect()
         variables[_CERTIFICATES] = os.environ[_CERTIFICATES]

@@ -11,7 +11,7 @@ from IPython.core.getipython import get_ipython
 
 from labkit.errors import LabkitError
 from labkit.exercises.catalogue import EXERCISES, MEASURES, QUESTIONS
-from labkit.exercises.notebook import conclude, look, verifier
+from labkit.exercises.notebook import conclude, execute, look, verifier
 from labkit.exercises.predictions import set_against
 from labkit.exercises.progress import record
 from labkit.exercises.questions import Question
@@ -69,19 +69,23 @@ def answer(line: str, cell: str) -> Verdict | None:
 
 def _run(typed: str) -> str | None:
     """Run what was typed and return its output; None where it came to nothing, or to a verdict."""
-    if not typed.startswith(("%", "!")) and _SCRIPT.search(typed):
-        typed = f"%%bash\n{typed}"
-    if not typed.startswith("%%"):  # which is no Python
-        typed = _COMMAND.sub("!", typed)
     shell: Any = get_ipython()
     shell.user_ns["_exit_code"] = 0
     heard: Any = _Heard()
     with contextlib.redirect_stdout(heard):
-        result = shell.run_cell(typed, store_history=False)
+        if not typed.startswith(("%", "!")) and _SCRIPT.search(typed):
+            execute(shell, typed)  # to its end, though a line fails: the check says the rest
+            result = None
+        else:
+            typed = typed if typed.startswith("%%") else _COMMAND.sub("!", typed)  # %% is no Python
+            ran = shell.run_cell(typed, store_history=False)
+            if not ran.success:
+                return None
+            result = ran.result
     interrupted = shell.user_ns.get("_exit_code") == _INTERRUPTED
-    if not result.success or interrupted or isinstance(result.result, Solution | Verdict):
+    if interrupted or isinstance(result, Solution | Verdict):
         return None
-    return f"{heard.text}\n{_text(result.result)}"
+    return f"{heard.text}\n{_text(result)}"
 
 
 def _done_elsewhere(name: str) -> Verdict | None:

@@ -36,10 +36,12 @@ def _led(exercise: str, verdict: Verdict) -> Iterator[Row]:
 
 def question(row: Row) -> str:
     """Return what to ask about a fault, from what was found."""
-    if row.found[:1].isdigit() and row.expected[:1].isdigit():
+    if "→" in row.expected and "→" in row.found:
+        asked = "De ces deux ports, lequel est celui du cluster, et lequel celui du conteneur ?"
+    elif row.found[:1].isdigit() and row.expected[:1].isdigit():
         asked = "Trop, ou trop peu ? Quelle commande change ce nombre ?"
     elif row.found.startswith(("aucun", "absent", "inactif")):
         asked = "Quelle commande devait le faire, et l’avez-vous adressée au bon nœud ?"
     else:
         asked = "Qu’est-ce qui en décide, dans ce que vous avez tapé ?"
-    return f"{asked} Si vous ne trouvez pas, vérifiez encore : la réponse s’affichera ici."
+    return f"{asked} Si vous ne trouvez pas, vérifiez encore\u00a0: la réponse s’affichera ici."

@@ -244,10 +244,15 @@ def _system(shell: Any, command: str) -> None:
     expanded = shell.var_expand(kept, depth=2)
     for field in fields:
         expanded = expanded.replace(_STAND_IN, field, 1)
-    note(expanded)
+    execute(shell, expanded)
+
+
+def execute(shell: Any, command: str) -> None:
+    """Run a command, or a script, as a terminal would; its exit code goes into ``_exit_code``."""
+    note(command)
     said: list[str] = []
     try:
-        code = _run_led(expanded, _keeping(said))
+        code = _run_led(command, _keeping(said))
         _hint(code, said)
     except KeyboardInterrupt:
         code = 130

@@ -21,6 +21,7 @@ from labkit.engine.embedded.processes import note_process
 from labkit.engine.embedded.settings import Settings
 from labkit.engine.embedded.tls import make_keys
 from labkit.engine.endpoint import Endpoint, Fleet
+from labkit.engine.names import write_names
 from labkit.lab.launch import Labs
 
 DOCKER = shutil.which("docker") or str(find_guest(Settings.read()).cli)
@@ -145,6 +146,28 @@ def test_no_proxy_is_asked_for_a_nodes_page(
                 [*code, page], capture_output=True, text=True, env={**os.environ, **extra}
             )
             assert (done.stdout.strip() == "here") == bool(extra), done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is missing")
+def test_curl_knows_the_nodes_by_name(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, config = tmp_path / 'l"été', tmp_path / "docker"
+    home.mkdir()
+    (home / ".curlrc").write_text('write-out = "mine"\n')  # the student's own
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    port = int(page.rpartition(":")[2].rstrip("/"))
+    node = Endpoint("node2", "tcp://127.126.253.2:2376", "127.126.253.2")
+    write_names(config, [node], {("node2", 80): port, ("node1", 81): port})
+    given = environment(config, Path(DOCKER), os.environ["PATH"], [node.name, node.address])
+    said = []
+    for url in (f"http://node2:{port}/", "http://node2/", "http://node2:81/", "http://node1:81/"):
+        done = subprocess.run(
+            ["curl", url], capture_output=True, text=True, env={**os.environ, **given}
+        )
+        said.append((done.stdout, "% Total" in done.stderr))
+    assert said == [("heremine", False)] * 2 + [("mine", False)] * 2
 
 
 @pytest.mark.parametrize(

@@ -534,8 +534,10 @@ def test_an_exercise_is_checked_once_its_commands_have_run(
     assert "✘ Créer le service" in said and "Replicas demandés : 3" in said
     assert capsys.readouterr().out.strip() == "done"
     monkeypatch.setattr(notebook, "capture", swarm)
-    for script in ("%%bash\ntrue", "!true", "x = 1", 'x=$(echo 1)\n[ "$x" = 1 ]'):
+    refused = 'x=$(echo 1)\n[ "$x" = 2 ]\nfalse'  # and what went before may have sufficed
+    for script in ("%%bash\ntrue", "!true", "x = 1", refused):
         assert "✔ Initialiser le Swarm : réussi" in asking(ROOM + script, name="initialiser")
+    assert "Traceback" not in capsys.readouterr().out
     assert [(a.exercise, a.ok) for a in progress.read()] == [
         ("creer-service", False), *[("initialiser", True)] * 4,
     ]  # fmt: skip

@@ -22,7 +22,7 @@ def test_it_is_made_once_and_then_the_students_own(folder: Path) -> None:
     assert workspace.prepare("00-demarrer.ipynb", nodes) == "/lab/workspaces/cours"
     (file,) = folder.iterdir()
     made = json.loads(file.read_text())
-    terminals = {"terminal:1", "terminal:node2", "terminal:node3"}
+    terminals = {"terminal:node1", "terminal:node2", "terminal:node3"}
     (view,) = set(made["data"]) - terminals - {"notebook:00-demarrer.ipynb", "layout-restorer:data"}
     kind, page, index = view.split(":")
     assert (kind, page) == ("cloned-outputs", "00-demarrer.ipynb")

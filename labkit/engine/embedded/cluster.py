@@ -96,7 +96,7 @@ def variables(settings: Settings) -> dict[str, str]:
     record = Record.read(settings.run)
     network = record.network if record else free_network(settings)
     nodes = endpoints_of(network, range(1, MAX_NODES + 1), settings.run)
-    addresses = [node.address for node in nodes]
+    addresses = [known for node in nodes for known in (node.name, node.address)]
     return environment(settings.run / "docker", cli, os.environ.get("PATH", os.defpath), addresses)
 
 

@@ -35,6 +35,7 @@ from labkit.engine.embedded.processes import end_process, note_process
 from labkit.engine.embedded.record import Record
 from labkit.engine.embedded.settings import Settings, limit_sentence
 from labkit.engine.endpoint import LOCAL, UDP, Endpoint
+from labkit.engine.names import write_names
 from labkit.errors import LabkitError
 from labkit.files import replacing
 from labkit.polling import until
@@ -303,6 +304,8 @@ class Keeper:
         ]
         with replacing(self.run / "forwards.json") as file:
             file.write(json.dumps(rows).encode())
+        at = {(n, port): at for (a, n, port), at in self.forwards.items() if a != _HERE}
+        write_names(self.run / "docker", self.endpoints.values(), at)
 
 
 def main() -> int:

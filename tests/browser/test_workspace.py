@@ -83,3 +83,13 @@ def test_the_cluster_is_seen_beside_the_notebook(opened: Page, fleet: Fleet) -> 
     opened.wait_for_timeout(3000)  # until the workspace is saved, too
     opened.reload()
     expect(view.locator("svg text", has_text="node3").first).to_be_visible()
+
+    # on another day, what was saved is no live view, and it says so
+    opened.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    opened.reload()
+    said = "e => getComputedStyle(e.querySelector('.jp-OutputArea'), '::before').content"
+    assert until(lambda: "Relancez la cellule" in view.evaluate(said), bool, 60, 0.5)
+    opened.get_by_role("tab", name="00-demarrer").click()
+    opened.evaluate(RUN, "vue")
+    expect(view.locator("svg text", has_text="node3").first).to_be_visible()
+    assert "Relancez" not in view.evaluate(said)

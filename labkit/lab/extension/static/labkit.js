@@ -47,9 +47,13 @@
 .jp-Placeholder-contentContainer { min-width: 0; overflow: hidden; }
 .jp-RenderedHTMLCommon :is(h1, h2, h3) { line-height: 1.2; }
 .labkit-live .labkit { zoom: 0.8; }
-.labkit-live .jp-OutputArea:not(:has(.jp-OutputArea-child))::before { display: block;
+.labkit-live .jp-OutputArea:not(:has(.jp-OutputArea-child))::before,
+.labkit-old .jp-OutputArea:not(:has(.jupyter-widgets))::before { display: block;
   padding: 12px; color: var(--jp-ui-font-color2);
   content: "Lancez la cellule de la section « Le cluster en direct » : il paraîtra ici."; }
+.labkit-old .jp-OutputArea:has(.jp-OutputArea-child):not(:has(.jupyter-widgets))::before {
+  content: "La séance d’avant est finie. Relancez la cellule de la section « Le cluster en direct » : il paraîtra ici."; }
+.labkit-old .jp-OutputArea:not(:has(.jupyter-widgets)) .jp-OutputArea-child { display: none; }
 @media (min-height: 1000px) { .labkit-presenting .jp-OutputArea .labkit { zoom: 1.45; } }`;
 
   class Deck {
@@ -224,11 +228,12 @@
       content.toggleClass("labkit-live", live);
       await panel.sessionContext.ready;
       for (let tries = 0; tries < TRIES && cell && !content.isDisposed; tries += 1) {
-        if (!content.node.textContent.includes("Loading widget")) return;
+        if (!content.node.textContent.includes("Loading widget")) break;
         content.widgets[0].dispose();
         content.addWidget(cell.cloneOutputArea());
         await new Promise((done) => { setTimeout(done, 1000); });
       }
+      content.toggleClass("labkit-old", live); // what is still no widget was one in another session
     };
     const all = () => Array.from(app.shell.widgets("main")).forEach(mend);
     app.shell.layoutModified.connect(all);

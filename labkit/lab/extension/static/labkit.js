@@ -47,6 +47,7 @@
 .jp-Placeholder-contentContainer { min-width: 0; overflow: hidden; }
 .jp-RenderedHTMLCommon :is(h1, h2, h3) { line-height: 1.2; }
 .labkit-live .labkit { zoom: 0.8; }
+.labkit > .jupyter-widgets { max-width: calc(100% - 2 * var(--jp-widgets-margin, 2px)); }
 .labkit-live .jp-OutputArea:not(:has(.jp-OutputArea-child))::before,
 .labkit-old .jp-OutputArea:not(:has(.jupyter-widgets))::before { display: block;
   padding: 12px; color: var(--jp-ui-font-color2);
@@ -227,13 +228,19 @@
       content.title.label = live ? "Le cluster en direct" : "Vue de la sortie";
       content.toggleClass("labkit-live", live);
       await panel.sessionContext.ready;
-      for (let tries = 0; tries < TRIES && cell && !content.isDisposed; tries += 1) {
-        if (!content.node.textContent.includes("Loading widget")) break;
+      const again = () => {
         content.widgets[0].dispose();
         content.addWidget(cell.cloneOutputArea());
+      };
+      for (let tries = 0; tries < TRIES && cell && !content.isDisposed; tries += 1) {
+        if (!content.node.textContent.includes("Loading widget")) break;
+        again();
         await new Promise((done) => { setTimeout(done, 1000); });
       }
       content.toggleClass("labkit-old", live); // what is still no widget was one in another session
+      cell?.model.outputs?.changed.connect(() => setTimeout(() => {
+        if (!content.isDisposed && !content.node.querySelector(".jupyter-widgets")) again();
+      }, 1000));
     };
     const all = () => Array.from(app.shell.widgets("main")).forEach(mend);
     app.shell.layoutModified.connect(all);

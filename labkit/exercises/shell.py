@@ -34,6 +34,9 @@ _failed() {
         done
         [ "$_in" = active ] ;;
     *" swarm leave"*) [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = inactive ] ;;
+    "docker volume rm "*) # the containers of a stack end after it was removed
+        for _look in $(seq 30); do sleep 2; eval "$2" 2>/dev/null && return 0; done
+        false ;;
     "docker service rm "* | "docker node rm "*)
         _kind=${2#docker } && ! docker "${_kind%% *}" inspect "${2##* }" >/dev/null 2>&1 ;;
     *) false ;;
@@ -48,8 +51,9 @@ def interleaved(commands: str) -> str:
     """Return a script that says each command before it runs it, and ends at the first that fails.
 
     One that docker refuses because it is done already (to join, to leave, to remove) does not count
-    as failed: a student may have typed it. A backslash continues a line, and comments are left out.
-    Spaces stay as they are: those between quotes matter.
+    as failed: a student may have typed it. A volume that is in use is awaited. A backslash
+    continues a line, and comments are left out. Spaces stay as they are: those between quotes
+    matter.
     """
     return _script(_lines(commands))
 

@@ -78,7 +78,8 @@ def run(notebook: NotebookClient, cells: slice = slice(None)) -> int:
         cell: Any = notebook.execute_cell(notebook.nb.cells[index], index)
         if cell.cell_type == "code" and checks(cell):
             said = "".join(o.get("data", {}).get("text/plain", "") for o in cell.outputs)
-            assert "réussi" in said or " : sauté\n" in said, f"cell {index}: {said}"
+            shown = "".join(o.get("text", "") for o in cell.outputs)
+            assert "réussi" in said or " : sauté\n" in said, f"cell {index}: {shown}{said}"
             passed += "réussi" in said
     return passed
 

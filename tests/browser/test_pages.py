@@ -25,12 +25,18 @@ CUT = """() => [...window.jupyterapp.shell.currentWidget.content.node.querySelec
   .map((e) => `${e.scrollWidth} px in ${e.clientWidth}: ${e.innerText.slice(0, 60)}`)"""
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["corrected", "student"])
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])
 def test_no_cell_is_cut(
-    tmp_path: Path, chromium: Browser, monkeypatch: pytest.MonkeyPatch, width: int, height: int
+    tmp_path: Path,
+    chromium: Browser,
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    height: int,
+    answers: bool,
 ) -> None:
     root = tmp_path / "cours"
-    course.write(root, answers=True)
+    course.write(root, answers=answers)
     monkeypatch.setenv("JUPYTERLAB_WORKSPACES_DIR", str(tmp_path / "workspaces"))
     for name, text in {
         "config/jupyter_lab_config.json": '{"LabApp": {"notebook_starts_kernel": false}}',

@@ -43,8 +43,8 @@
 .labkit-slide-foot b { font-weight: normal; white-space: nowrap; }
 .jp-OutputArea-output.jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere; }
 .jp-OutputArea :is(td, th)[style*="text-align:left"]:nth-child(n+3) { overflow-wrap: anywhere;
-  min-width: 3em; }
-.jp-Placeholder-contentContainer { min-width: 0; overflow: hidden; }
+  min-width: 4.5em; }
+.jp-Placeholder-content, .jp-Placeholder-contentContainer { min-width: 0; overflow: hidden; }
 .jp-RenderedHTMLCommon :is(h1, h2, h3) { line-height: 1.2; }
 .labkit-live .labkit { zoom: 0.8; }
 .labkit > .jupyter-widgets { max-width: calc(100% - 2 * var(--jp-widgets-margin, 2px)); }

@@ -1,6 +1,7 @@
 """Let ``curl`` know the nodes by name: no resolver of an ordinary account does."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from labkit.engine.endpoint import UDP, Endpoint
@@ -19,16 +20,17 @@ def write_names(
     notebook would keep.
     """
     lines = ["silent", "show-error"]
-    own = Path.home() / FILE
-    if own.is_file():
-        escaped = str(own).replace("\\", "\\\\").replace('"', '\\"')
-        lines.insert(0, f'config = "{escaped}"')
+    with suppress(RuntimeError):  # an account that has no entry, and so no home
+        own = Path(f"~/{FILE}").expanduser()
+        if own.is_file():
+            escaped = str(own).replace("\\", "\\\\").replace('"', '\\"')
+            lines.insert(0, f'config = "{escaped}"')
     for node in nodes:
         address = f"[{node.address}]" if ":" in node.address else node.address
         for (name, port), at in sorted((elsewhere or {}).items()):
             if name == node.name and port != at and port < UDP:
                 lines.append(f'connect-to = "{name}:{port}:{address}:{at}"')
         lines.append(f'connect-to = "{node.name}::{address}:"')
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     with replacing(folder / FILE) as file:
         file.write("".join(f"{line}\n" for line in lines).encode())

@@ -35,6 +35,7 @@ _failed() {
         [ "$_in" = active ] ;;
     *" swarm leave"*) [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = inactive ] ;;
     "docker volume rm "*) # the containers of a stack end after it was removed
+        echo '… on attend que plus aucun conteneur ne l’emploie'
         for _look in $(seq 30); do sleep 2; eval "$2" 2>/dev/null && return 0; done
         false ;;
     "docker service rm "* | "docker node rm "*)

@@ -170,6 +170,15 @@ def test_curl_knows_the_nodes_by_name(
     assert said == [("heremine", False)] * 2 + [("mine", False)] * 2
 
 
+def test_an_account_without_a_home_has_the_nodes_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    write_names(tmp_path, [Endpoint("node1", "tcp://127.126.253.1:2376", "127.126.253.1")])
+    assert 'connect-to = "node1::127.126.253.1:"' in (tmp_path / ".curlrc").read_text()
+
+
 @pytest.mark.parametrize(
     ("encoding", "expected"),
     [("iso-8859-15", "Aucun cluster n'est démarré"), ("ascii", "Aucun cluster n'est demarre")],

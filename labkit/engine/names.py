@@ -20,7 +20,7 @@ def write_names(
     notebook would keep.
     """
     lines = ["silent", "show-error"]
-    with suppress(RuntimeError):  # an account that has no entry, and so no home
+    with suppress(OSError, RuntimeError):  # no home, or one that cannot be read
         own = Path(f"~/{FILE}").expanduser()
         if own.is_file():
             escaped = str(own).replace("\\", "\\\\").replace('"', '\\"')

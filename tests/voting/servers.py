@@ -188,6 +188,11 @@ class Postgres(Process):
             sql.execute(query)
             return sql.fetchall() if sql.description else []
 
+    def sessions(self) -> int:
+        """Return how many clients PostgreSQL still works for, dead ones included."""
+        others = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        return int(self.ask(f"SELECT COUNT(*) FROM pg_stat_activity WHERE {others}")[0][0])
+
     def counted(self) -> dict[str, str]:
         """Return each voter's vote."""
         try:

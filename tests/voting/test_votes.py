@@ -198,6 +198,7 @@ def test_the_bug_of_before_and_its_repair(app: App) -> None:
     for process in (*app.workers, app.result):
         process.end(KILL)
         process.log.unlink()
+    until("nobody makes the table any more", lambda: app.db.sessions() == 0)  # PostgreSQL goes on
     app.db.ask("DROP TABLE IF EXISTS votes")
     app.workers = [app.worker(app.language, 3, app.before(name))]
     fixed, app.result = app.result, app.python("result", app.before("result"))

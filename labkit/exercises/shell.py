@@ -35,7 +35,7 @@ _failed() {
         [ "$_in" = active ] ;;
     *" swarm leave"*) [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = inactive ] ;;
     "docker volume rm "*) # the containers of a stack end after it was removed
-        echo '… on attend que plus aucun conteneur ne l’emploie'
+        echo "$_in_use"
         for _look in $(seq 30); do sleep 2; eval "$2" 2>/dev/null && return 0; done
         false ;;
     "docker service rm "* | "docker node rm "*)
@@ -44,6 +44,7 @@ _failed() {
     esac || exit "$1"
 }
 """
+_IN_USE = "… on attend que plus aucun conteneur ne l’emploie"
 _PROGRESS = re.compile(r"^overall progress: (?:rolling back update: )?\d+ out of \d+ tasks")
 _NOISE = re.compile(r"^verify: Waiting \d+ seconds?|^\d+/\d+:\s*$")
 
@@ -81,7 +82,7 @@ def _script(lines: Sequence[str]) -> str:
         f"printf '$ %s\\n' {quoted}\n{text}\n_failed $? {quoted}"
         for text, quoted in zip(lines, map(shlex.quote, lines), strict=True)
     )
-    return "\n".join([_STOP, *steps])
+    return "\n".join([f"_in_use={shlex.quote(_IN_USE)}", _STOP, *steps])
 
 
 def tidy(lines: Iterable[str]) -> Iterator[str]:

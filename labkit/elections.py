@@ -13,6 +13,8 @@ from labkit.state import ClusterState, EngineState, Node, capture
 LIMIT = 180.0  # seconds that an election may take: several candidates in turn, on a busy machine
 QUIET = 2.0  # seconds after which a wait is said
 _LOOK = 1.0  # s between two looks
+_BRIEF = 3.0  # s a question may take: one that is passed on to a dead leader hangs for twenty
+_BUSY = 30.0  # s after which engines are given more, as they may be slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +126,20 @@ def wait(
 
     def settled(state: ClusterState) -> bool:
         nonlocal said
-        if not (missing := awaited(state)) or state.swarm == "inactive":
+        if not (missing := awaited(state)):
+            return True
+        if state.swarm == "inactive" and not any(map(overdue, state.engines)):
             return True
         if say and time.monotonic() - start >= QUIET and missing != said:
             say(f"… on attend {missing}\n")
             said = missing
         return False
 
-    state = until(lambda: capture(fleet), settled, limit, _LOOK)
+    def look() -> ClusterState:
+        brief = time.monotonic() - start < min(_BUSY, limit / 2)
+        return capture(fleet, timeout=_BRIEF) if brief else capture(fleet)
+
+    state = until(look, settled, limit, _LOOK)
     missing, leader = awaited(state), state.require().leader
     if missing or leader is None:
         raise ConvergenceTimeout(

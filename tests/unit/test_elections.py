@@ -69,8 +69,12 @@ def states(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ClusterState]]:
     """What is seen, one after the other; the last stays."""
     seen: list[ClusterState] = []
     looks = itertools.count()
+
+    def capture(*_: object, **__: object) -> ClusterState:
+        return seen[min(next(looks), len(seen) - 1)]
+
     for module in (elections, notebook):
-        monkeypatch.setattr(module, "capture", lambda *_: seen[min(next(looks), len(seen) - 1)])
+        monkeypatch.setattr(module, "capture", capture)
     monkeypatch.setattr(elections, "_LOOK", 0.0)
     monkeypatch.setattr(notebook, "_LOOK", 0.0)
     monkeypatch.setattr(elections, "QUIET", 0.0)
@@ -101,6 +105,30 @@ def test_no_wait_is_without_an_end(states: list[ClusterState]) -> None:
     states[:] = [out()]
     with pytest.raises(NoSwarm):
         elections.wait()
+
+
+def test_a_question_that_hangs_is_asked_again_before_slow_engines_get_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is asked of a leader that has just died hangs for twenty seconds, and then fails."""
+    patience: list[float | None] = []
+
+    def capture(_: object, timeout: float | None = None) -> ClusterState:
+        patience.append(timeout)
+        return VOTING
+
+    monkeypatch.setattr(elections, "capture", capture)
+    monkeypatch.setattr(elections, "_LOOK", 0.01)
+    with pytest.raises(NoLeader):
+        elections.wait(limit=0.3)
+    assert patience[0] == elections._BRIEF < 10
+    assert patience[-1] is None
+
+
+def test_an_engine_that_is_late_may_be_in_a_swarm(states: list[ClusterState]) -> None:
+    late = replace(out().engines[0], reachable=False, error=SLOW)
+    states += [replace(out(), engines=(late, *out().engines[1:])), LED]
+    assert elections.wait().name == "node2"
 
 
 def test_a_check_waits_for_a_leader_whatever_its_patience(states: list[ClusterState]) -> None:

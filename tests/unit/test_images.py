@@ -36,6 +36,11 @@ def test_an_image_of_the_app_is_what_its_dockerfile_says() -> None:
     assert vote.config["Cmd"] == ["python", "app.py"]
     assert vote.config["ExposedPorts"] == {"80/tcp": {}}
     assert "PYTHONUNBUFFERED=1" in vote.config["Env"]
+    assert vote.config["Healthcheck"] == {
+        "Test": ["CMD", "python", "health.py"],
+        "StartPeriod": 60 * 10**9,
+        "StartInterval": 4 * 10**9,
+    }
     assert set(vote.files) == {f"app/{f}" for f in ("app.py", "health.py", "page.html",
                                                     "requirements.txt")}  # fmt: skip
     lua = IMAGES["examplevotingapp_worker:lua"]

@@ -81,6 +81,8 @@ def _image(name: str, directory: str, bases: Mapping[str, Image]) -> Image:
                 config["ExposedPorts"] = {f"{port}/tcp": {} for port in words}
             case "CMD" | "ENTRYPOINT":
                 config[instruction.capitalize()] = json.loads(" ".join(words))
+            case "HEALTHCHECK":
+                config["Healthcheck"] = _healthcheck(words)
             case "RUN":
                 pass  # it installs what the base has already
             case _:
@@ -89,6 +91,14 @@ def _image(name: str, directory: str, bases: Mapping[str, Image]) -> Image:
         path = next(p for p in files if p.endswith(BEFORE[directory]))
         files[path] = before(Path(files[path]).read_text())
     return Image(name, layers, config, "course", files)
+
+
+def _healthcheck(words: list[str]) -> dict[str, Any]:
+    """Return what an image says of ``HEALTHCHECK --start-period=60s CMD ["…"]``; times in ns."""
+    at = words.index("CMD")
+    times = (word.removeprefix("--").removesuffix("s").split("=") for word in words[:at])
+    check = {name.title().replace("-", ""): int(seconds) * 10**9 for name, seconds in times}
+    return {"Test": ["CMD", *json.loads(" ".join(words[at + 1 :]))], **check}
 
 
 def _instructions(directory: str) -> list[list[str]]:

@@ -136,10 +136,10 @@ QUESTIONS: dict[str, tuple[RecallQuestion, ...]] = {
             "seuls les managers connaissent l’état du cluster.",
         ),
         RecallQuestion(
-            "Cinq replicas en mode host, sur trois nœuds et un port fixe. Combien tournent ?",
-            ("3", "5", "1"),
-            "3",
-            "un port en mode host ne s’ouvre qu’une fois par nœud ; deux tasks attendent.",
+            "Vos machines sont sur Internet. Quels services de la stack faut-il publier ?",
+            ("ceux que l’on visite", "tous : ufw ferme leurs ports", "tous, en mode host"),
+            "ceux que l’on visite",
+            "les autres se joignent par leur réseau, et ufw ne ferme pas ce que Docker publie.",
         ),
     ),
     "05": (

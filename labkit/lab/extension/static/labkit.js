@@ -1,8 +1,8 @@
 // The slides of a notebook, shown in the notebook itself: one slide at a time is left visible, and
 // what students use (cells, outputs, widgets) is what is shown. The kinds of cells are those that
 // nbconvert and others know: slide, subslide, fragment, -, notes, skip. Beside it, the names of
-// views of an output, and the launcher's entry for the cockpit, where Voilà is there to make its
-// page.
+// views of an output, a word where a kernel does not know the course yet, and the launcher's entry
+// for the cockpit, where Voilà is there to make its page.
 (() => {
   "use strict";
 
@@ -247,6 +247,26 @@
     app.restored.then(all);
   }
 
+  // A kernel that restarts forgets the course, and says so in Python's words only
+  const UNKNOWN = /^name '(\w+)' is not defined|^UsageError: Cell magic `%%(reponse|solution|etape)`/;
+  const FIRST = "Le noyau ne connaît pas encore le cours : lancez la première cellule de code de ce "
+    + "notebook, puis recommencez.";
+
+  function pointToFirstCell(app, tracker) {
+    const follow = (panel) => panel.sessionContext.iopubMessage.connect((_, { content }) => {
+      const [, name, magic] = UNKNOWN.exec(content.evalue ?? content.text ?? "") ?? [];
+      const first = panel.content.widgets.find(({ model }) => model.type === "code");
+      const source = first?.model.sharedModel.getSource() ?? "";
+      const brought = source.match(/\w+/g)?.concat("solution", "rattraper", "repondre") ?? [];
+      if (!/^from labkit/m.test(source) || !(magic || brought.includes(name))) return;
+      app.commands.execute("apputils:notify", {
+        message: FIRST, type: "warning", options: { autoClose: 15000 },
+      });
+    });
+    tracker.forEach(follow);
+    tracker.widgetAdded.connect((_, panel) => follow(panel));
+  }
+
   const COCKPITS = ["cockpit/cockpit.ipynb", "notebooks/cockpit/cockpit.ipynb"];
   const ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 52 52">
 <rect x="2" y="6" width="48" height="34" rx="4" fill="#16191d"/>
@@ -292,6 +312,7 @@
         activate: (app, tracker, launcher) => {
           activate(app, tracker, CommandToolbarButton);
           mendViews(app, tracker);
+          pointToFirstCell(app, tracker);
           app.restored.then(() => offerCockpit(app, launcher, LabIcon));
         },
       };

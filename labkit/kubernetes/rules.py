@@ -78,7 +78,7 @@ def _selector(kind: str, spec: Table, pod: Table) -> Iterator[Fault]:
         where = (*where, "matchLabels")
     rules = selector.get("matchExpressions", []) if kind != "ReplicationController" else []
     if not wanted and not rules:
-        remedy = "Il y faut une étiquette de « template.metadata.labels »" + (
+        remedy = "Il y faut un label de « template.metadata.labels »" + (
             "." if kind == "ReplicationController" else ", sous « matchLabels »."
         )
         yield ("spec", "selector"), "« selector » est vide : il ne choisit aucun Pod.", remedy
@@ -90,7 +90,7 @@ def _selector(kind: str, spec: Table, pod: Table) -> Iterator[Fault]:
                 (*where, key),
                 f"« selector » cherche « {key}: {value or _EMPTY} », mais les Pods du « template » "
                 f"ont {there}.",
-                "Écrivez la même étiquette des deux côtés : ce sont ses propres Pods que l’objet "
+                "Écrivez le même label des deux côtés : ce sont ses propres Pods que l’objet "
                 "doit trouver.",
             )
     for i, rule in enumerate(rules):

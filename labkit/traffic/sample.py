@@ -104,7 +104,7 @@ class Sample:
         connections = self.connections if self.keep_alive else None
         return judge(hits, failures=self.failures, connections=connections, proxied=bool(self.host))
 
-    def _title(self) -> str:
+    def title(self) -> str:
         """Return one line: what was asked, who answered, failures, rate."""
         done, failures = len(self.frame), self.failures
         parts = [
@@ -123,7 +123,7 @@ class Sample:
         return ", ".join(parts)
 
     def __repr__(self) -> str:
-        return f"<Sample : {self._title()}>"
+        return f"<Sample : {self.title()}>"
 
     def _repr_html_(self) -> str:
         rows = []
@@ -139,7 +139,7 @@ class Sample:
             for h in ("Task", "Nœud", "Replica", "Réponses", "Part", "Attendu")
         )
         parts = [
-            f"<table><caption style='text-align:left'>{escape(self._title())}</caption>"
+            f"<table><caption style='text-align:left'>{escape(self.title())}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         ]
         failed = [

@@ -30,7 +30,9 @@ COMPARED_SHARE = 0.6  # of the cells with outputs, at least
 _PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|tmp|work|opt|mnt)/\w")
 _ADDRESS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
 # the guest's own network, and Swarm's overlays
-_ALLOWED = re.compile(r"127\.0\.0\.1$|0\.0\.0\.0$|192\.168\.77\.\d+$|10\.0\.\d+\.\d+$")
+_ALLOWED = re.compile(
+    r"127\.0\.0\.11?$|127\.80\.0\.\d+$|0\.0\.0\.0$|192\.168\.77\.\d+$|10\.0\.\d+\.\d+$"
+)
 _INFORMAL = re.compile(r"\b(?:tu|toi|ton|tes)\b", re.IGNORECASE)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 

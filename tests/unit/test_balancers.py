@@ -209,7 +209,7 @@ def test_the_doors_are_what_send_takes() -> None:
     ports = [porte["port"] for porte in PORTES.values()]
     published = {p.published for _, ports in THREE.values() for p in ports}
     assert set(ports) < published
-    assert PORTES["routing mesh"].keys() == {"port"}  # the mesh knows no domain
+    assert PORTES["routing mesh"].keys() == {"port", "nodes"}  # the mesh knows no domain
     assert all("host" in PORTES[name] for name in ("Traefik", "HAProxy"))
 
 

@@ -25,11 +25,12 @@ MESH_PORT, TRAEFIK_PORT, PORT, STATISTICS = 9990, 8000, 8001, 8404
 DOMAIN = "whoami.localhost"
 
 PORTES: Mapping[str, Mapping[str, Any]] = {
-    "routing mesh": {"port": MESH_PORT},
+    "routing mesh": {"port": MESH_PORT, "nodes": "node1"},
     "Traefik": {"port": TRAEFIK_PORT, "host": DOMAIN, "services": WHOAMI},
     "HAProxy": {"port": PORT, "host": DOMAIN, "services": WHOAMI},
 }
-"""Each door to the same replicas, as :func:`labkit.traffic.send` is to be asked for it."""
+"""Each door to the same replicas, as :func:`labkit.traffic.send` is to be asked for it: at node1
+all, where the proxies are."""
 
 _REPLACED = 180.0  # s for a replica to be replaced under emulation
 _NOTICED = 30.0  # s for HAProxy to notice that a server is ill
@@ -98,7 +99,7 @@ class Loss:
         return float(edges.diff().max())
 
     def __repr__(self) -> str:
-        return f"$ {self.command}\n{self.sample!r}"
+        return f"$ {self.command}\n{self.sample.title()}"
 
 
 def perdre_un_replica(porte: str, *, duree: float = 10.0) -> Loss:

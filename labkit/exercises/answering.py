@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import re
+import shutil
 import sys
 from typing import Any
 
@@ -21,6 +23,7 @@ from labkit.verdict import Row, Verdict
 
 _COMMAND = re.compile(r"^(?=(?:docker|labkit|curl) )", re.MULTILINE)
 _SCRIPT = re.compile(r"^\w+=\$\(", re.MULTILINE)  # the shell's, as solutions are shown
+_WORDS = {"cd", "export", "for", "if", "set", "until", "while"}  # the shell's own
 _INTERRUPTED = 130  # exit code
 _asked: set[str] = set()  # exercises whose cell was run without a command, and were not done
 
@@ -44,7 +47,8 @@ def answer(line: str, cell: str) -> Verdict | None:
     """Run the commands of a cell, and check what they answer, or what they did to the cluster.
 
     They are typed as in any other cell; a ``docker …`` does without its exclamation mark, too, and
-    a script that keeps an answer in a variable, as solutions do, without ``%%bash``. The
+    a script of the shell, such as ``sed …`` or one that keeps an answer in a variable, without
+    ``%%bash``. The
     outcome is kept in the student's own file. A cell that ended in an error, or was interrupted,
     or only asked for help, is not checked, nor is an engine that is off a wrong answer. Without a
     command, a question awaits one, and an exercise may have been done in a terminal.
@@ -73,8 +77,9 @@ def _run(typed: str) -> str | None:
     shell.user_ns["_exit_code"] = 0
     heard: Any = _Heard()
     with contextlib.redirect_stdout(heard):
-        if not typed.startswith(("%", "!")) and _SCRIPT.search(typed):
-            execute(shell, typed)  # to its end, though a line fails: the check says the rest
+        if _is_script(shell, typed):
+            # to its end, though a line fails: the check says the rest
+            execute(shell, re.sub(r"^!", "", typed, flags=re.MULTILINE))
             result = None
         else:
             typed = typed if typed.startswith("%%") else _COMMAND.sub("!", typed)  # %% is no Python
@@ -86,6 +91,20 @@ def _run(typed: str) -> str | None:
     if interrupted or isinstance(result, Solution | Verdict):
         return None
     return f"{heard.text}\n{_text(result)}"
+
+
+def _is_script(shell: Any, typed: str) -> bool:
+    """Tell whether what was typed is the shell's, such as ``sed …``, and no Python."""
+    if typed.startswith("%"):
+        return False
+    if not typed.startswith("!") and _SCRIPT.search(typed):
+        return True
+    program = typed.removeprefix("!").split()[0]
+    try:
+        ast.parse(shell.transform_cell(_COMMAND.sub("!", typed)))
+    except SyntaxError:
+        return program in _WORDS or shutil.which(program) is not None
+    return False
 
 
 def _done_elsewhere(name: str) -> Verdict | None:

@@ -329,9 +329,9 @@ CASES: dict[str, tuple[Callable[[], ClusterState], Any, list[str], list[str]]] =
         [RAFT.format("elected leader", 9), "00:00:01", ""],
     ),
     "tasks-du-manager": (
-        swarm, 11.0,
-        ["   instance  state  value\n0  192.168.77.11:9323  running  11.0", '"value":[17.5,"11"]'],
-        ["0  192.168.77.11:9323  running  12.0", "11.5", ""],
+        swarm, (9.0, 11.0),
+        ["   instance  state  value\n0  192.168.77.11:9323  running  11.0", '"value":[17.5,"9"]'],
+        ["0  192.168.77.11:9323  running  12.0", "11.5", "8.0", ""],
     ),
     "leader-mesure": (
         swarm, None,
@@ -535,11 +535,20 @@ def test_an_exercise_is_checked_once_its_commands_have_run(
     assert capsys.readouterr().out.strip() == "done"
     monkeypatch.setattr(notebook, "capture", swarm)
     refused = 'x=$(echo 1)\n[ "$x" = 2 ]\nfalse'  # and what went before may have sufficed
-    for script in ("%%bash\ntrue", "!true", "x = 1", refused):
+    sed = "sed -i '/^  vote:$/,/^$/ s/a: .*/a: 3/' /dev/null"
+    scripts = (
+        "%%bash\ntrue", "!true", "x = 1", refused, sed, f"!true\n{sed}",
+        "for x in 1 2; do\n    echo said $x\ndone",
+    )  # fmt: skip
+    for script in scripts:
         assert "✔ Initialiser le Swarm : réussi" in asking(ROOM + script, name="initialiser")
-    assert "Traceback" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "said 2" in said
+    assert "Traceback" not in said and "SyntaxError" not in said
+    assert asking("print('typed in haste'", name="initialiser") == "None"
+    assert "SyntaxError" in capsys.readouterr().out
     assert [(a.exercise, a.ok) for a in progress.read()] == [
-        ("creer-service", False), *[("initialiser", True)] * 4,
+        ("creer-service", False), *[("initialiser", True)] * len(scripts),
     ]  # fmt: skip
 
 

@@ -159,7 +159,7 @@ def _discoverable(service: Service) -> Iterator[Row]:
     )
     label = service.labels.get(LABEL, "")
     yield Row(
-        f"Étiquette {LABEL} de {APP}",
+        f"Label {LABEL} de {APP}",
         "une valeur",
         label or "aucune",
         bool(label),
@@ -315,6 +315,7 @@ MONITORING_EXERCISES = (
 
 _RUNNING = 'swarm_manager_tasks_total{state="running"}'
 _SILENT = f'5 * count_over_time((up{{job="moteurs", node="{VICTIM}"}} == 0)[5m:5s])'
+_LATELY = "30s"
 _CLOSE = 5  # s by which two answers may differ
 
 
@@ -324,18 +325,22 @@ def _value(query: str) -> float | None:
     return None if frame.empty else float(frame["value"].max())
 
 
+def _lately(query: str) -> tuple[float, float] | None:
+    """Return the least and the most that a query gave lately: Prometheus may read between two."""
+    low, high = (_value(f"{kind}_over_time({query}[{_LATELY}])") for kind in ("min", "max"))
+    return None if low is None or high is None else (low, high)
+
+
 def _number(low: float, high: float) -> str:
     """Return the pattern of a whole number in these bounds, as Prometheus and pandas write it."""
     numbers = "|".join(str(n) for n in range(int(low), int(high) + 1))
-    return rf"(?<![\w.:-])(?:{numbers})(?:\.0)?(?![\w.:-])"
+    return rf"(?<![\w.:-])(?:{numbers})(?=(?:\.0)?(?![\w.:-]))"
 
 
 def _running(state: ClusterState, said: str, value: Any) -> Iterator[Row]:
     hint = "Quelle mesure du manager compte les tasks, et quel label choisit leur état ?"
-    number = "" if value is None else int(value)
-    yield seen(
-        said, "Tasks en marche", "leur nombre", number, hint, _number(value or 0, value or 0)
-    )
+    form = _number(*value) if value else ""
+    yield seen(said, "Tasks en marche", "leur nombre", None if value else "", hint, form)
 
 
 def _leader(state: ClusterState, said: str, _: Any) -> Iterator[Row]:
@@ -368,7 +373,7 @@ def _silence(state: ClusterState, said: str, value: Any) -> Iterator[Row]:
 
 
 MONITORING_QUESTIONS = (
-    Question("tasks-du-manager", "Les tasks du manager", _running, partial(_value, _RUNNING)),
+    Question("tasks-du-manager", "Les tasks du manager", _running, partial(_lately, _RUNNING)),
     Question("leader-mesure", "Le leader, mesuré", _leader),
     Question("duree-des-lectures", "La durée des lectures", _durations),
     Question("silence-de-node3", "Le silence de node3", _silence, partial(_value, _SILENT)),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INCHES = 12.0
-_WIDE = 16  # characters of a label that leave little to the panel beside
+_TITLE = 17  # points, where that much fits
 _PLENTY = 12  # bars above which they get thinner
 _FAILURES = "échecs"
 
@@ -88,12 +88,19 @@ def distribution_figure(samples: Sequence[Sample], *, dark: bool = False) -> Fig
     colours = node_colours(b.node for bars in panels for b in bars if b.node)
     end = max(1.0, *(max(b.hits * 1.14, b.expected * 1.35) for bars in panels for b in bars), 1.0)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    widest = max((len(b.label) for bars in panels for b in bars), default=0)
-    size = 13 if len(panels) > 1 and widest > _WIDE else 17  # a title stays within its panel
+    titles = []
     for ax, sample, bars in zip(axes, samples, panels, strict=True):
         _panel(ax, bars, colours, theme, rows=most)
-        ax.set_title(_title(sample), fontsize=size, color=theme.ink, loc="left", pad=30)
+        title = ax.set_title(_title(sample), fontsize=_TITLE, color=theme.ink, loc="left", pad=30)
+        titles.append(title)
         ax.set_xlim(0, end)
+    if len(panels) > 1:  # titles stay within their panels, which long labels make narrow
+        figure.draw_without_rendering()
+        room = min(
+            ax.bbox.width / t.get_window_extent().width for ax, t in zip(axes, titles, strict=True)
+        )
+        for title in titles if room < 1 else ():
+            title.set_fontsize(0.95 * _TITLE * room)
     return figure
 
 

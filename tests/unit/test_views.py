@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from large import large
+from matplotlib.text import Text as MplText
 from ports import free_port
 
 import labkit.views
@@ -78,9 +79,16 @@ def rects(svg: str) -> list[dict[str, str]]:
 
 
 def sample(
-    hits: list[int], *, failures: int = 0, keep_alive: bool = False, requested: int = 0
+    hits: list[int],
+    *,
+    failures: int = 0,
+    keep_alive: bool = False,
+    requested: int = 0,
+    service: str = "whoami",
 ) -> Sample:
-    replicas = tuple(task(i, 1 + (i - 1) % 3) for i in range(1, len(hits) + 1))
+    replicas = tuple(
+        replace(task(i, 1 + (i - 1) % 3), service=service) for i in range(1, len(hits) + 1)
+    )
     rows: list[tuple[object, ...]] = []
     for one, count in zip(replicas, hits, strict=True):
         who = (one.container_id, one.slot, one.label, one.node)
@@ -295,6 +303,17 @@ def test_two_panels_share_a_scale_and_a_replica_without_hits_is_there() -> None:
     assert left.get_xlim() == right.get_xlim()
     assert [b.get_width() for b in right.patches] == [60, 0, 30]
     assert "Keep-alive" in right.get_title(loc="left")
+
+
+@pytest.mark.parametrize("service", ["a", "whoami", "vote_vote", "a-service_of-a-long-name"])
+def test_a_title_stays_within_its_panel(service: str) -> None:
+    samples = [sample([30, 30], service=service), sample([20] * 4, service=service)]
+    figure = distribution_figure(samples)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        (title,) = (t for t in ax.findobj(MplText) if t.get_text().startswith("Nouvelle"))
+        assert title.get_window_extent().x1 <= ax.bbox.x1 + 1
+        assert (title.get_fontsize() == 17) == (service == "a")
 
 
 def test_bars_grow_towards_what_is_expected_at_the_end() -> None:

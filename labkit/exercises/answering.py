@@ -99,10 +99,10 @@ def _is_script(shell: Any, typed: str) -> bool:
         return False
     if not typed.startswith("!") and _SCRIPT.search(typed):
         return True
-    program = typed.removeprefix("!").split()[0]
     try:
         ast.parse(shell.transform_cell(_COMMAND.sub("!", typed)))
     except SyntaxError:
+        program = next(iter(typed.lstrip("! ").split()), "")
         return program in _WORDS or shutil.which(program) is not None
     return False
 

@@ -537,7 +537,7 @@ def test_an_exercise_is_checked_once_its_commands_have_run(
     refused = 'x=$(echo 1)\n[ "$x" = 2 ]\nfalse'  # and what went before may have sufficed
     sed = "sed -i '/^  vote:$/,/^$/ s/a: .*/a: 3/' /dev/null"
     scripts = (
-        "%%bash\ntrue", "!true", "x = 1", refused, sed, f"!true\n{sed}",
+        "%%bash\ntrue", "!true", "!", "x = 1", refused, sed, f"!true\n{sed}",
         "for x in 1 2; do\n    echo said $x\ndone",
     )  # fmt: skip
     for script in scripts:

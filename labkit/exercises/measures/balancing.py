@@ -29,8 +29,8 @@ PORTES: Mapping[str, Mapping[str, Any]] = {
     "Traefik": {"port": TRAEFIK_PORT, "host": DOMAIN, "services": WHOAMI},
     "HAProxy": {"port": PORT, "host": DOMAIN, "services": WHOAMI},
 }
-"""Each door to the same replicas, as :func:`labkit.traffic.send` is to be asked for it: at node1
-all, where the proxies are."""
+"""Each door to the same replicas, as :func:`labkit.traffic.send` is to be asked for it: the mesh at
+node1, where the two proxies run."""
 
 _REPLACED = 180.0  # s for a replica to be replaced under emulation
 _NOTICED = 30.0  # s for HAProxy to notice that a server is ill

@@ -545,7 +545,7 @@ def test_an_exercise_is_checked_once_its_commands_have_run(
     said = capsys.readouterr().out
     assert "said 2" in said
     assert "Traceback" not in said and "SyntaxError" not in said
-    assert asking("print('typed in haste'", name="initialiser") == "None"
+    assert asking("print('typed in haste'))", name="initialiser") == "None"
     assert "SyntaxError" in capsys.readouterr().out
     assert [(a.exercise, a.ok) for a in progress.read()] == [
         ("creer-service", False), *[("initialiser", True)] * len(scripts),

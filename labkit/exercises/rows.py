@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from labkit.state import ClusterState, EngineState, Service
+from labkit.state import ClusterState, EngineState, Node, Service
 from labkit.text.french import enumerate_fr
 from labkit.verdict import Row
 
@@ -144,6 +144,14 @@ def running_row(state: ClusterState, name: str, wanted: int | None) -> Row:
     else:
         hint += ", attendez, puis revérifiez."
     return Row("Tasks en marche", str(most), found, running == most and running > 0, hint)
+
+
+def find_node(state: ClusterState, name: str) -> Node | None:
+    """Return the node of an engine, or of that name; None if the swarm has none."""
+    ids = {e.node_id for e in state.engines if e.name == name and e.node_id}
+    return next((n for n in state.nodes if n.id in ids), None) or next(
+        (n for n in state.nodes if n.name == name), None
+    )
 
 
 def find_service(state: ClusterState, name: str) -> Service | None:

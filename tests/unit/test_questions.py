@@ -456,6 +456,15 @@ def test_any_election_answers_where_the_log_is_not_read(name: str) -> None:
     refused(judge_answer(QUESTIONS[name], managers(), NODES, None))
 
 
+@pytest.mark.parametrize("name", ["preference-de-whoami", "attaches-de-db"])
+def test_a_node_is_found_by_its_engine_whatever_its_own_name(name: str) -> None:
+    state, asked, right, wrong = CASES[name]
+    mine = state()
+    mine = replace(mine, nodes=tuple(replace(n, name=f"vm-{n.name}") for n in mine.nodes))
+    assert all(judge_answer(QUESTIONS[name], mine, said, more(asked)).ok for said in right)
+    assert not any(judge_answer(QUESTIONS[name], mine, said, more(asked)).ok for said in wrong)
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_no_question_raises_on_an_empty_state(name: str) -> None:
     for state in (ClusterState(NOW, "unreachable", None), swarm()):

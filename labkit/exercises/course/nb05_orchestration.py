@@ -21,6 +21,7 @@ from labkit.exercises.course.nb02_voting import (
 from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.measures.ballots import cast
 from labkit.exercises.questions import Question, listing, only, seen
+from labkit.exercises.rows import find_node
 from labkit.exercises.settling import able_nodes
 from labkit.stacks import services_of
 from labkit.state import ClusterState, Service, UpdatePolicy
@@ -385,7 +386,7 @@ ORCHESTRATION_EXERCISES = (
 
 def labels_row(state: ClusterState, said: str, name: str) -> Row:
     """Return whether an output has all labels of a node, each with its value."""
-    node = next((n for n in state.nodes if n.name == name), None)
+    node = find_node(state, name)
     labels = sorted(node.labels.items()) if node else []
     form = "".join(
         rf"(?=.*\b{re.escape(key)}\W{{1,4}}{re.escape(value)}(?!\w))" for key, value in labels

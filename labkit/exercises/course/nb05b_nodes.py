@@ -23,11 +23,11 @@ from labkit.exercises.course.nb05_orchestration import (
 from labkit.exercises.exercise import Exercise, Measure, Probe
 from labkit.exercises.measures.ballots import Ballot, Scores, cast, resultats
 from labkit.exercises.questions import Question, asked_of, compact, definition, listing, seen
-from labkit.exercises.rows import find_service, memberships
+from labkit.exercises.rows import find_node, find_service, memberships
 from labkit.exercises.settling import able_nodes, moving
 from labkit.polling import until
 from labkit.stacks import services_of
-from labkit.state import ClusterState, Node, capture
+from labkit.state import ClusterState, capture
 from labkit.text.french import enumerate_fr
 from labkit.verdict import Row
 
@@ -42,7 +42,7 @@ _REREAD = 60.0  # s for the page of results to find its database again
 
 def _managers(wanted: tuple[str, ...], hint: str, state: ClusterState) -> Iterator[Row]:
     names = sorted(n.name for n in state.managers)
-    ours = sorted(n.name if (n := _node(state, w)) else w for w in wanted)
+    ours = sorted(n.name if (n := find_node(state, w)) else w for w in wanted)
     yield Row.equal("Managers", enumerate_fr(ours), enumerate_fr(names) or "—", hint)
     mute = [n.name for n in state.managers if not (n.leader or n.reachability == "reachable")]
     yield Row.whether(
@@ -55,7 +55,7 @@ def _managers(wanted: tuple[str, ...], hint: str, state: ClusterState) -> Iterat
 
 
 def _drained(state: ClusterState) -> Iterator[Row]:
-    node = _node(state, FIRST)
+    node = find_node(state, FIRST)
     found = node.availability if node else "nœud inconnu"
     others = [n.name for n in state.nodes if n.availability == "drain" and n is not node]
     back = "".join(f"« docker node update --availability active {n} », puis " for n in others)
@@ -86,7 +86,7 @@ def _drained(state: ClusterState) -> Iterator[Row]:
 
 
 def _back(state: ClusterState) -> Iterator[Row]:
-    node = _node(state, FIRST)
+    node = find_node(state, FIRST)
     found = f"{node.availability}, {node.state}" if node else "nœud inconnu"
     yield Row.equal(
         f"Disponibilité de {FIRST}",
@@ -131,7 +131,7 @@ def _pinned(state: ClusterState) -> Iterator[Row]:
         )
         if service:
             nodes = [t.node or "—" for t in state.running(service.id)]
-            first = _node(state, FIRST)
+            first = find_node(state, FIRST)
             yield Row(
                 f"Nœud de {STACK}_{name}",
                 FIRST,
@@ -176,7 +176,7 @@ def _lost(state: ClusterState) -> Iterator[Row]:
 
 def _forced(state: ClusterState) -> Iterator[Row]:
     leader = state.leader.name if state.leader else "aucun"
-    first = _node(state, FIRST)
+    first = find_node(state, FIRST)
     yield Row(
         "Leader",
         FIRST,
@@ -239,14 +239,6 @@ def _whole(state: ClusterState) -> Iterator[Row]:
         str(count),
         count % 2 == 1,
         "Deux managers ne valent pas mieux qu’un : promouvez-en un troisième, ou rétrogradez.",
-    )
-
-
-def _node(state: ClusterState, name: str) -> Node | None:
-    """Return the node of an engine, or of that name; None if the swarm has none."""
-    ids = {e.node_id for e in state.engines if e.name == name and e.node_id}
-    return next((n for n in state.nodes if n.id in ids), None) or next(
-        (n for n in state.nodes if n.name == name), None
     )
 
 

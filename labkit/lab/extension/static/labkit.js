@@ -31,7 +31,7 @@
 .labkit-presenting .labkit-note { opacity: 0.75; border-left: 6px solid #e69f00; }
 .labkit-presenting .jp-RenderedHTMLCommon table { font-size: inherit; margin-left: 0; }
 .labkit-presenting .jp-RenderedHTMLCommon td, .labkit-presenting .jp-RenderedHTMLCommon th {
-  text-align: left; }
+  text-align: left; padding: 0.3em 0.5em; }
 .labkit-presenting .jp-OutputArea img { max-height: 46vh; width: auto !important; }
 .labkit-presenting .jp-Cell, .labkit-presenting .jp-MarkdownOutput {
   border-color: transparent !important; outline: none !important; box-shadow: none !important; }
@@ -81,6 +81,12 @@
       this.step = active > 0 ? this.steps : 0;
     }
 
+    // what scrolls
+    get page() {
+      const { node } = this.panel.content;
+      return node.querySelector(".jp-WindowedPanel-outer") ?? node;
+    }
+
     // how many fragments the slide has
     get steps() {
       return this.slides[this.at]?.filter(({ kind }) => kind === "fragment").length ?? 0;
@@ -108,8 +114,12 @@
       this.show();
     }
 
+    // the next part of a slide that is higher than the page; else the next fragment, or slide
     next() {
-      if (this.step < this.steps) this.go(this.at, this.step + 1);
+      const page = this.page;
+      const hidden = this.end.getBoundingClientRect().bottom - page.getBoundingClientRect().bottom;
+      if (hidden > 1) page.scrollBy(0, Math.min(hidden, 0.85 * page.clientHeight));
+      else if (this.step < this.steps) this.go(this.at, this.step + 1);
       else if (this.at < this.slides.length - 1) this.go(this.at + 1, 0);
     }
 
@@ -139,8 +149,10 @@
       notebook.activeCellIndex = last;
       notebook.mode = "command";
       notebook.activeCell.node.focus({ preventScroll: true });
-      const fits = this.step === 0 ? [...visible][0].node : notebook.activeCell.node;
-      fits.scrollIntoView({ block: this.step === 0 ? "start" : "nearest" });
+      const shown = this.step === 0 ? [...visible][0].node : notebook.activeCell.node;
+      const high = shown.clientHeight > this.page.clientHeight;
+      shown.scrollIntoView({ block: this.step === 0 || high ? "start" : "nearest" });
+      this.end = [...visible].at(-1).node;
       const place = `${this.at + 1} / ${this.slides.length}`;
       this.foot.replaceChildren(
         Object.assign(document.createElement("span"), { textContent: this.title(last) }),

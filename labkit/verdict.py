@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
 
 from labkit.text.french import enumerate_fr
+from labkit.text.tables import french_html
 
 _GREEN, _RED = "#0072b2", "#d55e00"  # blue and vermilion: told apart by colour-blind people
 _GREY = "#777777"
@@ -102,8 +102,8 @@ class Verdict:
         if self.skipped:
             return (
                 f"<div style='border-left:5px solid {_GREY};padding:2px 10px'>"
-                f"<strong>{_SKIPPED} {escape(self.summary)}</strong>"
-                f"<p>{escape(self.skipped)}</p></div>"
+                f"<strong>{_SKIPPED} {french_html(self.summary)}</strong>"
+                f"<p>{french_html(self.skipped)}</p></div>"
             )
         colour = _GREEN if self.ok else _RED
         head = ["", "", "Attendu", "Trouvé"] + ([] if self.ok else ["À essayer"])
@@ -116,13 +116,13 @@ class Verdict:
             texts = [row.what, row.expected, row.found]
             if not self.ok:
                 texts.append("" if row.ok else row.hint)
-            cells = "".join(f"<td style='text-align:left'>{escape(t)}</td>" for t in texts)
+            cells = "".join(f"<td style='text-align:left'>{french_html(t)}</td>" for t in texts)
             body.append(f"<tr>{mark}{cells}</tr>")
         columns = "".join(f"<th scope='col' style='text-align:left'>{h}</th>" for h in head)
         return (
             f"<div style='border-left:5px solid {colour};padding:2px 10px'>"
             f"<strong><span style='color:{colour}'>{_MARK[self.ok]}</span> "
-            f"{escape(self.summary)}</strong>"
+            f"{french_html(self.summary)}</strong>"
             f"<table style='margin-left:0'><thead><tr>{columns}</tr></thead>"
             f"<tbody>{''.join(body)}</tbody></table></div>"
         )

@@ -1,9 +1,8 @@
 """Predictions: a learner answers first, then the measurement is set against the answer."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -13,13 +12,14 @@ from labkit.errors import SettingError
 from labkit.exercises.exercise import Measure
 from labkit.exercises.progress import record_reason
 from labkit.state import ClusterState
-from labkit.text.tables import named_html
+from labkit.text.tables import french_html, named_html
 from labkit.views.live import bundle
 
 FRESH = "LABKIT_FRESH"
 """Variable with which the corrected edition is made and tested: on a new cluster, and whole."""
 
 _LATER = "elle se montre une fois votre prédiction faite"
+_NOTHING = "Vous n’aviez rien prédit : choisissez plus haut, puis relancez cette cellule."
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#777777"
 
 
@@ -35,9 +35,8 @@ class Prediction:
             layout=widgets.Layout(width="max-content", max_width="100%"),
         )
         self._radio.add_class("labkit-prediction")
-        self._view = widgets.VBox(
-            [widgets.HTML(f"<strong>Votre prédiction.</strong> {escape(question)}"), self._radio]
-        )
+        self._asked = f"<strong>Votre prédiction.</strong> {french_html(question)}"
+        self._view = widgets.VBox([widgets.HTML(self._asked), self._radio])
 
     @property
     def answer(self) -> str | None:
@@ -58,8 +57,8 @@ class Prediction:
         return "\n".join([self.question, *(f"  ○ {choice}" for choice in self.choices)])
 
     def _html(self) -> str:
-        items = "".join(f"<li>{escape(choice)}</li>" for choice in self.choices)
-        return f"<p><strong>Votre prédiction.</strong> {escape(self.question)}</p><ul>{items}</ul>"
+        items = "".join(f"<li>{french_html(choice)}</li>" for choice in self.choices)
+        return f"<p>{self._asked}</p><ul>{items}</ul>"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return bundle(self._view, repr(self), self._html(), **kwargs)
@@ -85,28 +84,27 @@ class Confrontation:
     def comment(self) -> str:
         """One sentence for the learner, in French."""
         if self.predicted is None:
-            return "Vous n’aviez rien prédit : choisissez plus haut, puis relancez cette cellule."
+            return "" if self.told else _NOTHING
         if self.right:
             return "Bien vu !"
         return "Surprise ! Qu’est-ce qui explique l’écart ?"
 
-    def _rows(self) -> tuple[tuple[str, str], ...]:
-        return (
-            ("Question", self.question),
-            ("Votre prédiction", self.predicted or "—"),
-            ("Mesure", self.measured if self.predicted or self.told else _LATER),
-        )
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        yield "Question", self.question
+        if self.predicted or not self.told:
+            yield "Votre prédiction", self.predicted or "—"
+        yield "Mesure", self.measured if self.predicted or self.told else _LATER
 
     def __repr__(self) -> str:
-        return "\n".join([*(f"{k} : {v}" for k, v in self._rows()), self.comment])
+        lines = [f"{name} : {value}" for name, value in self._rows()]
+        return "\n".join([*lines, self.comment] if self.comment else lines)
 
     def _repr_html_(self) -> str:
         colour = _GREY if self.predicted is None else _BLUE if self.right else _ORANGE
-        table = named_html((name, escape(value)) for name, value in self._rows())
-        return (
-            f"<div style='border-left:5px solid {colour};padding:2px 10px'>"
-            f"{table}<strong>{escape(self.comment)}</strong></div>"
-        )
+        table = named_html((name, french_html(value)) for name, value in self._rows())
+        comment = f"<strong>{french_html(self.comment)}</strong>" if self.comment else ""
+        style = f"border-left:5px solid {colour};padding:2px 10px"
+        return f"<div style='{style}'>{table}{comment}</div>"
 
     def expliquer(self, texte: str) -> str:
         """Keep in the student's own progress why the measure differs; return how that went.

@@ -47,6 +47,11 @@ def _lines(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     ]
 
 
+def french_html(text: str) -> str:
+    """Return a French sentence as HTML; no line of it begins with its ``?`` or ``:``."""
+    return re.sub(r" (?=[?:](?:\s|$))", "\u00a0", escape(text))
+
+
 def table_html(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table for a notebook; ``caption`` is HTML, the rest is escaped."""
     cells = "".join(f"<th scope='col' style='text-align:left'>{escape(h)}</th>" for h in head)

@@ -236,6 +236,14 @@ def test_a_confrontation(predicted: str | None, right: bool, comment: str) -> No
     assert confrontation.right is right
     assert comment in repr(confrontation)
     assert comment in confrontation._repr_html_()
+    assert "Votre prédiction" in repr(confrontation)
+    assert "<td style='text-align:left'>Q\u00a0?</td>" in confrontation._repr_html_()
+
+
+def test_the_corrected_edition_blames_nobody_for_no_prediction() -> None:
+    confrontation = Confrontation("Q ?", None, "a", told=True)
+    for said in (repr(confrontation), confrontation._repr_html_()):
+        assert "Mesure" in said and "prédi" not in said
 
 
 def test_a_prediction_is_a_widget_with_a_static_fallback() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -193,6 +194,31 @@ echo $x"""
     )
     assert code == 0 and said[-1] == "two\n"
     assert (tmp_path / "told").read_text() == "one\n"
+
+
+@pytest.mark.parametrize(("most", "code"), [(1, 0), (99, 1)])
+def test_a_manager_that_leaves_too_slowly_is_asked_again(
+    most: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "docker"  # what dockerd answers where its manager does not end in time
+    program.write_text(f"""#!/bin/sh
+case "$*" in *info*) echo active; exit ;; esac
+echo "$@" >> {tmp_path}/asked
+[ $(wc -l < {tmp_path}/asked) -gt {most} ] && echo left && exit
+echo Error response from daemon: context deadline exceeded
+exit 1
+""")
+    program.chmod(0o755)
+    (tmp_path / "sleep").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    leave = "docker --context node2 swarm leave --force"
+    ended, told = played("x=two", leave, "echo $x")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert ended == code and set(asked) == {leave.removeprefix("docker ")}
+    if code == 0:
+        assert len(asked) == 2 and told[-2:] == ["left\n", "two\n"]
+    else:
+        assert len(asked) == 11 and "two\n" not in told
 
 
 # -- steps ----------------------------------------------------------------------------------

@@ -303,6 +303,11 @@ def test_outputs_that_are_not_compared_do_not_grow_old() -> None:
             "This node joined a swarm as a worker.\n",
             "Error response from daemon: Timeout was reached before node joined. The attempt …\n",
         ),
+        (
+            "Node left the swarm.\n$ docker x",
+            "Error response from daemon: context deadline exceeded\nNode left the swarm.\n"
+            "$ docker x",
+        ),
         ("$ labkit wait\n$ docker", "$ labkit wait\n… on attend que node3 sache\n$ docker"),
         (
             "$ docker service rollback x\noverall progress: rolling back update: 1 out of 4 tasks\n"

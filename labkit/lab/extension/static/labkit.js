@@ -116,10 +116,12 @@
 
     // the next part of a slide that is higher than the page; else the next fragment, or slide
     next() {
-      const page = this.page;
+      const { page } = this;
       const hidden = this.end.getBoundingClientRect().bottom - page.getBoundingClientRect().bottom;
+      const before = page.scrollTop;
       if (hidden > 1) page.scrollBy(0, Math.min(hidden, 0.85 * page.clientHeight));
-      else if (this.step < this.steps) this.go(this.at, this.step + 1);
+      if (page.scrollTop !== before) return;
+      if (this.step < this.steps) this.go(this.at, this.step + 1);
       else if (this.at < this.slides.length - 1) this.go(this.at + 1, 0);
     }
 

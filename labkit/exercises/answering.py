@@ -48,10 +48,10 @@ def answer(line: str, cell: str) -> Verdict | None:
 
     They are typed as in any other cell; a ``docker …`` does without its exclamation mark, too, and
     a script of the shell, such as ``sed …`` or one that keeps an answer in a variable, without
-    ``%%bash``. The
-    outcome is kept in the student's own file. A cell that ended in an error, or was interrupted,
-    or only asked for help, is not checked, nor is an engine that is off a wrong answer. Without a
-    command, a question awaits one, and an exercise may have been done in a terminal.
+    ``%%bash``. The outcome is kept in the student's own file. A cell that ended in an error, or was
+    interrupted, or only asked for help, is not checked, nor is an engine that is off a wrong
+    answer. Without a command, a question awaits one, and an exercise may have been done in a
+    terminal.
     """
     name = line.strip()
     if not any(name in known for known in (EXERCISES, QUESTIONS, MEASURES)):

@@ -1,7 +1,9 @@
 """Rows that checks of several notebooks share: members of the swarm, services of whoami."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+from labkit.errors import NoSuchNode
 from labkit.state import ClusterState, EngineState, Node, Service
 from labkit.text.french import enumerate_fr
 from labkit.verdict import Row
@@ -147,11 +149,10 @@ def running_row(state: ClusterState, name: str, wanted: int | None) -> Row:
 
 
 def find_node(state: ClusterState, name: str) -> Node | None:
-    """Return the node of an engine, or of that name; None if the swarm has none."""
-    ids = {e.node_id for e in state.engines if e.name == name and e.node_id}
-    return next((n for n in state.nodes if n.id in ids), None) or next(
-        (n for n in state.nodes if n.name == name), None
-    )
+    """Return the node of that host name, or of that engine; None if the swarm has none."""
+    with suppress(NoSuchNode):
+        return state.node(name)
+    return None
 
 
 def find_service(state: ClusterState, name: str) -> Service | None:

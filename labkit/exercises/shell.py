@@ -23,24 +23,25 @@ exec 3<&-
 exec "$0" -c "$1"
 """
 _STOP = r"""${BASH:+set -o pipefail}
+_state() { docker $_at info --format '{{.Swarm.LocalNodeState}}'; } # of the node that was asked
 _failed() {
     [ "$1" -ne 0 ] || return 0
     _at=$(printf '%s\n' "$2" | sed -n 's/^docker \(--context [^ ]*\) .*/\1/p')
     case "$2" in
     *" swarm join "*) # which goes on in the background when docker stops waiting for it
         for _look in $(seq 60); do
-            _in=$(docker $_at info --format '{{.Swarm.LocalNodeState}}')
+            _in=$(_state)
             [ "$_in" = pending ] && sleep 2 || break
         done
         [ "$_in" = active ] ;;
     *" swarm leave --force") # a manager has 15 s to end: docker says no, and it may go on ending
         for _look in $(seq 10); do
-            [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = inactive ] && return 0
+            [ "$(_state)" = inactive ] && return 0
             sleep 2
             eval "$2" 2>/dev/null && return 0
         done
         false ;;
-    *" swarm leave"*) [ "$(docker $_at info --format '{{.Swarm.LocalNodeState}}')" = inactive ] ;;
+    *" swarm leave"*) [ "$(_state)" = inactive ] ;;
     "docker volume rm "*) # the containers of a stack end after it was removed
         echo "$_in_use"
         for _look in $(seq 30); do sleep 2; eval "$2" 2>/dev/null && return 0; done
